@@ -1,0 +1,131 @@
+"""The arms of the ablation: the activations that are compared, in one table that users extend.
+
+Loading this module does not load Keras; making an arm's layer does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from invact.errors import InputError, one_of
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["ARMS", "Arm", "get_arm", "register_arm"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One activation of the ablation.
+
+    Attributes:
+        name: what configurations call it.
+        multiplicity: output channels for each input channel (2 for an inverse activation).
+        summary: its formula, for `invact list`.
+        layer: makes a fresh Keras layer; called with the layer's name.
+    """
+
+    name: str
+    multiplicity: int
+    summary: str
+    layer: Callable[[str | None], keras.Layer]
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise InputError(f"arm: received name {self.name!r}; allowed: a Python identifier")
+        if self.multiplicity < 1:
+            raise InputError(f"arm {self.name!r}: multiplicity: received {self.multiplicity}; allowed: >= 1")
+
+
+def _keras_activation(function: str) -> Callable[[str | None], keras.Layer]:
+    def make(name: str | None) -> keras.Layer:
+        import keras
+
+        return keras.layers.Activation(function, name=name)
+
+    return make
+
+
+def _doubled(class_name: str, **arguments: Any) -> Callable[[str | None], keras.Layer]:
+    def make(name: str | None) -> keras.Layer:
+        from invact import layers
+
+        layer: keras.Layer = getattr(layers, class_name)(name=name, **arguments)
+        return layer
+
+    return make
+
+
+_ARMS: dict[str, Arm] = {}
+
+ARMS: Mapping[str, Arm] = MappingProxyType(_ARMS)
+"""Every registered arm by name (a live, read-only view)."""
+
+
+def register_arm(arm: Arm) -> Arm:
+    """Add an arm to the table, so that configurations, spaces and claims may name it.
+
+    The workers of a sweep are other processes: put the call in a module and name that module in the
+    sweep file's `imports`.
+
+    Raises:
+        InputError: the name is taken.
+
+    Example:
+        >>> register_arm(Arm("relu", 1, "max(x, 0)", lambda name: None))
+        Traceback (most recent call last):
+        ...
+        invact.errors.InputError: arm 'relu' is registered already
+    """
+    if arm.name in _ARMS:
+        raise InputError(f"arm {arm.name!r} is registered already")
+    _ARMS[arm.name] = arm
+    return arm
+
+
+def get_arm(name: str) -> Arm:
+    """Look an arm up by name.
+
+    Raises:
+        InputError: no such arm; the message names the nearest.
+
+    Example:
+        >>> get_arm("inverse").multiplicity
+        2
+        >>> get_arm("inverze")
+        Traceback (most recent call last):
+        ...
+        invact.errors.InputError: activation: received 'inverze'; did you mean 'inverse'? Allowed: relu, ...
+    """
+    try:
+        return _ARMS[name]
+    except KeyError:
+        raise one_of("activation", name, _ARMS) from None
+
+
+for _name, _summary in {
+    "relu": "max(x, 0)",
+    "leaky_relu": "max(x, 0.2 x)",
+    "elu": "x if x > 0 else exp(x) - 1",
+    "gelu": "x Phi(x)",
+    "silu": "x sigmoid(x)",
+    "linear": "x",
+}.items():
+    register_arm(Arm(_name, 1, _summary, _keras_activation(_name)))
+
+register_arm(Arm("inverse", 2, "concat(relu(x), relu(-x)), CReLU", _doubled("InverseActivation")))
+for _name, _activation in {"inverse_leaky": "leaky_relu", "inverse_elu": "elu"}.items():
+    register_arm(
+        Arm(
+            _name,
+            2,
+            f"concat({_activation}(x), {_activation}(-x))",
+            _doubled("InverseActivation", activation=_activation),
+        )
+    )
+register_arm(Arm("linear_negated", 2, "concat(x, -x)", _doubled("InverseActivation", activation="linear")))
+register_arm(Arm("relu_duplicated", 2, "concat(relu(x), relu(x))", _doubled("DuplicatedActivation")))

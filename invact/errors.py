@@ -1,0 +1,56 @@
+"""The errors a user meets: one line each, with the exit code of the command."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+__all__ = ["EnvironmentFault", "InputError", "InvactError", "choices", "one_of"]
+
+
+class InvactError(Exception):
+    """Any failure that invact explains in one line.
+
+    Attributes:
+        exit_code: what the command exits with: 2 bad input, 3 environment.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+
+class InputError(InvactError, ValueError):
+    """Bad input, refused before any training (exit code 2)."""
+
+    exit_code = 2
+
+
+class EnvironmentFault(InvactError, RuntimeError):
+    """The machine lacks something: a data set, a cluster, an extra, a writable store (exit code 3)."""
+
+    exit_code = 3
+
+
+def choices(received: object, allowed: Iterable[str]) -> str:
+    """Say what was received, what is allowed, and the nearest allowed name.
+
+    Example:
+        >>> choices("rellu", ["elu", "relu"])
+        "received 'rellu'; did you mean 'relu'? Allowed: elu, relu"
+        >>> choices(3, ["elu", "relu"])
+        'received 3. Allowed: elu, relu'
+    """
+    names = list(allowed)
+    near = difflib.get_close_matches(str(received), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"received {received!r}{hint} Allowed: {', '.join(names)}"
+
+
+def one_of(kind: str, received: object, allowed: Iterable[str]) -> InputError:
+    """Build the error for a name that is not in a table.
+
+    Example:
+        >>> print(one_of("activation", "rellu", ["relu"]))
+        activation: received 'rellu'; did you mean 'relu'? Allowed: relu
+    """
+    return InputError(f"{kind}: {choices(received, allowed)}")
