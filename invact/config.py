@@ -142,7 +142,7 @@ class Config(Frozen):
             value = getattr(self, key)
             if isinstance(value, tuple) and len(value) != self.depth:
                 raise ValueError(
-                    f"{key}: received {len(value)} values. Allowed: one, or one for each of {self.depth} stages"
+                    f"{key}: received {len(value)} values. Allowed: one, or {self.depth}, one for each stage"
                 )
         if self.options and self.model in BUILDERS:
             raise ValueError(
