@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import importlib
 import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -25,9 +27,21 @@ from pydantic import (
 )
 
 from invact.arms import ARMS
-from invact.errors import InputError, choices, one_of
+from invact.errors import InputError, choices, one_line, one_of
 
-__all__ = ["Config", "Frozen", "Scalar", "check_name", "digest", "find", "read_toml", "shipped", "validate"]
+__all__ = [
+    "Config",
+    "Frozen",
+    "Scalar",
+    "check_name",
+    "digest",
+    "find",
+    "import_all",
+    "override",
+    "read_toml",
+    "shipped",
+    "validate",
+]
 
 Scalar = StrictStr | StrictBool | StrictInt | StrictFloat
 """A value of a parameter."""
@@ -328,3 +342,38 @@ def find(kind: str, reference: str | Path, folder: Path | None = None) -> Path:
     if text not in shipped(kind):
         raise one_of(kind, text, shipped(kind))
     return _shelf(kind) / f"{text}.toml"
+
+
+def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace values of nested tables by dotted key.
+
+    Raises:
+        InputError: a part of the key is not a table.
+
+    Example:
+        >>> override({"trials": 20, "config": {"epochs": 5}}, {"config.epochs": 2})
+        {'trials': 20, 'config': {'epochs': 2}}
+    """
+    result = copy.deepcopy(dict(values))
+    for key, value in changes.items():
+        *tables, last = key.split(".")
+        table: Any = result
+        for name in tables:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise InputError(f"{key}: received a key of {name!r}. Allowed: {name!r} is not a table")
+        table[last] = value
+    return result
+
+
+def import_all(modules: Iterable[str]) -> None:
+    """Import the user's modules, which register arms and MAC rules.
+
+    Raises:
+        InputError: one cannot be imported.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            raise InputError(f"imports: {module!r}: {one_line(error)}") from None

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
-__all__ = ["EnvironmentFault", "InputError", "InvactError", "choices", "one_of"]
+__all__ = ["EnvironmentFault", "InputError", "InvactError", "choices", "one_line", "one_of"]
 
 
 class InvactError(Exception):
@@ -54,3 +54,16 @@ def one_of(kind: str, received: object, allowed: Iterable[str]) -> InputError:
         activation: received 'rellu'; did you mean 'relu'? Allowed: relu
     """
     return InputError(f"{kind}: {choices(received, allowed)}")
+
+
+def one_line(error: BaseException) -> str:
+    """Put an error of any library in one line of at most 500 characters.
+
+    Example:
+        >>> one_line(KeyError("x"))
+        "KeyError: 'x'"
+        >>> one_line(InputError("epochs: received 0"))
+        'epochs: received 0'
+    """
+    text = " ".join(str(error).split())[:500]
+    return text if isinstance(error, InvactError) else f"{type(error).__name__}: {text}"

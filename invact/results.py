@@ -64,7 +64,7 @@ class TrialResult:
         status: how it ended.
         cost: MACs, parameters and filters of the built model; None if it could not be built.
         epochs: one entry for each completed epoch.
-        train: the final weights on the training split, without augmentation.
+        train: the last epoch's running means.
         validation: the final weights on the validation split. Selection reads this.
         test: the final weights on the test set. Verdicts read this, selection never does.
         seconds: wall time of the training loop.

@@ -1,0 +1,169 @@
+"""Progress on standard error: bars with the time left on a terminal, a line for each run elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from invact.results import Epoch, Status, TrialResult
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+__all__ = ["BarProgress", "LineProgress", "Progress", "make_progress"]
+
+
+class Progress:
+    """What the coordinator tells of runs, shown nowhere; a context manager for as long as they run."""
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def message(self, text: str) -> None:
+        """Say one line."""
+
+    def started(self, key: str, label: str, epochs: int) -> None:
+        """A run began."""
+
+    def epoch(self, key: str, epoch: Epoch) -> None:
+        """A run finished an epoch."""
+
+    def ended(self, key: str, result: TrialResult) -> None:
+        """A run ended."""
+
+    def refused(self, label: str, macs: int) -> None:
+        """A trial was over budget."""
+
+
+class LineProgress(Progress):
+    """One line of plain text for each run that ends.
+
+    Args:
+        total: how many runs there are in all.
+        done: how many of them ended in an earlier session.
+    """
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        self._total = total
+        self._known = done
+        self._done = done
+        self._labels: dict[str, str] = {}
+        self._start = time.monotonic()
+
+    def message(self, text: str) -> None:
+        """Say one line."""
+        print(text, file=sys.stderr, flush=True)
+
+    def started(self, key: str, label: str, epochs: int) -> None:
+        """Remember the label."""
+        self._labels[key] = label
+
+    def ended(self, key: str, result: TrialResult) -> None:
+        """Say how the run ended, and the time left."""
+        self._say(f"{self._labels.pop(key)}, seed {result.seed}: {outcome(result)}")
+
+    def refused(self, label: str, macs: int) -> None:
+        """Say what the refused trial would cost."""
+        self._say(f"{label}: {Status.OVER_BUDGET}, {macs:,} MACs")
+
+    def _say(self, text: str) -> None:
+        self._done += 1
+        left = max(0, self._total - self._done)
+        seconds = (time.monotonic() - self._start) / max(1, self._done - self._known) * left
+        self.message(f"[{self._done}/{self._total}] {text} ({seconds:.0f} s left)")
+
+
+class BarProgress(Progress):
+    """A bar for all runs with the time left, and one for each run under way.
+
+    Args:
+        total: how many runs there are in all.
+        done: how many of them ended in an earlier session.
+    """
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as Bars
+
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._all = self._bars.add_task("runs", total=total, completed=done, note="")
+        self._tasks: dict[str, tuple[TaskID, str]] = {}
+
+    def __enter__(self) -> BarProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def message(self, text: str) -> None:
+        """Print one line above the bars."""
+        self._bars.console.print(text, markup=False, highlight=False)
+
+    def started(self, key: str, label: str, epochs: int) -> None:
+        """Add the run's bar."""
+        self._tasks[key] = (self._bars.add_task(f"  {label}", total=epochs, note=""), label)
+
+    def epoch(self, key: str, epoch: Epoch) -> None:
+        """Advance the run's bar."""
+        task, _ = self._tasks[key]
+        self._bars.update(task, completed=epoch.number, note=f"validation {epoch.validation.accuracy:.2%}")
+
+    def ended(self, key: str, result: TrialResult) -> None:
+        """Replace the run's bar by a line."""
+        task, label = self._tasks.pop(key)
+        self._bars.remove_task(task)
+        self._bars.advance(self._all)
+        self.message(f"{label}, seed {result.seed}: {outcome(result)}")
+
+    def refused(self, label: str, macs: int) -> None:
+        """Say what the refused trial would cost."""
+        self._bars.advance(self._all)
+        self.message(f"{label}: {Status.OVER_BUDGET}, {macs:,} MACs")
+
+
+def outcome(result: TrialResult) -> str:
+    """Describe a result in one line."""
+    if result.status is Status.FAILED:
+        return f"{result.status}: {result.error}"
+    accuracy = f"validation {result.validation.accuracy:.2%}" if result.validation else ""
+    macs = f"{result.cost.macs:,} MACs" if result.cost else ""
+    return ", ".join(part for part in (str(result.status), accuracy, macs, f"{result.seconds:.1f} s") if part)
+
+
+def make_progress(total: int, done: int = 0, *, show: bool = True) -> Progress:
+    """Choose the form that suits standard error.
+
+    Args:
+        total: how many runs there are in all.
+        done: how many of them ended in an earlier session.
+        show: False for silence.
+    """
+    if not show:
+        return Progress()
+    return BarProgress(total, done) if sys.stderr.isatty() else LineProgress(total, done)

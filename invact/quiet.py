@@ -1,0 +1,33 @@
+"""Silence for libraries that write to the terminal when they are loaded."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+__all__ = ["load_tensorflow", "silent_stderr"]
+
+
+@contextlib.contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Send what C++ code writes to file descriptor 2 nowhere; Python's exceptions still pass."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow without its greetings, which ignore `TF_CPP_MIN_LOG_LEVEL`."""
+    if "tensorflow" not in sys.modules:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        with silent_stderr():
+            import tensorflow  # noqa: F401

@@ -1,0 +1,239 @@
+"""Training: a function from a configuration, a seed and a data set to a result."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from invact.augmentation import augment
+from invact.cost import count_macs
+from invact.models import build_model
+from invact.results import Epoch, Scores, Status, TrialResult
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from invact.config import Config
+    from invact.data import Dataset
+
+__all__ = ["derive_seed", "train"]
+
+EVALUATION_BATCH = 1000
+
+# Keras keeps its seed and its dtype policy in global state: one training at a time in a process.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def derive_seed(*parts: str | int) -> int:
+    """Derive an independent seed in [0, 2^31) for one purpose from a run's seed.
+
+    Example:
+        >>> derive_seed("order", 0) == derive_seed("order", 0)
+        True
+        >>> derive_seed("order", 0) == derive_seed("order", 1)
+        False
+    """
+    hashed = hashlib.sha256(json.dumps(parts).encode()).digest()
+    return int.from_bytes(hashed[:4], "big") >> 1
+
+
+def train(
+    config: Config,
+    seed: int,
+    data: Dataset,
+    *,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    keep_model: bool = False,
+) -> TrialResult:
+    """Train one configuration with one seed, and measure it.
+
+    The seed decides every source of randomness. Batch order and augmentation depend on the seed alone, so
+    that two arms trained with one seed see the same batches; initialisation and dropout depend on the seed
+    and the configuration. With one thread (as invact's workers have) the same arguments give bit-identical
+    numbers on one machine. The loop sees the training and validation splits; the test set is read once,
+    after the last epoch, with the last weights: no epoch is picked.
+
+    Args:
+        config: the network and its recipe.
+        seed: the run's seed, >= 0.
+        data: the data set, split.
+        on_epoch: called after each epoch, in this thread.
+        keep_model: whether to return the trained network.
+
+    Returns:
+        A result that is FINISHED, or DIVERGED when a loss was not finite.
+
+    Raises:
+        InputError: the configuration does not build on these data.
+
+    Example:
+        >>> from invact.config import Config
+        >>> from invact.data import load
+        >>> result = train(Config(filters=4, epochs=1), 0, load("digits"))
+        >>> result.status, len(result.epochs), result.test.accuracy > 0.2
+        (<Status.FINISHED: 'FINISHED'>, 1, True)
+    """
+    with _ONE_AT_A_TIME, _seeded(derive_seed("initialisation", seed, config.digest())):
+        with _dtype_policy(config.precision):
+            model = build_model(config, data.input_shape, data.classes, data.maximum)
+        return _fit(model, config, seed, data, on_epoch, keep_model)
+
+
+def _fit(
+    model: Any,
+    config: Config,
+    seed: int,
+    data: Dataset,
+    on_epoch: Callable[[Epoch], None] | None,
+    keep_model: bool,
+) -> TrialResult:
+    cost = count_macs(model)
+    batch = min(config.batch_size, len(data.x_train))
+    steps = len(data.x_train) // batch
+    run_epoch = _epoch_function(model, config, seed, data, batch, steps)
+    evaluate = _evaluation_function(model)
+    epochs: list[Epoch] = []
+    error = ""
+    for number in range(1, config.epochs + 1):
+        order = np.random.default_rng([derive_seed("order", seed), number]).permutation(len(data.x_train))
+        order = tf.constant(order[: steps * batch].reshape(steps, batch), tf.int32)
+        start = time.perf_counter()
+        accuracy, loss = (float(value) for value in run_epoch(tf.constant(number), order))
+        seconds = time.perf_counter() - start
+        validation, _ = evaluate(data.x_validation, data.y_validation)
+        epochs.append(Epoch(number, Scores(accuracy, loss), validation, seconds))
+        if on_epoch is not None:
+            on_epoch(epochs[-1])
+        if not np.isfinite(loss):
+            error = f"the training loss was {loss} in epoch {number}"
+            break
+        if not np.isfinite(validation.loss):
+            error = f"the validation loss was {validation.loss} after epoch {number}"
+            break
+    test, correct = evaluate(data.x_test, data.y_test)
+    seconds = sum(epoch.seconds for epoch in epochs)
+    return TrialResult(
+        config=config,
+        seed=seed,
+        status=Status.DIVERGED if error else Status.FINISHED,
+        cost=cost,
+        epochs=tuple(epochs),
+        train=epochs[-1].train,
+        validation=epochs[-1].validation,
+        test=test,
+        seconds=seconds,
+        images_per_second=len(epochs) * steps * batch / seconds,
+        correct=np.packbits(correct).tobytes(),
+        model=_archive(model) if keep_model else b"",
+        error=error,
+    )
+
+
+def _epoch_function(model: Any, config: Config, seed: int, data: Dataset, batch: int, steps: int) -> Any:
+    # One graph loop over tensors in memory: tf.data's autotune thread would stall every epoch's end.
+    images, labels = tf.constant(data.x_train), tf.constant(data.y_train, tf.int32)
+    weights = model.trainable_variables
+    optimizer = _optimizer(config, steps)
+    optimizer.build(weights)
+    order_seed = derive_seed("augmentation", seed)
+
+    @tf.function
+    def run_epoch(epoch: Any, order: Any) -> Any:
+        total, hits, step = tf.constant(0.0), tf.constant(0), tf.constant(0)
+        while step < steps and tf.math.is_finite(total):
+            index = order[step]
+            inputs, targets = tf.gather(images, index), tf.gather(labels, index)
+            inputs = augment(inputs, config.augmentations, order_seed, epoch, step)
+            with tf.GradientTape() as tape:
+                logits = model(inputs, training=True)
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+                loss = tf.reduce_mean(losses)
+                objective = tf.add_n([loss, *model.losses])
+            optimizer.apply(tape.gradient(objective, weights), weights)
+            total += loss
+            hits += tf.math.count_nonzero(tf.argmax(logits, 1, tf.int32) == targets, dtype=tf.int32)
+            step += 1
+        return tf.cast(hits, tf.float64) / (steps * batch), total / steps
+
+    # Traced here, so that the epochs' seconds are training alone.
+    run_epoch.get_concrete_function(tf.TensorSpec((), tf.int32), tf.TensorSpec((steps, batch), tf.int32))
+    return run_epoch
+
+
+def _optimizer(config: Config, steps: int) -> Any:
+    rate: Any = config.learning_rate
+    if config.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps * config.epochs)
+    decay = config.weight_decay or None
+    if config.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
+    elif config.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
+    else:
+        optimizer = keras.optimizers.Adam(rate, weight_decay=decay)
+    # Decaying a bias or a normalisation's scale regularises nothing and costs accuracy.
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def _evaluation_function(model: Any) -> Callable[[Any, Any], tuple[Scores, NDArray[np.bool_]]]:
+    @tf.function(reduce_retracing=True)
+    def measure(images: Any, labels: Any) -> Any:
+        logits = model(images, training=False)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return losses, tf.argmax(logits, 1, tf.int32) == labels
+
+    def evaluate(images: Any, labels: Any) -> tuple[Scores, NDArray[np.bool_]]:
+        parts = [
+            measure(
+                tf.constant(images[at : at + EVALUATION_BATCH]),
+                tf.constant(labels[at : at + EVALUATION_BATCH], tf.int32),
+            )
+            for at in range(0, len(images), EVALUATION_BATCH)
+        ]
+        losses = np.concatenate([loss.numpy() for loss, _ in parts])
+        correct = np.concatenate([hit.numpy() for _, hit in parts])
+        return Scores(float(correct.mean()), float(losses.mean(dtype=np.float64))), correct
+
+    return evaluate
+
+
+def _archive(model: Any) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        return path.read_bytes()
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    # Keras seeds the process's own generators too; a caller's stay as they were.
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    keras.utils.set_random_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
