@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -30,9 +31,12 @@ from invact.arms import ARMS
 from invact.errors import InputError, choices, one_line, one_of
 
 __all__ = [
+    "ArmName",
     "Config",
     "Frozen",
     "Scalar",
+    "Seed",
+    "Seeds",
     "check_name",
     "digest",
     "find",
@@ -52,6 +56,28 @@ AUGMENTATIONS = ("shift", "flip", "cutout")
 _Model = TypeVar("_Model", bound=BaseModel)
 
 Filters = Annotated[int, Field(strict=True, ge=1, le=4096)]
+
+
+def _arm(name: str) -> str:
+    if name not in ARMS:
+        raise ValueError(choices(name, ARMS))
+    return name
+
+
+def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"received {list(values)}. Allowed: each once")
+    return values
+
+
+ArmName = Annotated[str, AfterValidator(_arm)]
+"""The name of a registered arm."""
+
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+"""A seed."""
+
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
+"""Seeds, no two of them the same."""
 
 
 class Frozen(BaseModel):
@@ -92,13 +118,13 @@ class Config(Frozen):
     """
 
     model: str = "cnn"
-    activation: str | tuple[str, ...] = "relu"
+    activation: ArmName | tuple[ArmName, ...] = "relu"
     filters: Filters | tuple[Filters, ...] = 16
     depth: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
     normalization: Literal["none", "batch", "layer"] = "none"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     width_rule: Literal["filters", "channels", "macs", "params"] = "filters"
-    reference: str = "relu"
+    reference: ArmName = "relu"
     options: dict[str, Scalar] = Field(default_factory=dict)
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -123,14 +149,6 @@ class Config(Frozen):
     def digest(self) -> str:
         """Identify the configuration: 12 hexadecimal digits of the SHA-256 of its canonical JSON."""
         return digest(self.model_dump(mode="json"))
-
-    @field_validator("activation", "reference")
-    @classmethod
-    def _known_arms(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        for name in (value,) if isinstance(value, str) else value:
-            if name not in ARMS:
-                raise ValueError(choices(name, ARMS))
-        return value
 
     @field_validator("model")
     @classmethod

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
-__all__ = ["EnvironmentFault", "InputError", "InvactError", "choices", "one_line", "one_of"]
+__all__ = ["EnvironmentFault", "InputError", "InvactError", "choices", "one_line", "one_of", "within"]
 
 
 class InvactError(Exception):
@@ -67,3 +68,20 @@ def one_line(error: BaseException) -> str:
     """
     text = " ".join(str(error).split())[:500]
     return text if isinstance(error, InvactError) else f"{type(error).__name__}: {text}"
+
+
+@contextlib.contextmanager
+def within(place: str) -> Iterator[None]:
+    """Name the file or the key in front of an InputError that is raised inside.
+
+    Example:
+        >>> with within("my.toml"):
+        ...     raise InputError("epochs: received 0")
+        Traceback (most recent call last):
+        ...
+        invact.errors.InputError: my.toml: epochs: received 0
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
