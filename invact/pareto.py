@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -226,7 +226,7 @@ def pareto_front_of(
             varied parameter. May be empty, even without columns.
         name: of the sweep.
         reference: (accuracy, MACs) for the hypervolume; accuracy 0 and the largest MACs of a compared
-            configuration unless given.
+            configuration unless given. To compare two sweeps, give both the same.
         budget: the limit in MACs, to be shown.
 
     Raises:
@@ -301,7 +301,9 @@ def _configuration(rows: pd.DataFrame) -> Point | Apart:
             if str(column).startswith("param.")
         },
     }
-    cost: dict[str, Any] = {column: _count(first[column]) for column in ("macs", "params", "filters")}
+    # A seed that failed may lack the cost that another seed of the same configuration has.
+    known = {column: rows[column].dropna() for column in ("macs", "params", "filters")}
+    cost: dict[str, Any] = {name: int(cells.iloc[0]) if len(cells) else None for name, cells in known.items()}
     for status in (Status.OVER_BUDGET, Status.DIVERGED, Status.FAILED):
         if status in statuses:
             return Apart(status=status, **common, **cost)
@@ -316,17 +318,11 @@ def _configuration(rows: pd.DataFrame) -> Point | Apart:
     )
 
 
-def _count(value: Any) -> int | None:
-    return None if _plain(value) is None else int(value)
-
-
 def _plain(value: Any) -> Any:
     """A pandas cell as a plain Python value; a missing one as None."""
+    if isinstance(value, list | tuple):
+        return value
     if isinstance(value, np.generic):
         value = value.item()
     # NaN, NaT and pandas.NA are the values that do not equal themselves.
-    return (
-        None
-        if value is None or (not isinstance(value, list | tuple) and (value == value) is not True)
-        else value
-    )
+    return value if (value == value) is True else None

@@ -1,0 +1,271 @@
+"""The front of accuracy against MACs, on paper."""
+# Figures are built as objects, never through pyplot: no global state, no display.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from invact.figures.style import FAINT, INK, LIMIT, arm_of, looks, quantity, style
+from invact.pareto import Apart, ParetoFront, Point
+from invact.results import Status
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+
+__all__ = ["front_figure", "limits", "seeds_text", "stairs", "statuses", "subtitle", "ticks_between"]
+
+_FARTHEST = 3.0
+"""MACs beyond the compared points and the budget, as a factor, that the axis still shows."""
+
+
+def statuses(front: ParetoFront) -> list[tuple[str, list[Apart]]]:
+    """Group what stands apart, in the order in which it is drawn."""
+    named = [
+        ("over budget", Status.OVER_BUDGET),
+        ("diverged", Status.DIVERGED),
+        ("failed", Status.FAILED),
+    ]
+    groups = [(name, [one for one in front.apart if one.status == status]) for name, status in named]
+    return [(name, group) for name, group in groups if group]
+
+
+def limits(front: ParetoFront) -> tuple[float, float]:
+    """The MACs that the axis shows: everything compared, and the rest as far as it does not crush them."""
+    inside = [max(point.macs, 1) for point in (*front.points, *front.dominated)]
+    inside += [front.budget] if front.budget else []
+    outside = [max(one.macs, 1) for one in front.apart if one.macs is not None]
+    if not inside:
+        inside = outside or [1_000, 1_000_000]
+    low, high = min(inside), max(inside)
+    low = min([low, *(macs for macs in outside if macs * _FARTHEST >= low)])
+    high = max([high, *(macs for macs in outside if macs <= high * _FARTHEST)])
+    room = max((high / low) ** 0.06, 1.05)
+    return low / room, high * room
+
+
+def stairs(front: ParetoFront, end: float) -> tuple[list[float], list[float]]:
+    """Corners of the best accuracy within a number of MACs, up to `end`."""
+    macs = [float(max(point.macs, 1)) for point in front.points]
+    accuracy = [100 * point.accuracy for point in front.points]
+    return [*macs, *[end][: len(macs)]], [*accuracy, *accuracy[-1:]]
+
+
+def subtitle(front: ParetoFront) -> str:
+    """Say how many configurations there are, and how good the front is."""
+    accuracy, macs = front.reference
+    return (
+        f"{len(front.points)} on the front, {len(front.dominated)} dominated, {len(front.apart)} apart.  "
+        f"Hypervolume {quantity(front.hypervolume)} to ({accuracy:.0%}, {quantity(macs)} MACs)"
+    )
+
+
+def seeds_text(front: ParetoFront) -> str:
+    """Name the accuracy axis, with the number of seeds behind a point."""
+    counts = sorted({point.seeds for point in (*front.points, *front.dominated)})
+    if not counts or counts == [1]:
+        return "Validation accuracy, %"
+    return f"Validation accuracy, %, mean of {'-'.join(str(n) for n in {counts[0]: 0, counts[-1]: 0})} seeds"
+
+
+def front_figure(front: ParetoFront) -> Figure:
+    """Draw validation accuracy against MACs (log axis), with the front as a staircase.
+
+    Colour and marker tell the activations apart. What could not be compared is a row of ticks for each
+    status, below the axis; ticks too far out to be shown are counted.
+    """
+    with style():
+        return _front_figure(front)
+
+
+def _front_figure(front: ParetoFront) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import NullFormatter, NullLocator
+
+    rows = statuses(front)
+    figure = Figure(figsize=(8, 5.4), dpi=160, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(1 + bool(rows), 1, height_ratios=[20, 1.3 * len(rows)][: 1 + bool(rows)])
+    axes = figure.add_subplot(grid[0])
+    lowest = figure.add_subplot(grid[1], sharex=axes) if rows else axes
+    axes.set_title(front.name, loc="left", fontsize=14, fontweight="bold", color=INK, pad=24)
+    axes.annotate(
+        subtitle(front),
+        (0, 1),
+        (0, 7),
+        "axes fraction",
+        textcoords="offset points",
+        fontsize=10,
+        color="#555555",
+    )
+    axes.set_ylabel(seeds_text(front))
+    low, high = limits(front)
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    ticks = ticks_between(low, high)
+    lowest.set_xticks(ticks, [quantity(tick) for tick in ticks])
+    lowest.xaxis.set_minor_locator(NullLocator())
+    lowest.xaxis.set_minor_formatter(NullFormatter())
+    lowest.set_xlabel("MACs of one image (log scale)")
+
+    arms = looks(front)
+    handles = []
+    axes.plot(
+        *stairs(front, min(high, front.budget or high)),
+        drawstyle="steps-post",
+        color=INK,
+        linewidth=1.2,
+        alpha=0.55,
+        zorder=2,
+    )
+    for arm, (color, marker, _) in arms.items():
+        for points, alpha, size in ((front.dominated, 0.35, 34), (front.points, 1.0, 70)):
+            chosen = [point for point in points if arm_of(point.values) == arm]
+            axes.scatter(
+                [max(point.macs, 1) for point in chosen],
+                [100 * point.accuracy for point in chosen],
+                s=size,
+                c=color,
+                marker=marker,
+                alpha=alpha,
+                linewidths=0.8,
+                edgecolors="white",
+                zorder=2 + alpha,
+            )
+        if arm:
+            handles.append(Line2D([], [], color=color, marker=marker, markersize=8, linestyle="", label=arm))
+    if front.points:
+        handles.append(Line2D([], [], color=INK, alpha=0.55, linewidth=1.2, label="front"))
+    if front.dominated:
+        pale = Line2D(
+            [], [], color=FAINT, marker="o", markersize=6, alpha=0.45, linestyle="", label="dominated"
+        )
+        handles.append(pale)
+    if front.budget:
+        for each in {axes, lowest}:
+            each.axvline(front.budget, color=LIMIT, linewidth=1.2, linestyle=(0, (5, 3)), zorder=1)
+        handles.append(
+            Line2D(
+                *([], []),
+                color=LIMIT,
+                linewidth=1.2,
+                linestyle=(0, (5, 3)),
+                label=f"budget {quantity(front.budget)}",
+            )
+        )
+    if rows:
+        axes.tick_params(labelbottom=False)
+        _strip(lowest, rows, low, high)
+    if not front.points:
+        axes.text(
+            0.5, 0.5, "no finished configuration", ha="center", transform=axes.transAxes, color="#555555"
+        )
+        axes.set_yticks([])
+    if handles:
+        figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=len(handles) if len(handles) <= 6 else 5,
+            columnspacing=1.3,
+            fontsize=10,
+            handletextpad=0.4,
+        )
+    axes.margins(y=0.1)
+    _label(figure, axes, front)
+    return figure
+
+
+def ticks_between(low: float, high: float) -> list[float]:
+    """Round values on a log axis, about five of them."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    candidates: list[float] = []
+    for subs in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0)):
+        found = LogLocator(subs=subs, numticks=100).tick_values(low, high)
+        candidates = [float(tick) for tick in found if low <= tick <= high]
+        if len(candidates) >= 4:
+            break
+    if len(candidates) < 3:
+        candidates = [float(tick) for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
+    return candidates[:: 1 + len(candidates) // 10]
+
+
+def _strip(axes: Axes, rows: list[tuple[str, list[Apart]]], low: float, high: float) -> None:
+    names = []
+    for height, (name, group) in enumerate(rows):
+        known = [max(one.macs, 1) for one in group if one.macs is not None]
+        shown = [macs for macs in known if low <= macs <= high]
+        axes.plot(shown, [height] * len(shown), "|", color=INK, markersize=9, markeredgewidth=1.2, alpha=0.6)
+        beyond, unbuilt = sum(macs > high for macs in known), len(group) - len(known)
+        notes = [f"{unbuilt} never built"] * bool(unbuilt) + [f"{beyond} more \N{RIGHTWARDS ARROW}"] * bool(
+            beyond
+        )
+        if notes:
+            axes.annotate(
+                ", ".join(notes),
+                *((1, height), (4, 0), axes.get_yaxis_transform()),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+                color=INK,
+                annotation_clip=False,
+            )
+        names.append(f"{name} ({len(group)})")
+    axes.set_yticks(range(len(rows)), names, fontsize=9.5)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+
+
+def _label(figure: Figure, axes: Axes, front: ParetoFront) -> None:
+    """Name the points of the front, each where its text meets nothing else, or not at all."""
+    figure.canvas.draw()
+    # Only now are positions known; from here on the layout must not move.
+    figure.set_layout_engine("none")
+    frame = axes.get_window_extent()
+    every = [(max(point.macs, 1), 100 * point.accuracy) for point in (*front.points, *front.dominated)]
+    taken: list[Any] = []
+    centres = axes.transData.transform(every) if every else np.empty((0, 2))
+    for point in _outward(front.points):
+        for dx, dy, ha, va in (
+            (-7, 5, "right", "bottom"),
+            (0, 8, "center", "bottom"),
+            (7, -5, "left", "top"),
+        ):
+            text: Annotation = axes.annotate(
+                point.label,
+                *((max(point.macs, 1), 100 * point.accuracy), (dx, dy)),
+                textcoords="offset points",
+                ha=ha,
+                va=va,
+                fontsize=9,
+                color=INK,
+                zorder=5,
+            )
+            box = text.get_window_extent()
+            near = box.padded(3)
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+            if inside and not near.count_contains(centres) and not near.count_overlaps(taken):
+                taken.append(near)
+                break
+            text.remove()
+
+
+def _outward(points: Sequence[Point]) -> list[Point]:
+    """Both ends first, then the middles between them: where not all labels fit, the spread is named."""
+    order = list(points[:1]) + list(points[1:][-1:])
+    spans = [(0, len(points) - 1)]
+    for low, high in spans:
+        if high - low > 1:
+            middle = (low + high) // 2
+            order.append(points[middle])
+            spans += [(low, middle), (middle, high)]
+    return order

@@ -1,0 +1,89 @@
+"""What all pictures share: colours, markers, fonts, and how a number is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from invact.arms import ARMS
+from invact.pareto import ParetoFront
+
+__all__ = ["FAINT", "INK", "LIMIT", "arm_of", "looks", "quantity", "style"]
+
+INK, FAINT, LIMIT = "#222222", "#8A8A8A", "#A3123A"
+
+# Okabe and Ito's palette, continued with Tol's: told apart with any colour vision, and by marker as well.
+_LOOKS = (
+    ("#0072B2", "o", "circle"),
+    ("#56B4E9", "s", "square"),
+    ("#009E73", "^", "triangle-up"),
+    ("#CC79A7", "v", "triangle-down"),
+    ("#E69F00", "P", "cross"),
+    ("#7F7F7F", "X", "x"),
+    ("#D55E00", "D", "diamond"),
+    ("#882255", "<", "triangle-left"),
+    ("#44AA99", ">", "triangle-right"),
+    ("#332288", "p", "pentagon"),
+    ("#999933", "h", "hexagon"),
+)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw and save with invact's settings, whatever the user's matplotlibrc says."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(
+            {
+                "axes.edgecolor": FAINT,
+                "axes.grid": True,
+                "axes.labelcolor": INK,
+                "axes.spines.right": False,
+                "axes.spines.top": False,
+                "axes.axisbelow": True,
+                "font.size": 11,
+                "grid.alpha": 0.2,
+                "legend.frameon": False,
+                "svg.hashsalt": "invact",
+                "xtick.color": INK,
+                "ytick.color": INK,
+            }
+        )
+        yield
+
+
+def quantity(value: float) -> str:
+    """Write a count with a unit.
+
+    Example:
+        >>> [quantity(value) for value in (0, 950, 1_500, 3_210_000, 41e9)]
+        ['0', '950', '1.5 k', '3.21 M', '41 G']
+    """
+    for factor, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def arm_of(values: Mapping[str, Any]) -> str:
+    """Name the activation, or the activations of the stages, among the varied parameters; else "".
+
+    Example:
+        >>> arm_of({"activation": "relu", "filters": 8}), arm_of({"activation": ("inverse", "relu")})
+        ('relu', 'inverse/relu')
+    """
+    found = [value for name, value in values.items() if name.startswith("activation") and value is not None]
+    return "/".join(
+        str(arm) for value in found for arm in (value if isinstance(value, list | tuple) else [value])
+    )
+
+
+def looks(front: ParetoFront) -> dict[str, tuple[str, str, str]]:
+    """Colour, marker and Plotly symbol of each arm in the picture; the same for an arm in every picture."""
+    present = {arm_of(point.values) for point in (*front.points, *front.dominated)}
+    known = [arm for arm in ARMS if arm in present]
+    order = [*ARMS, *sorted(present - set(ARMS))]
+    return {arm: _LOOKS[order.index(arm) % len(_LOOKS)] for arm in [*known, *sorted(present - set(known))]}
