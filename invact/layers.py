@@ -15,7 +15,7 @@ __all__ = ["ChannelDoubling", "DuplicatedActivation", "InverseActivation"]
 _Shape: TypeAlias = tuple[int | None, ...]
 
 
-class ChannelDoubling(keras.Layer):
+class ChannelDoubling(keras.Layer):  # type: ignore[misc]  # Keras has no types
     """Base of the layers that put out two maps for each input map.
 
     A subclass says in `call` what the two halves are.
@@ -79,8 +79,8 @@ class ChannelDoubling(keras.Layer):
         rank = len(shape)
         if rank < 2 or not -rank < self.axis < rank:
             raise ValueError(
-                f"{type(self).__name__} {self.name!r} needs an input of rank 2 or more with the channels on axis "
-                f"{self.axis}, and the batch on axis 0. Received: shape={tuple(shape)}"
+                f"{type(self).__name__} {self.name!r} needs an input of rank 2 or more, the batch on "
+                f"axis 0 and the channels on axis {self.axis}. Received: shape={tuple(shape)}"
             )
         return self.axis % rank
 
@@ -175,7 +175,6 @@ class DuplicatedActivation(ChannelDoubling):
 
 
 def _concatenated_relu(x: Any, axis: int) -> Any:
-    @keras.ops.custom_gradient
     def function(x: Any) -> tuple[Any, Callable[..., Any]]:
         def gradient(*args: Any, upstream: Any = None) -> Any:
             # PyTorch passes the upstream gradient by name, after the inputs.
@@ -189,7 +188,7 @@ def _concatenated_relu(x: Any, axis: int) -> Any:
 
         return ops.concatenate([ops.relu(x), ops.relu(ops.negative(x))], axis), gradient
 
-    return function(x)
+    return ops.custom_gradient(function)(x)
 
 
 def _saveable(identifier: Any) -> Any:
@@ -206,7 +205,7 @@ def _saveable(identifier: Any) -> Any:
             return loaded
     except Exception:  # Keras raises a different class for each kind of bad activation.
         raise ValueError(
-            "activation must be the name of a Keras activation, or a function, not a lambda, that Keras can save "
-            f"(see keras.saving.register_keras_serializable). Received: activation={identifier!r}"
+            "activation must be the name of a Keras activation, or a function, not a lambda, that Keras "
+            f"can save (see keras.saving.register_keras_serializable). Received: activation={identifier!r}"
         ) from None
     return activation
