@@ -153,16 +153,16 @@ def _input_tensors(model: Any, graph: Any, input_shape: Sequence[Any] | None) ->
     declared = [tuple(tensor.shape[1:]) for tensor in graph.inputs]
     if input_shape is None:
         given = declared
-    elif all(isinstance(size, int) for size in input_shape):
-        given = [tuple(input_shape)]
-    else:
+    elif any(isinstance(shape, list | tuple) for shape in input_shape):
         given = [tuple(shape) for shape in input_shape]
+    else:
+        given = [tuple(input_shape)]
     fits = len(given) == len(declared) and all(
         len(shape) == len(open_shape)
         and all(o in (None, size) for size, o in zip(shape, open_shape, strict=True))
         for shape, open_shape in zip(given, declared, strict=True)
     )
-    if not fits or any(size is None for shape in given for size in shape):
+    if not fits or _open(given):
         wanted = declared[0] if len(declared) == 1 else declared
         raise InputError(
             f"model {model.name!r}: input_shape: received {input_shape}. Allowed: numbers that fit {wanted}"
@@ -175,6 +175,7 @@ def _input_tensors(model: Any, graph: Any, input_shape: Sequence[Any] | None) ->
 
 def _visit(graph: Any, tensors: Any, prefix: str, rows: list[LayerCost], seen: set[int]) -> Any:
     """Infer shapes along a graph and append what each call costs; `seen` holds counted weights, by id."""
+    import keras
 
     def counted(operation: Any) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -185,6 +186,9 @@ def _visit(graph: Any, tensors: Any, prefix: str, rows: list[LayerCost], seen: s
                 )
             try:
                 outputs = operation.compute_output_spec(*args, **kwargs)
+                if _open(_shapes(outputs)):
+                    # EinsumDense remembers the shape it was built with; tracing the call asks its inputs.
+                    outputs = keras.Operation.compute_output_spec(operation, *args, **kwargs)
             except ValueError as error:
                 reason = str(error).splitlines()[0]
                 raise InputError(f"layer {prefix + operation.name!r}: {reason}") from None
@@ -204,14 +208,20 @@ def _shapes(structure: Any) -> list[Any]:
     return [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, keras.KerasTensor)]
 
 
+def _open(shapes: Sequence[Sequence[int | None]]) -> bool:
+    return any(size is None for shape in shapes for size in shape)
+
+
 def _call_cost(
     operation: Any, prefix: str, inputs: list[Shape], outputs: list[Shape], seen: set[int]
 ) -> LayerCost:
     import keras
 
     name, kind = prefix + operation.name, type(operation).__name__
-    if any(size is None for shape in (*inputs, *outputs) for size in shape):
-        raise InputError(f"layer {name!r}: its shape {outputs} is open even for given inputs: cannot count")
+    if _open(outputs):
+        raise InputError(
+            f"layer {name!r}: its shape {outputs} depends on the values of its inputs: cannot count"
+        )
     elements = sum(math.prod(shape) for shape in outputs)
     if not isinstance(operation, keras.Layer):
         if kind in _UNCOUNTED_OPERATIONS or type(operation).__module__.endswith(".linalg"):
