@@ -1,0 +1,229 @@
+"""The store: where the records of sweeps and claims are begun, found and listed."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from invact.config import check_name, digest
+from invact.errors import InputError, one_of
+from invact.lock import exclusive
+from invact.provenance import commit, versions
+from invact.record import ROOT, STATUS, Record, current, tagged, text_of
+from invact.results import Status
+from invact.ui import Server, serve
+
+if TYPE_CHECKING:
+    from invact.data import Dataset
+    from invact.tracking import Runs
+
+__all__ = ["RecordInfo", "Store"]
+
+KIND, IDENTITY, DRIVER = "invact.kind", "invact.identity", "invact.driver"
+SERVERS = ("http", "https", "databricks")
+
+
+@dataclass(frozen=True)
+class RecordInfo:
+    """A sweep or a claim in the store, for lists.
+
+    Attributes:
+        name: the sweep's or the claim's.
+        kind: `sweep` or `claim`.
+        driver: the sweep's driver.
+        identity: hash of what decides its results.
+        status: MLflow's: RUNNING, FINISHED, FAILED or KILLED.
+        started: when it was begun.
+        counts: how many runs ended in each way.
+        run_id: its parent run.
+    """
+
+    name: str
+    kind: str
+    driver: str
+    identity: str
+    status: str
+    started: datetime
+    counts: Mapping[Status, int]
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Store:
+    """An MLflow store: a folder with a database and the files of its runs, or a tracking server.
+
+    Made by `invact.tracking.open_store`.
+
+    Attributes:
+        runs: its runs, in MLflow.
+        folder: where its files are; None for a server.
+    """
+
+    runs: Runs
+    folder: Path | None
+
+    @property
+    def uri(self) -> str:
+        """What MLflow knows it by."""
+        return self.runs.uri
+
+    def record(
+        self,
+        name: str,
+        kind: Literal["sweep", "claim"],
+        identity: str,
+        files: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        *,
+        driver: str = "",
+        data: Dataset | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Record:
+        """Begin the record of a sweep or a claim, or continue the newest of the same name and identity.
+
+        Runs that a killed coordinator left are set KILLED. Only one process of a machine has the record at a
+        time, until `Record.close` or that process's end.
+
+        Args:
+            name: names the experiment.
+            kind: what it is.
+            identity: hash of what decides the results.
+            files: texts to keep by file name, such as the sweep's file.
+            params: settings to show.
+            driver: the sweep's driver.
+            data: what is trained on; each run refers to it.
+            tags: more to show.
+
+        Raises:
+            InputError: a bad name.
+            EnvironmentFault: another process has the record, or the store fails.
+        """
+        check_name(name)
+        check_name(identity, "identity")
+        lock = exclusive(self._locks() / f"{digest([self.uri, name, kind, identity])}.lock", f"{kind} {name}")
+        try:
+            experiment = self.runs.experiment(name, self._location(name))
+            provenance = _provenance()
+            told = {
+                KIND: kind,
+                IDENTITY: identity,
+                "invact.coordinator": f"{os.getpid()} on {socket.gethostname()}",
+            }
+            told |= provenance | ({DRIVER: driver} if driver else {}) | dict(tags or {})
+            earlier = self._parents([experiment], {KIND: kind, IDENTITY: identity})
+            if earlier:
+                run_id = earlier[0].info.run_id
+                self.runs.resume(run_id)
+            else:
+                run_id = self.runs.begin(experiment, f"{kind} {driver}".strip(), told)
+                if data is not None:
+                    self.runs.log_data(run_id, data)
+            # MLflow never changes a param: what this session has otherwise is a tag.
+            known = earlier[0].data.params if earlier else {}
+            texts = {key: text_of(value) for key, value in (params or {}).items()}
+            told |= {f"now.{key}": text for key, text in texts.items() if known.get(key, text) != text}
+            self.runs.log(
+                run_id, params={key: text for key, text in texts.items() if key not in known}, tags=told
+            )
+            self.runs.keep(run_id, {key: text.encode() for key, text in (files or {}).items()})
+            return Record(
+                self.runs, experiment, run_id, resumed=bool(earlier), data=data, tags=provenance, lock=lock
+            )
+        except BaseException:
+            lock.close()
+            raise
+
+    def latest(self, name: str, kind: str | None = None, driver: str | None = None) -> Record:
+        """Find the newest record of a name, to read it and to add files.
+
+        Raises:
+            InputError: there is none; names the nearest there is.
+        """
+        check_name(name)
+        known = {}
+        for run in self._parents(list(names := self.runs.experiments())):
+            tags = run.data.tags
+            known[names[run.info.experiment_id]] = True
+            if (
+                names[run.info.experiment_id] == name
+                and kind in (None, tags[KIND])
+                and driver in (None, tags.get(DRIVER))
+            ):
+                return Record(self.runs, run.info.experiment_id, run.info.run_id)
+        if not known:
+            raise InputError(f"name: received {name!r}. Allowed: none yet, {self.uri} has no records")
+        if name not in known:
+            raise one_of("name", name, sorted(known))
+        wanted = " ".join(filter(None, [driver, kind]))
+        raise InputError(
+            f"name: received {name!r}, which has no {wanted or 'record'}. Allowed: see `invact list`"
+        )
+
+    def records(self, name: str | None = None) -> list[RecordInfo]:
+        """List the sweeps and claims of one name, or all, newest first."""
+        names = {key: value for key, value in self.runs.experiments().items() if name in (None, value)}
+        runs: dict[str, list[Any]] = {}
+        for run in self.runs.search(list(names), f"tags.`{ROOT}` != ''"):
+            runs.setdefault(run.data.tags[ROOT], []).append(run)
+        return [
+            RecordInfo(
+                name=names[run.info.experiment_id],
+                kind=run.data.tags[KIND],
+                driver=run.data.tags.get(DRIVER, ""),
+                identity=run.data.tags[IDENTITY],
+                status=run.info.status,
+                started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+                counts=Counter(
+                    Status(each.data.tags[STATUS]) for each in current(runs.get(run.info.run_id, []))
+                ),
+                run_id=run.info.run_id,
+            )
+            for run in self._parents(list(names))
+        ]
+
+    def ui(self, port: int = 5000) -> Server:
+        """Start MLflow's own pages over the store; see `invact.ui.serve`.
+
+        Raises:
+            InputError: the store is a server, which has its own.
+            EnvironmentFault: the port is taken, or the server does not answer.
+        """
+        if urlsplit(self.uri).scheme in SERVERS:
+            raise InputError(
+                f"{self.uri}: received a server, which has its own pages. Allowed: a store's folder"
+            )
+        return serve(self.uri, self.folder and self.folder / "artifacts", port)
+
+    def _parents(self, experiments: Sequence[str], tags: Mapping[str, str] | None = None) -> list[Any]:
+        conditions = [
+            f"tags.`{KIND}` != ''",
+            *(tagged(key, value) for key, value in (tags or {}).items()),
+        ]
+        return self.runs.search(experiments, " and ".join(conditions))
+
+    def _location(self, name: str) -> str | None:
+        return None if self.folder is None else (self.folder / "artifacts" / name).as_uri()
+
+    def _locks(self) -> Path:
+        return (
+            self.folder / "locks"
+            if self.folder
+            else Path(tempfile.gettempdir()) / f"invact-{getpass.getuser()}"
+        )
+
+
+def _provenance() -> dict[str, str]:
+    tags = {f"version.{name}": version for name, version in versions().items()}
+    tags |= {"mlflow.user": getpass.getuser(), "mlflow.source.name": "invact", "mlflow.source.type": "LOCAL"}
+    if found := commit():
+        tags |= {"mlflow.source.git.commit": found[0], "mlflow.source.git.dirty": str(found[1]).lower()}
+    return tags
