@@ -186,7 +186,8 @@ def _concatenated_relu(x: Any, axis: int) -> Any:
                 ops.multiply(negative, ops.cast(ops.less(x, 0), x.dtype)),
             )
 
-        return ops.concatenate([ops.relu(x), ops.relu(ops.negative(x))], axis), gradient
+        # In this order the zeros have the signs of tf.nn.crelu's: ReLU's depend on where a value stands.
+        return ops.relu(ops.concatenate([x, ops.negative(x)], axis)), gradient
 
     return ops.custom_gradient(function)(x)
 
