@@ -209,12 +209,11 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(p_values, dtype=float)
     if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
         raise InputError(f"p values: received {values.tolist()}. Allowed: a sequence of values in [0, 1]")
-    if not len(values):
-        return values
-    # Here, because it loads pandas, which takes longer than everything else this module does.
-    from statsmodels.stats.multitest import multipletests
-
-    adjusted: NDArray[np.float64] = multipletests(values, method="holm")[1]
+    # Not statsmodels' multipletests, which collects all garbage on each call: 130 ms for three values.
+    order = np.argsort(values, kind="stable")
+    stepped = np.arange(len(values), 0, -1) * values[order]
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1)
     return adjusted
 
 

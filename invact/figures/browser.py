@@ -40,7 +40,7 @@ def interactive_front(front: ParetoFront) -> go.Figure:
     for arm, (color, _, symbol) in looks(front).items():
         for points, place, opacity, size in (
             (front.points, "on the front", 1.0, 12),
-            (front.dominated, "dominated", 0.35, 9),
+            (front.dominated, "dominated", 0.35, 10),
         ):
             chosen = [point for point in points if arm_of(point.values) == arm]
             if not chosen:
@@ -107,7 +107,7 @@ def interactive_front(front: ParetoFront) -> go.Figure:
     figure.update_layout(
         template="simple_white",
         title={"text": f"<b>{escape(front.name)}</b>", "subtitle": {"text": escape(subtitle(front))}},
-        height=640,
+        height=600,
         legend={"orientation": "h", "yanchor": "top", "y": -0.14, "x": 0},
         hoverlabel={"align": "left", "bgcolor": "white", "font": {"color": INK}},
         margin={"t": 90, "r": 30},
