@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from invact import config as config_module
 from invact import models
 from invact.arms import ARMS
+from invact.check import check_model
 from invact.config import Config
 from invact.cost import count_macs
 from invact.errors import InputError
@@ -139,6 +140,15 @@ def test_the_residual_stream_is_never_doubled():
         return [row.output_shape for row in count_macs(network).layers if row.kind == "Add"]
 
     assert adds("inverse") == adds("relu") == [(16, 16, 4), (8, 8, 8), (4, 4, 16)]
+
+
+@pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
+@pytest.mark.parametrize("model", BUILDERS)
+def test_every_inverse_layer_sees_both_signs(model, normalization):
+    config = Config(model=model, activation="inverse", filters=2, depth=3, normalization=normalization)
+    checked = check_model(build_model(config, (8, 8, 1), 10))
+    assert checked.problems == ()
+    assert len(checked.doubled) == {"vgg": 6, "resnet": 7}.get(model, 3)
 
 
 def test_an_integer_doubles_from_stage_to_stage():
