@@ -1,0 +1,356 @@
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from pandas.testing import assert_frame_equal
+from rich.console import Console
+
+from invact.errors import EnvironmentFault, InputError
+from invact.pareto import Apart, ParetoFront, Point, pareto_front_of
+from invact.report import (
+    FORMATS,
+    claim_figure,
+    front_figure,
+    front_table,
+    picture,
+    write_atomically,
+    write_front,
+)
+from invact.results import Status
+
+TEXT_COLUMNS = ["status", "config", "label", "run_id"]
+
+
+def a_front():
+    rows = []
+    for arm, gain in (("relu", 0.0), ("inverse", 0.02), ("elu", -0.01)):
+        for filters in (4, 8, 16, 32):
+            rows += [
+                {
+                    "trial": len(rows),
+                    "config": f"{arm}{filters}",
+                    "label": f"{arm} {filters}",
+                    "seed": seed,
+                    "status": "OVER_BUDGET" if filters == 32 else "FINISHED",
+                    "macs": 10_000 * filters**2,
+                    "params": 99 * filters,
+                    "filters": 2 * filters,
+                    "validation_accuracy": None
+                    if filters == 32
+                    else 0.9 + gain + filters / 300 + seed / 3000,
+                    "test_accuracy": None if filters == 32 else 0.89 + gain,
+                    "run_id": f"run-{arm}-{filters}-{seed}",
+                    "param.activation": arm,
+                    "param.filters": filters,
+                }
+                for seed in range(3)
+            ]
+    rows += [
+        {**rows[0], "config": "wild", "status": "DIVERGED", "macs": 300_000},
+        {**rows[0], "config": "broken", "status": "FAILED", "macs": None, "params": None, "filters": None},
+        {**rows[0], "config": "vast", "status": "OVER_BUDGET", "macs": 10**10},
+    ]
+    return pareto_front_of(pd.DataFrame(rows), "filters & activation", budget=5_000_000)
+
+
+EMPTY = pareto_front_of(pd.DataFrame(), "empty")
+# What a user may put in a label, and what breaks a careless reader of CSV, JSON or HTML.
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
+fractions = st.floats(0, 1)
+counts = st.integers(0, 10**15)
+
+
+@st.composite
+def points(draw, values):
+    return Point(
+        trial=draw(st.integers(0, 10**6)),
+        config=draw(texts),
+        label=draw(texts),
+        macs=draw(counts),
+        params=draw(counts),
+        filters=draw(counts),
+        accuracy=draw(fractions),
+        test_accuracy=draw(st.none() | fractions),
+        seeds=draw(st.integers(1, 30)),
+        run_id=draw(texts),
+        values=values,
+    )
+
+
+@st.composite
+def fronts(draw):
+    values = {"activation": draw(texts), "rate": draw(fractions)}
+    cost = draw(st.none() | counts)
+    apart = Apart(
+        1, draw(texts), draw(texts), draw(st.sampled_from(Status)), cost, cost, cost, 1, "r", values
+    )
+    groups = draw(st.lists(points(values), max_size=4)), draw(st.lists(points(values), max_size=4))
+    return ParetoFront(
+        draw(texts), *map(tuple, groups), (apart,), (draw(fractions), 1e9), draw(fractions), draw(counts)
+    )
+
+
+@settings(deadline=None, max_examples=40)
+@given(fronts())
+def test_csv_read_back_is_the_front(front):
+    content = FORMATS["csv"](front)
+    expected = front.to_pandas()
+    text = [*TEXT_COLUMNS, "param.activation"]
+    types = {
+        **expected.dtypes.to_dict(),
+        **dict.fromkeys(text, "str"),
+        **dict.fromkeys(["macs", "params", "filters"], "Int64"),
+    }
+    numeric = {name: [""] for name in expected.columns if name not in text}
+    read = pd.read_csv(
+        io.BytesIO(content),
+        dtype=types,
+        na_values=numeric,
+        keep_default_na=False,
+        float_precision="round_trip",
+    )
+    assert_frame_equal(read, expected, check_exact=True, check_dtype=False)
+
+
+@settings(deadline=None, max_examples=40)
+@given(fronts())
+def test_json_read_back_is_the_front(front):
+    content = json.loads(FORMATS["json"](front))
+    assert content.pop("schema") == "invact.front/1"
+    assert set(content.pop("versions")) == {"invact", "python", "numpy", "pandas"}
+    reference = content.pop("reference")
+    read = ParetoFront(
+        points=tuple(Point(**one) for one in content.pop("front")),
+        dominated=tuple(Point(**one) for one in content.pop("dominated")),
+        apart=tuple(Apart(**{**one, "status": Status(one["status"])}) for one in content.pop("apart")),
+        reference=(reference["accuracy"], reference["macs"]),
+        **content,
+    )
+    assert read == front
+
+
+def test_csv_columns():
+    header = FORMATS["csv"](a_front()).decode().splitlines()[0]
+    assert header == (
+        "on_front,status,trial,config,label,macs,params,filters,validation_accuracy,test_accuracy,seeds,run_id,"
+        "param.activation,param.filters"
+    )
+
+
+@pytest.mark.parametrize("front", [a_front(), EMPTY], ids=["front", "empty"])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_same_front_same_bytes(front, kind, tmp_path):
+    (first,) = write_front(front, tmp_path / "new" / "one", [kind])
+    (second,) = write_front(front, tmp_path / "two", [kind])
+    assert first == tmp_path / "new" / "one" / f"front.{kind}"
+    assert first.read_bytes() == second.read_bytes()
+    assert [path.name for path in first.parent.iterdir()] == [first.name]
+
+
+def test_users_matplotlib_settings_do_not_matter():
+    import matplotlib as mpl
+
+    expected = picture(front_figure(a_front()), "png")
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "black", "svg.hashsalt": "other"}):
+        assert picture(front_figure(a_front()), "png") == expected
+        assert mpl.rcParams["font.size"] == 30
+
+
+def test_unknown_format_writes_nothing(tmp_path):
+    with pytest.raises(
+        InputError, match=r"format: received 'pgn'; did you mean 'png'\? Allowed: csv, json, png"
+    ):
+        write_front(a_front(), tmp_path, ["csv", "pgn"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_write_atomically_keeps_the_old_content(tmp_path, monkeypatch):
+    path = tmp_path / "front.csv"
+    write_atomically(path, b"old")
+
+    def full_disk(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(EnvironmentFault, match="No space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentFault, match="cannot be written"):
+        write_front(a_front(), tmp_path / "file", ["csv"])
+
+
+def texts_of(figure: Figure) -> str:
+    found = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+    return "\n".join(found)
+
+
+def test_front_figure_shows_every_configuration():
+    front = a_front()
+    figure = front_figure(front)
+    main, strip = figure.axes
+    drawn = np.concatenate([scatter.get_offsets() for scatter in main.collections])
+    expected = [(point.macs, 100 * point.accuracy) for point in (*front.points, *front.dominated)]
+    assert sorted(map(tuple, drawn.tolist())) == sorted(expected)
+    assert main.get_xscale() == "log"
+    shown = texts_of(figure)
+    names = ("relu", "inverse", "elu", "over budget (4)", "diverged (1)", "failed (1)", "budget 5 M", "front")
+    for name in ("filters & activation", "1 more", "1 never built", *names):
+        assert name in shown
+    ticks = [len(line.get_xdata()) for line in strip.lines if line.get_marker() == "|"]
+    assert ticks == [3, 1, 0]
+    for point in front.points:
+        assert point.label in shown
+
+
+def test_labels_do_not_overlap():
+    values = {"activation": "relu"}
+    crowd = tuple(
+        Point(i, str(i), f"a long label {i}", 1000 + 7 * i, 1, 1, 0.5 + 0.001 * i, None, 1, "r", values)
+        for i in range(40)
+    )
+    figure = front_figure(ParetoFront("crowd", crowd, (), (), (0.0, 2000.0), 1.0))
+    figure.canvas.draw()
+    labels = [text for text in figure.axes[0].texts if text.get_text().startswith("a long")]
+    boxes = [text.get_window_extent() for text in labels]
+    assert 2 <= len(boxes) < 40
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+
+
+def test_staircase_passes_through_the_front():
+    front = a_front()
+    (stairs,) = [line for line in front_figure(front).axes[0].lines if line.get_drawstyle() == "steps-post"]
+    corners = list(zip(*map(list, stairs.get_data()), strict=True))
+    assert corners[:-1] == [(point.macs, 100 * point.accuracy) for point in front.points]
+    assert corners[-1] == (front.budget, 100 * front.points[-1].accuracy)
+
+
+def test_claim_figure_shows_the_evidence():
+    differences = [[-0.03, -0.02, -0.025], [0.001, -0.002, 0.0]]
+    intervals = [(-0.031, -0.019), (-0.003, 0.002)]
+    figure = claim_figure([0.5, 0.7], differences, intervals, ["REFUTED", "SUPPORTED"], 0.005, title="claim")
+    (axes,) = figure.axes
+    drawn = {
+        round(float(x), 9) for scatter in axes.collections for x in np.asarray(scatter.get_offsets())[:, 0]
+    }
+    assert drawn == {round(100 * float(x), 9) for each in differences for x in [*each, np.mean(each)]}
+    lines = [tuple(np.round(line.get_xdata(), 9)) for line in axes.lines]
+    assert lines[:2] == [(-3.1, -1.9), (-0.3, 0.2)]
+    assert (-0.5, -0.5) in lines
+    low, high = axes.get_xlim()
+    assert low < -3 < 0.2 < high
+    for text in ("REFUTED", "SUPPORTED", "margin \N{MINUS SIGN}0.5", "0.7", "n = 3", "claim", "90%"):
+        assert text in texts_of(figure)
+    assert picture(figure, "svg") == picture(
+        claim_figure([0.5, 0.7], differences, intervals, ["REFUTED", "SUPPORTED"], 0.005, title="claim"),
+        "svg",
+    )
+
+
+def test_claim_figure_refuses_unequal_lengths():
+    with pytest.raises(InputError, match="lengths"):
+        claim_figure([0.5], [], [], [], 0.005)
+
+
+def test_svg_is_xml_and_png_has_the_stated_size():
+    assert ElementTree.fromstring(FORMATS["svg"](a_front())).tag.endswith("svg")
+    png = FORMATS["png"](a_front())
+    assert (int.from_bytes(png[16:20]), int.from_bytes(png[20:24])) == (1280, 864)
+
+
+def test_table_is_plain_text_in_a_file():
+    file = io.StringIO()
+    Console(file=file, width=80).print(front_table(a_front()))
+    text = file.getvalue()
+    assert "\x1b" not in text
+    for shown in ("inverse 4", "inverse 16", "97.37%", "2.56 M", "4 over budget, 1 diverged, 1 failed"):
+        assert shown in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_table_takes_a_label_as_it_is():
+    odd = Point(0, "c", "[red]x[/blue]", 1, 1, 1, 0.5, None, 1, "r")
+    file = io.StringIO()
+    Console(file=file, width=100).print(front_table(ParetoFront("[bold]", (odd,), (), (), (0.0, 1.0), 0.0)))
+    assert "[red]x[/blue]" in file.getvalue()
+    assert "[bold]" in file.getvalue()
+
+
+def test_import_is_light():
+    code = (
+        "import sys, invact.report, invact.statistics\n"
+        "heavy = 'pandas matplotlib plotly rich statsmodels tensorflow keras mlflow'.split()\n"
+        "assert not set(heavy) & set(sys.modules), set(heavy) & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+HOVER = """
+<script>
+window.addEventListener("load", () => setTimeout(() => {
+  const plot = document.getElementById("front");
+  plot.data.forEach((trace, curve) => {
+    if (trace.name !== "inverse, on the front") return;
+    Plotly.Fx.hover(plot, [{curveNumber: curve, pointNumber: 0}]);
+  });
+}, 500));
+</script>
+"""
+
+
+def test_html_in_a_browser(tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        if os.environ.get("CI"):
+            pytest.fail("no chromium on the machine")
+        pytest.skip("no chromium on the machine")
+    front = a_front()
+    attack = "<img src=x onerror=document.body.id='owned'></script><script>document.body.id='owned'</script>"
+    odd = Point(99, attack, attack, 5, 1, 1, 0.1, None, 1, attack, {"activation": attack})
+    front = ParetoFront(
+        attack, (odd, *front.points), front.dominated, front.apart, front.reference, 1.0, front.budget
+    )
+    (path,) = write_front(front, tmp_path, ["html"])
+    page = path.read_text(encoding="utf-8")
+    assert '<script src="http' not in page
+    # A copy that hovers over one point by itself.
+    path.write_text(page.replace("</body>", HOVER + "</body>"), encoding="utf-8")
+    done = subprocess.run(
+        [
+            *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            # No name resolves: the page has to do without a network.
+            *("--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"),
+            *("--virtual-time-budget=4000", "--window-size=1000,700", "--dump-dom", path.as_uri()),
+        ],
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    # Without the scripts, what is left is what Plotly drew.
+    drawn = done.stdout.decode()
+    assert 'id="owned"' not in drawn
+    drawn = drawn[drawn.rindex('class="plot-container') :]
+    shown = len(front.points) + len(front.dominated)
+    ticks = sum(one.macs is not None for one in front.apart)
+    assert drawn.count('<path class="point') == shown + ticks
+    for text in ("Validation accuracy", "MACs of one image", "over budget (4)", "budget 5 M"):
+        assert text in drawn
+    hover = drawn[drawn.index('class="hoverlayer') :]
+    for text in ("inverse 4", "inverse4", "160,000", "93.3", "91.00%", "run-inverse-4-0"):
+        assert text in hover
+    assert "Upload" not in drawn
