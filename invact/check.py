@@ -272,7 +272,8 @@ def _shapes(node: Any) -> list[tuple[int, ...]]:
 
 def _numbers(function: Callable[[list[Any]], Any], values: list[_Array]) -> _Array:
     outputs = keras.tree.flatten(function([keras.ops.convert_to_tensor(v, "float32") for v in values]))
-    return np.concatenate([np.ravel(keras.ops.convert_to_numpy(y)).astype(np.float64) for y in outputs])
+    arrays = [keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")) for output in outputs]
+    return np.concatenate([np.ravel(array).astype(np.float64) for array in arrays])
 
 
 def _probe_affine(
