@@ -56,7 +56,7 @@ COLUMNS = ("trial", "config", "label", "seed", "status", *METRICS, "error", "run
 # What is read back is in tags: MLflow shows params, cuts them short, and never changes them.
 ROOT, TRIAL, SEED, LABEL = "invact.root", "invact.trial", "invact.seed", "invact.label"
 CONFIG, CONFIG_JSON, VARIED = "invact.config", "invact.config_json", "invact.varied"
-STATUS, ERROR = "invact.status", "invact.error"
+STATUS, ERROR, COUNTED = "invact.status", "invact.error", "invact.counts"
 PARENT = "mlflow.parentRunId"
 
 RUNNING = "attributes.status = 'RUNNING'"
@@ -189,7 +189,7 @@ class Record:
             return
         _, run_id = self._trials[trial]
         results = current(self._runs.search([self.experiment], tagged(PARENT, run_id)))
-        statuses = Counter(Status(run.data.tags[STATUS]) for run in results)
+        statuses = count(results)
         status = next(
             (each for each in (Status.FAILED, Status.DIVERGED) if each in statuses),
             statuses.most_common(1)[0][0] if statuses else Status.FAILED,
@@ -199,8 +199,7 @@ class Record:
             values = [run.data.metrics[name] for run in results if name in run.data.metrics]
             if values:
                 means[name] = math.fsum(values) / len(values)
-        counts = ", ".join(f"{count} {each}" for each, count in statuses.items())
-        self._runs.log(run_id, means, tags={STATUS: status.value, "invact.seeds": counts})
+        self._runs.log(run_id, means, tags={STATUS: status.value, COUNTED: json.dumps(statuses)})
         self._runs.end(run_id, "FAILED" if status is Status.FAILED else "FINISHED")
 
     def table(self) -> pd.DataFrame:
@@ -267,6 +266,8 @@ class Record:
         """End the record: FINISHED, FAILED or KILLED. Runs that have not ended are KILLED."""
         try:
             self._kill()
+            results = current(self._runs.search([self.experiment], tagged(ROOT, self.run_id)))
+            self._runs.log(self.run_id, tags={COUNTED: json.dumps(count(results))})
             self._runs.end(self.run_id, status)
         finally:
             if self._lock is not None:
@@ -313,6 +314,11 @@ def current(runs: Iterable[Any]) -> list[Any]:
         if SEED in tags and run.info.status in ("FINISHED", "FAILED"):
             chosen[int(tags[TRIAL]), int(tags[SEED])] = run
     return [chosen[key] for key in sorted(chosen)]
+
+
+def count(results: Iterable[Any]) -> Counter[Status]:
+    """Count how MLflow runs that count ended."""
+    return Counter(Status(run.data.tags[STATUS]) for run in results)
 
 
 def _measured(result: TrialResult, overrun: float | None) -> dict[str, float | None]:

@@ -217,7 +217,7 @@ def open_store(folder: Path | None = None, tracking_uri: str | None = None) -> S
 
     Args:
         folder: where its database and files are; `mlruns` unless given.
-        tracking_uri: the address of a tracking server (`http`, `https`, `databricks`) or of a database
+        tracking_uri: the address of a tracking server (`http`, `https`) or of a database
             (`sqlite`, `postgresql`, `mysql`, `mssql`) instead.
 
     Raises:
@@ -236,10 +236,10 @@ def open_store(folder: Path | None = None, tracking_uri: str | None = None) -> S
     if tracking_uri.startswith("sqlite:///"):
         return _open_local(Path(tracking_uri.removeprefix("sqlite:///")))
     if scheme not in (*SERVERS, *DATABASES) or not address.netloc:
-        allowed = "http://..., https://..., databricks://..., sqlite:///FILE, postgresql://..., mysql://..., mssql://..."
+        allowed = "http://..., https://..., sqlite:///FILE, postgresql://..., mysql://..., mssql://..."
         raise InputError(f"tracking_uri: received {tracking_uri!r}. Allowed: {allowed}")
-    if scheme in ("http", "https"):
-        _reach(tracking_uri, address.hostname or "", address.port or {"http": 80, "https": 443}[scheme])
+    if scheme in SERVERS:
+        _reach(tracking_uri)
     return Store(Runs(tracking_uri, _connect(tracking_uri)), None)
 
 
@@ -255,21 +255,27 @@ def _open_local(database: Path) -> Store:
     # Two processes that make the tables at once break the database.
     with exclusive(database.parent / "locks" / "open.lock", f"the opening of {database}", timeout=60):
         try:
+            if not database.exists():
+                _create(database)
             _check(database)
         except (sqlite3.Error, OSError) as error:
             raise EnvironmentFault(f"{database}: {one_line(error)}") from error
         return Store(Runs(uri, _connect(uri)), database.parent)
 
 
+def _create(database: Path) -> None:
+    # Under another name until it is whole: MLflow cannot go on where a killed process stopped.
+    partial = database.with_name(f"{database.name}.new")
+    for path in (partial, partial.with_name(f"{partial.name}-journal")):
+        path.unlink(missing_ok=True)
+    _connect(f"sqlite:///{partial}")
+    partial.rename(database)
+
+
 def _check(database: Path) -> None:
     """Put the database in WAL mode, in which reading does not wait for writing, and look at its version."""
     with contextlib.closing(sqlite3.connect(database, timeout=20)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
-        tables = {
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        }
-        if "alembic_version" not in tables:
-            return
         revisions = [name for (name,) in connection.execute("SELECT version_num FROM alembic_version")]
     steps = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
     for revision in revisions:
@@ -289,9 +295,13 @@ def _connect(uri: str) -> Any:
     return client
 
 
-def _reach(uri: str, host: str, port: int) -> None:
+def _reach(uri: str) -> None:
     # MLflow itself tries for minutes.
+    address = urlsplit(uri)
     try:
-        socket.create_connection((host, port), timeout=5).close()
+        port = address.port or {"http": 80, "https": 443}[address.scheme]
+        socket.create_connection((address.hostname, port), timeout=5).close()
+    except ValueError as error:
+        raise InputError(f"tracking_uri: received {uri!r}: {error}") from None
     except OSError as error:
         raise EnvironmentFault(f"{uri}: no server answers: {error.strerror or error}") from error
