@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from invact.errors import EnvironmentFault, one_of
 from invact.figures import claim_figure, front_figure, interactive_front
+from invact.figures.front import statuses
 from invact.figures.style import quantity, style
 from invact.pareto import ParetoFront
 
@@ -111,13 +112,19 @@ def _csv(front: ParetoFront) -> bytes:
     return front.to_pandas().to_csv(index=False, lineterminator="\n").encode()
 
 
-def _json(front: ParetoFront) -> bytes:
+def front_values(front: ParetoFront) -> dict[str, Any]:
+    """Put a front in JSON-like values: what `front.json` and `--json` hold.
+
+    Example:
+        >>> front_values(ParetoFront("none", (), (), (), (0.0, 0.0), 0.0))["front"]
+        []
+    """
     from importlib.metadata import version
 
     from invact import __version__
 
     libraries = {name: version(name) for name in ("numpy", "pandas")}
-    content = {
+    return {
         "schema": SCHEMA,
         "name": front.name,
         "reference": {"accuracy": front.reference[0], "macs": front.reference[1]},
@@ -128,7 +135,10 @@ def _json(front: ParetoFront) -> bytes:
         "apart": [asdict(one) for one in front.apart],
         "versions": {"invact": __version__, "python": platform.python_version(), **libraries},
     }
-    return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _json(front: ParetoFront) -> bytes:
+    return (json.dumps(front_values(front), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _html(front: ParetoFront) -> bytes:
@@ -166,11 +176,10 @@ def front_table(front: ParetoFront) -> Table:
     from rich.text import Text
 
     accuracy, macs = front.reference
-    counts: dict[str, int] = {}
-    for one in front.apart:
-        name = one.status.lower().replace("_", " ")
-        counts[name] = counts.get(name, 0) + 1
-    parts = [f"{len(front.dominated)} dominated", *(f"{count} {name}" for name, count in counts.items())]
+    parts = [
+        f"{len(front.dominated)} dominated",
+        *(f"{len(group)} {name}" for name, group in statuses(front)),
+    ]
     table = Table(
         title=Text(front.name, style="bold"),
         caption=Text(

@@ -117,7 +117,6 @@ def test_csv_read_back_is_the_front(front):
         dtype=types,
         na_values=numeric,
         keep_default_na=False,
-        float_precision="round_trip",
     )
     assert_frame_equal(read, expected, check_exact=True, check_dtype=False)
 
