@@ -37,6 +37,7 @@ __all__ = [
     "Scalar",
     "Seed",
     "Seeds",
+    "beside",
     "check_name",
     "digest",
     "find",
@@ -360,6 +361,19 @@ def find(kind: str, reference: str | Path, folder: Path | None = None) -> Path:
     if text not in shipped(kind):
         raise one_of(kind, text, shipped(kind))
     return _shelf(kind) / f"{text}.toml"
+
+
+def beside(file: Path, reference: str) -> str:
+    """Resolve a path that a file names: relative to that file. A bare name stays as it is.
+
+    Example:
+        >>> beside(Path("/here/my.toml"), "digits")
+        'digits'
+        >>> beside(Path("/here/my.toml"), "images/my.npz")
+        '/here/images/my.npz'
+    """
+    is_path = "/" in reference or os.sep in reference or Path(reference).suffix
+    return str(file.parent.absolute() / reference) if is_path else reference
 
 
 def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

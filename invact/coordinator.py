@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ class Trial:
         seeds: the training seeds.
         label: a few words for tables and pictures.
         values: the parameters that distinguish it from the other trials.
+        recorded: those of the seeds that an earlier session has finished.
     """
 
     number: int
@@ -35,15 +37,17 @@ class Trial:
     seeds: tuple[int, ...]
     label: str
     values: Mapping[str, Scalar]
+    recorded: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
 class Run:
-    """One seed of a trial that is being trained, and its MLflow run."""
+    """One seed of a trial, its MLflow run, and what came of it."""
 
     trial: Trial
     seed: int
     run_id: str
+    result: TrialResult | None = None
 
 
 class Coordinator:
@@ -62,55 +66,74 @@ class Coordinator:
         self._runs: dict[str, Run] = {}
         self._epochs: dict[str, int] = {}
 
-    @property
-    def free(self) -> bool:
-        """Whether a worker has nothing to do."""
-        return self._engine.pending < self._engine.slots
+    def run(
+        self, propose: Callable[[], Trial | None], on_end: Callable[[Trial, Sequence[Run]], None]
+    ) -> None:
+        """Train trials until there are none left.
 
-    @property
-    def pending(self) -> int:
-        """How many runs have not ended."""
-        return self._engine.pending
+        Args:
+            propose: asked for a trial when a worker is free; None when there is nothing to do now. When
+                nothing is being trained either, that is the end.
+            on_end: called with each trial whose runs have all ended, and those runs.
+        """
+        waiting: deque[tuple[Trial, int]] = deque()
+        ended: dict[int, list[Run]] = {}
+        while True:
+            while self._engine.pending < self._engine.slots:
+                if not waiting:
+                    trial = propose()
+                    if trial is None:
+                        break
+                    waiting.extend((trial, seed) for seed in trial.seeds if seed not in trial.recorded)
+                if waiting:
+                    self._submit(*waiting.popleft())
+            if not self._engine.pending:
+                return
+            run = self._wait()
+            trial, runs = run.trial, ended.setdefault(run.trial.number, [])
+            runs.append(run)
+            if len(runs) + len(trial.recorded) == len(trial.seeds):
+                if len(trial.seeds) > 1:
+                    self._record.finish_trial(trial.number)
+                on_end(trial, ended.pop(trial.number))
 
-    def submit(self, trial: Trial, seed: int) -> None:
-        """Train one seed of a trial on the next free worker."""
+    def refuse(self, trial: Trial, cost: Cost, overrun: float) -> None:
+        """Record a trial over budget: it is decided, and nothing is trained."""
+        for seed in trial.seeds:
+            result = TrialResult(trial.config, seed, Status.OVER_BUDGET, cost)
+            self._record.finish(self._start(trial, seed), result, overrun)
+        if len(trial.seeds) > 1:
+            self._record.finish_trial(trial.number)
+        self._progress.refused(trial.label, cost.macs, len(trial.seeds))
+
+    def _submit(self, trial: Trial, seed: int) -> None:
         run_id = self._start(trial, seed)
         self._runs[run_id] = Run(trial, seed, run_id)
         self._epochs[run_id] = 0
         self._progress.started(run_id, trial.label, trial.config.epochs)
         self._engine.submit(Job(run_id, trial.config, seed))
 
-    def refuse(self, trial: Trial, cost: Cost) -> TrialResult:
-        """Record a trial over budget: it is decided, and nothing is trained."""
-        for seed in trial.seeds:
-            result = TrialResult(trial.config, seed, Status.OVER_BUDGET, cost)
-            self._record.finish(self._start(trial, seed), result)
-        self._progress.refused(trial.label, cost.macs)
-        return result
-
-    def wait(self) -> tuple[Run, TrialResult]:
-        """Wait until a run ends, recording the epochs of all runs meanwhile.
-
-        The result is recorded without its model, which `Record.save_model` keeps where it is wanted.
-        """
+    def _wait(self) -> Run:
         while True:
             # A timeout, since Python delivers Ctrl-C only between waits.
             event = self._engine.next_event(timeout=0.5)
             if event is None or event.key not in self._runs:
                 continue
             if isinstance(event, EpochDone):
-                self._epochs[event.key] = event.epoch.number
-                self._record.epoch(event.key, event.epoch)
+                if event.epoch.number > self._epochs[event.key]:  # not so when a run had to start again
+                    self._epochs[event.key] = event.epoch.number
+                    self._record.epoch(event.key, event.epoch)
                 self._progress.epoch(event.key, event.epoch)
                 continue
-            run = self._runs.pop(event.key)
+            run = replace(self._runs.pop(event.key), result=event.result)
             seen = self._epochs.pop(event.key)
             # Epochs and results travel apart: the last epoch may come after its result.
             for epoch in event.result.epochs[seen:]:
                 self._record.epoch(run.run_id, epoch)
+            # The model is kept only where the trial turns out to be on the front.
             self._record.finish(run.run_id, replace(event.result, model=b""))
             self._progress.ended(run.run_id, event.result)
-            return run, event.result
+            return run
 
     def _start(self, trial: Trial, seed: int) -> str:
         return self._record.start(

@@ -7,14 +7,23 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
-__all__ = ["EnvironmentFault", "InputError", "InvactError", "choices", "one_line", "one_of", "within"]
+__all__ = [
+    "EnvironmentFault",
+    "Incomplete",
+    "InputError",
+    "InvactError",
+    "choices",
+    "one_line",
+    "one_of",
+    "within",
+]
 
 
 class InvactError(Exception):
     """Any failure that invact explains in one line.
 
     Attributes:
-        exit_code: what the command exits with: 2 bad input, 3 environment.
+        exit_code: what the command exits with: 2 bad input, 3 environment, 4 partly done.
     """
 
     exit_code: ClassVar[int] = 1
@@ -30,6 +39,12 @@ class EnvironmentFault(InvactError, RuntimeError):
     """The machine lacks something: a data set, a cluster, an extra, a writable store (exit code 3)."""
 
     exit_code = 3
+
+
+class Incomplete(InvactError, RuntimeError):
+    """Runs failed that the result needs; what is done is kept (exit code 4)."""
+
+    exit_code = 4
 
 
 def choices(received: object, allowed: Iterable[str]) -> str:

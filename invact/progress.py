@@ -38,7 +38,7 @@ class Progress:
     def ended(self, key: str, result: TrialResult) -> None:
         """A run ended."""
 
-    def refused(self, label: str, macs: int) -> None:
+    def refused(self, label: str, macs: int, runs: int) -> None:
         """A trial was over budget."""
 
 
@@ -69,12 +69,12 @@ class LineProgress(Progress):
         """Say how the run ended, and the time left."""
         self._say(f"{self._labels.pop(key)}, seed {result.seed}: {outcome(result)}")
 
-    def refused(self, label: str, macs: int) -> None:
+    def refused(self, label: str, macs: int, runs: int) -> None:
         """Say what the refused trial would cost."""
-        self._say(f"{label}: {Status.OVER_BUDGET}, {macs:,} MACs")
+        self._say(f"{label}: {Status.OVER_BUDGET}, {macs:,} MACs", runs)
 
-    def _say(self, text: str) -> None:
-        self._done += 1
+    def _say(self, text: str, runs: int = 1) -> None:
+        self._done += runs
         left = max(0, self._total - self._done)
         seconds = (time.monotonic() - self._start) / max(1, self._done - self._known) * left
         self.message(f"[{self._done}/{self._total}] {text} ({seconds:.0f} s left)")
@@ -141,9 +141,9 @@ class BarProgress(Progress):
         self._bars.advance(self._all)
         self.message(f"{label}, seed {result.seed}: {outcome(result)}")
 
-    def refused(self, label: str, macs: int) -> None:
+    def refused(self, label: str, macs: int, runs: int) -> None:
         """Say what the refused trial would cost."""
-        self._bars.advance(self._all)
+        self._bars.advance(self._all, runs)
         self.message(f"{label}: {Status.OVER_BUDGET}, {macs:,} MACs")
 
 

@@ -86,8 +86,7 @@ def train(
         (<Status.FINISHED: 'FINISHED'>, 1, True)
     """
     with _ONE_AT_A_TIME, _seeded(derive_seed("initialisation", seed, config.digest())):
-        with _dtype_policy(config.precision):
-            model = build_model(config, data.input_shape, data.classes, data.maximum)
+        model = build_model(config, data.input_shape, data.classes, data.maximum)
         return _fit(model, config, seed, data, on_epoch, keep_model)
 
 
@@ -103,14 +102,14 @@ def _fit(
     batch = min(config.batch_size, len(data.x_train))
     steps = len(data.x_train) // batch
     run_epoch = _epoch_function(model, config, seed, data, batch, steps)
-    evaluate = _evaluation_function(model)
+    evaluate = _evaluation_function(model, data)
     epochs: list[Epoch] = []
     error = ""
     for number in range(1, config.epochs + 1):
         order = np.random.default_rng([derive_seed("order", seed), number]).permutation(len(data.x_train))
-        order = tf.constant(order[: steps * batch].reshape(steps, batch), tf.int32)
+        batches = tf.constant(order[: steps * batch].reshape(steps, batch), tf.int32)
         start = time.perf_counter()
-        accuracy, loss = (float(value) for value in run_epoch(tf.constant(number), order))
+        accuracy, loss = (float(value) for value in run_epoch(tf.constant(number), batches))
         seconds = time.perf_counter() - start
         validation, _ = evaluate(data.x_validation, data.y_validation)
         epochs.append(Epoch(number, Scores(accuracy, loss), validation, seconds))
@@ -149,7 +148,7 @@ def _epoch_function(model: Any, config: Config, seed: int, data: Dataset, batch:
     optimizer.build(weights)
     order_seed = derive_seed("augmentation", seed)
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def run_epoch(epoch: Any, order: Any) -> Any:
         total, hits, step = tf.constant(0.0), tf.constant(0), tf.constant(0)
         while step < steps and tf.math.is_finite(total):
@@ -188,21 +187,20 @@ def _optimizer(config: Config, steps: int) -> Any:
     return optimizer
 
 
-def _evaluation_function(model: Any) -> Callable[[Any, Any], tuple[Scores, NDArray[np.bool_]]]:
-    @tf.function(reduce_retracing=True)
+def _evaluation_function(
+    model: Any, data: Dataset
+) -> Callable[[NDArray[Any], NDArray[Any]], tuple[Scores, NDArray[np.bool_]]]:
+    images_spec = tf.TensorSpec((None, *data.input_shape), data.x_test.dtype)
+
+    @tf.function(input_signature=(images_spec, tf.TensorSpec((None,), tf.int32)))  # type: ignore[untyped-decorator]
     def measure(images: Any, labels: Any) -> Any:
         logits = model(images, training=False)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         return losses, tf.argmax(logits, 1, tf.int32) == labels
 
-    def evaluate(images: Any, labels: Any) -> tuple[Scores, NDArray[np.bool_]]:
-        parts = [
-            measure(
-                tf.constant(images[at : at + EVALUATION_BATCH]),
-                tf.constant(labels[at : at + EVALUATION_BATCH], tf.int32),
-            )
-            for at in range(0, len(images), EVALUATION_BATCH)
-        ]
+    def evaluate(images: NDArray[Any], labels: NDArray[Any]) -> tuple[Scores, NDArray[np.bool_]]:
+        slices = [slice(at, at + EVALUATION_BATCH) for at in range(0, len(images), EVALUATION_BATCH)]
+        parts = [measure(images[part], labels[part].astype(np.int32)) for part in slices]
         losses = np.concatenate([loss.numpy() for loss, _ in parts])
         correct = np.concatenate([hit.numpy() for _, hit in parts])
         return Scores(float(correct.mean()), float(losses.mean(dtype=np.float64))), correct
@@ -227,13 +225,3 @@ def _seeded(seed: int) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002
-
-
-@contextlib.contextmanager
-def _dtype_policy(name: str) -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

@@ -1,0 +1,234 @@
+"""The command `invact`: a thin layer over the functions of the same names."""
+# Everything heavy is imported inside the commands, so that --help answers at once.
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from invact import __version__
+from invact.drivers import DRIVERS
+from invact.errors import Incomplete, InputError, InvactError
+from invact.quiet import load_tensorflow
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="invact",
+    help="Fewer filters at equal accuracy? Search and test activations that keep both signs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Store = Annotated[Path, typer.Option(help="Folder of the MLflow store.", metavar="DIR")]
+TrackingUri = Annotated[str | None, typer.Option(help="MLflow tracking server or database instead.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Workers = Annotated[int | None, typer.Option(help="Processes to train with [default: one for each core].")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask cluster that is up.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Replace a value of the file, e.g. config.batch_size=64."
+    ),
+]
+DEFAULT_STORE = Path("mlruns")
+
+
+def main() -> NoReturn:
+    """Run the command, and turn every foreseen failure into one line and an exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(standalone_mode=True)
+    except InvactError as error:
+        typer.echo(f"invact: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("invact: interrupted; what was finished is kept, the same command continues", err=True)
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"invact {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def sweep(
+    reference: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped sweep or a TOML file.")],
+    driver: Annotated[str | None, typer.Option(help="optuna or keras_tuner.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="One of the driver's samplers.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Configurations in all, finished ones included.")] = None,
+    max_macs: Annotated[int | None, typer.Option(help="Budget of multiply-accumulates.")] = None,
+    epochs: Epochs = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the sampler.")] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    store: Store = DEFAULT_STORE,
+    tracking_uri: TrackingUri = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Search a space under a budget. The same command again continues."""
+    from invact.report import front_table, front_values
+    from invact.results import Status
+    from invact.sweep import load_sweep, run_sweep
+
+    changes = {
+        "driver": driver,
+        "sampler": sampler,
+        "trials": trials,
+        "objective.max_macs": max_macs,
+        "config.epochs": epochs,
+        "seed": seed,
+    }
+    if driver is not None and sampler is None:
+        # The file's sampler is another driver's.
+        changes["sampler"] = DRIVERS.get(driver, [""])[0]
+    read = load_sweep(reference, _overrides(changes, settings))
+    load_tensorflow()
+    result = run_sweep(read, store=store, tracking_uri=tracking_uri, workers=workers, scheduler=scheduler)
+    failed = result.count(Status.FAILED)
+    _show(
+        as_json,
+        {"run_id": result.run_id, "failed": failed} | front_values(result.front),
+        front_table(result.front),
+    )
+    if failed:
+        raise Incomplete(f"{result.name}: {failed} runs failed; the same command tries them again")
+
+
+@app.command()
+def claim(
+    reference: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped claim or a TOML file.")],
+    margin: Annotated[
+        float | None, typer.Option(help="Loss that counts as equal, in accuracy points.")
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="One-sided error rate.")] = None,
+    epochs: Epochs = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    store: Store = DEFAULT_STORE,
+    tracking_uri: TrackingUri = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Test "fewer filters at equal accuracy" over many seeds. The same command again continues."""
+    from invact.claim import claim_table, claim_values, load_claim, test_claim
+
+    changes = {"margin": margin, "alpha": alpha, "config.epochs": epochs}
+    read = load_claim(reference, _overrides(changes, settings))
+    load_tensorflow()
+    result = test_claim(read, store=store, tracking_uri=tracking_uri, workers=workers, scheduler=scheduler)
+    _show(as_json, claim_values(result), claim_table(result))
+
+
+@app.command()
+def front(
+    name: Annotated[str, typer.Argument(help="A sweep that has run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where to write.")] = Path(),
+    formats: Annotated[
+        str, typer.Option("--format", help="Any of csv,json,png,svg,html.")
+    ] = "csv,json,png,html",
+    driver: Annotated[
+        str | None, typer.Option(help="Of several sweeps of that name, the one of this driver.")
+    ] = None,
+    store: Store = DEFAULT_STORE,
+    tracking_uri: TrackingUri = None,
+    as_json: Json = False,
+) -> None:
+    """Export the Pareto front of validation accuracy against MACs."""
+    from invact.report import front_table, front_values, write_front
+    from invact.sweep import pareto_front
+
+    found = pareto_front(name, driver=driver, store=store, tracking_uri=tracking_uri)
+    files = write_front(found, output, [each.strip() for each in formats.split(",")])
+    _show(as_json, front_values(found) | {"files": [str(file) for file in files]}, front_table(found))
+    for file in files:
+        typer.echo(f"wrote {file}", err=True)
+
+
+@app.command()
+def cost(
+    reference: Annotated[
+        str, typer.Argument(metavar="FILE", help="A sweep, a claim, a configuration, or a .keras model.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Count MACs, parameters and filters by layer."""
+    load_tensorflow()
+    from invact.inspection import cost_tables, cost_values, costs_of
+
+    costs = costs_of(reference)
+    _show(as_json, cost_values(costs), *cost_tables(costs))
+
+
+@app.command("list")
+def list_(store: Store = DEFAULT_STORE, tracking_uri: TrackingUri = None, as_json: Json = False) -> None:
+    """List what is shipped, and where each stands in the store."""
+    from invact.inspection import inventory, inventory_tables
+
+    found = inventory(store, tracking_uri)
+    _show(as_json, found, *inventory_tables(found))
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
+    store: Store = DEFAULT_STORE,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Open MLflow's user interface over the store, on this machine only."""
+    from invact.tracking import open_store
+
+    with open_store(store, tracking_uri).ui(port) as server:
+        typer.echo(f"{server.url}  (Ctrl-C ends it)")
+        server.wait()
+
+
+def _overrides(changes: Mapping[str, Any], settings: list[str] | None) -> dict[str, Any]:
+    """Merge the options that were given with `--set`, whose values are TOML or else text."""
+    values = {key: value for key, value in changes.items() if value is not None}
+    for setting in settings or ():
+        key, equals, text = setting.partition("=")
+        if not equals or not all(key.split(".")):
+            raise InputError(f"--set: received {setting!r}. Allowed: KEY=VALUE, e.g. config.batch_size=64")
+        try:
+            values[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key] = text
+    return values
+
+
+def _show(as_json: bool, values: Mapping[str, Any], *tables: Table) -> None:
+    if as_json:
+        typer.echo(json.dumps(values, indent=1, allow_nan=False))
+        return
+    from rich.console import Console
+
+    # A pipe has no width: give every column what it needs.
+    console = Console() if sys.stdout.isatty() else Console(width=200, no_color=True)
+    for table in tables:
+        console.print(table)

@@ -1,0 +1,232 @@
+"""The search: what a driver proposes, the budget gate before any training, and what the driver is told."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from invact.config import Config, Scalar
+from invact.coordinator import Trial
+from invact.cost import count_macs
+from invact.domains import Choice
+from invact.drivers import Outcome, Proposal, make_driver
+from invact.errors import InputError
+from invact.models import build_model
+from invact.pareto import non_dominated
+from invact.results import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from invact.coordinator import Coordinator, Run
+    from invact.cost import Cost
+    from invact.data import Dataset
+    from invact.parameters import Parameter
+    from invact.record import Record
+    from invact.spaces import SearchSpace
+    from invact.sweep import Sweep
+
+__all__ = ["Search", "small_configurations"]
+
+MOST_BUILDS = 100
+"""How many networks to build at most in search of one within the budget."""
+
+
+class Search:
+    """A sweep under way: what its driver has proposed and been told.
+
+    Args:
+        sweep: what to search.
+        data: the data set, for the networks' shapes.
+
+    Raises:
+        InputError: the driver cannot search this space.
+        EnvironmentFault: the driver's extra is not installed.
+    """
+
+    def __init__(self, sweep: Sweep, data: Dataset) -> None:
+        file = sweep.file
+        self._sweep = sweep
+        self._data = data
+        self._driver = make_driver(
+            file.driver,
+            sweep.sampler,
+            sweep.space,
+            file.objective,
+            seed=file.seed,
+            trials=file.trials,
+            enqueue=file.enqueue,
+            epochs=_longest(sweep.space),
+        )
+        self._proposals: dict[int, Proposal] = {}
+        self._scores: list[tuple[float, int]] = []
+        self._next = 0
+        self._started = 0
+
+    @property
+    def started(self) -> int:
+        """How many trials were begun, those of earlier sessions included."""
+        return self._started
+
+    def check_budget(self) -> None:
+        """Refuse a space of which no configuration is within the budget.
+
+        Raises:
+            InputError: says what the smallest one costs.
+        """
+        objective = self._sweep.file.objective
+        costs = []
+        for values in itertools.islice(small_configurations(self._sweep.space), MOST_BUILDS):
+            cost = self._cost(self._sweep.space.config(values))
+            if objective.overrun(cost.macs, cost.params) <= 0:
+                return
+            costs.append(cost)
+        smallest = min(costs, key=lambda cost: objective.overrun(cost.macs, cost.params))
+        budgets = {"max_macs": objective.max_macs, "max_params": objective.max_params}
+        received = ", ".join(f"{key} {value:,}" for key, value in budgets.items() if value is not None)
+        raise InputError(
+            f"{self._sweep.path}: objective: received {received}. Allowed: at least the smallest network of "
+            f"{self._sweep.space.source}: {smallest.macs:,} MACs, {smallest.params:,} parameters"
+        )
+
+    def resume(self, table: pd.DataFrame) -> list[Trial]:
+        """Tell the driver what is known, and return the trials of which some seeds are missing or failed."""
+        self._started = table["trial"].nunique()
+        self._next = int(table["trial"].max()) + 1 if self._started else 0
+        trials = [self._recorded(rows) for _, rows in table.groupby("trial")]
+        for trial in trials:
+            if len(trial.recorded) == len(trial.seeds):
+                self._know(trial, table)
+        return [trial for trial in trials if len(trial.recorded) < len(trial.seeds)]
+
+    def run(self, coordinator: Coordinator, record: Record, unfinished: Sequence[Trial]) -> None:
+        """Finish what is unfinished, then propose, until the sweep has its trials."""
+        if unfinished:
+            again = iter(unfinished)
+            coordinator.run(lambda: next(again, None), lambda _, runs: _keep_models(record, runs))
+            table = record.table()
+            for trial in unfinished:
+                self._know(trial, table)
+
+        def on_end(trial: Trial, runs: Sequence[Run]) -> None:
+            outcome = _outcome([_facts(run) for run in runs])
+            self._driver.tell(self._proposals.pop(trial.number), outcome)
+            if self._advances(outcome):
+                _keep_models(record, runs)
+
+        coordinator.run(lambda: self._propose(coordinator), on_end)
+
+    def _propose(self, coordinator: Coordinator) -> Trial | None:
+        """Ask the driver until a proposal is within the budget."""
+        sweep = self._sweep
+        while self._started < sweep.file.trials and (proposal := self._driver.ask()) is not None:
+            rung = {} if proposal.epochs is None else {"epochs": proposal.epochs}
+            config = sweep.space.config(proposal.values, **rung)
+            values = self._varied(proposal.values) | rung
+            trial = Trial(self._next, config, sweep.file.seeds, _label(values), values)
+            self._next += 1
+            self._started += 1
+            cost = self._cost(config)
+            overrun = sweep.file.objective.overrun(cost.macs, cost.params)
+            if overrun <= 0:
+                self._proposals[trial.number] = proposal
+                return trial
+            coordinator.refuse(trial, cost, overrun)
+            self._driver.tell(proposal, Outcome(Status.OVER_BUDGET, cost.macs, cost.params))
+        return None
+
+    def _cost(self, config: Config) -> Cost:
+        data = self._data
+        return count_macs(build_model(config, data.input_shape, data.classes, data.maximum))
+
+    def _varied(self, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        return {name: value for name, value in values.items() if self._sweep.space[name].domain.size > 1}
+
+    def _recorded(self, rows: pd.DataFrame) -> Trial:
+        first = rows.iloc[0]
+        config = Config.model_validate_json(first["config_json"])
+        ended = rows.loc[rows["status"] != Status.FAILED, "seed"]
+        params = first.filter(like="param.").dropna()
+        # pandas gives NumPy's scalars, which neither a space nor a driver takes for Python's.
+        values = {
+            str(name)[6:]: getattr(value, "item", lambda v=value: v)() for name, value in params.items()
+        }
+        return Trial(
+            int(first["trial"]), config, self._sweep.file.seeds, first["label"], values, frozenset(ended)
+        )
+
+    def _know(self, trial: Trial, table: pd.DataFrame) -> None:
+        rows = table[table["trial"] == trial.number]
+        columns = ("status", "validation_accuracy", "macs", "params")
+        outcome = _outcome(list(zip(*(rows[column].tolist() for column in columns), strict=True)))
+        values, epochs = dict(trial.values), None
+        if self._sweep.sampler == "hyperband":
+            values.pop("epochs")
+            epochs = trial.config.epochs
+        self._driver.know(self._sweep.space.check(values, f"trial {trial.number}"), outcome, epochs)
+        self._advances(outcome)
+
+    def _advances(self, outcome: Outcome) -> bool:
+        """Say whether no finished trial so far is as accurate for as few MACs.
+
+        Every point of the final front was on the front when it came, so keeping these models keeps all of
+        the front's.
+        """
+        if outcome.status is not Status.FINISHED or outcome.accuracy is None:
+            return False
+        self._scores.append((outcome.accuracy, outcome.macs))
+        accuracy, macs = zip(*self._scores, strict=True)
+        return bool(non_dominated(accuracy, macs)[-1])
+
+
+def _outcome(rows: Sequence[tuple[Status, float | None, int, int]]) -> Outcome:
+    """Combine the seeds of a trial: (status, validation accuracy, MACs, parameters) of each."""
+    statuses, accuracies, macs, params = zip(*rows, strict=True)
+    for worst in (Status.FAILED, Status.DIVERGED, Status.OVER_BUDGET):
+        if worst in statuses:
+            return Outcome(worst, max(macs), max(params))
+    return Outcome(Status.FINISHED, macs[0], params[0], sum(accuracies) / len(accuracies))
+
+
+def _facts(run: Run) -> tuple[Status, float | None, int, int]:
+    result = run.result
+    assert result is not None
+    accuracy = result.validation.accuracy if result.validation else None
+    return (
+        result.status,
+        accuracy,
+        result.cost.macs if result.cost else 0,
+        result.cost.params if result.cost else 0,
+    )
+
+
+def _keep_models(record: Record, runs: Sequence[Run]) -> None:
+    for run in runs:
+        if run.result is not None and run.result.status is Status.FINISHED:
+            record.log_model(run.run_id, run.result.model)
+
+
+def _label(values: Mapping[str, Scalar]) -> str:
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in values.items()
+    )
+
+
+def _longest(space: SearchSpace) -> int:
+    epochs = [p.domain.values()[-1] for p in space.parameters if p.name == "epochs" and p.domain.size > 0]
+    return int(max(epochs, default=Config().epochs))
+
+
+def small_configurations(space: SearchSpace) -> Iterator[dict[str, Scalar]]:
+    """Yield what could be the space's smallest network: least filters, with every arm, depth and rule."""
+    structure = {"model", "activation", "depth", "width_rule", "reference", "normalization"}
+
+    def least(parameter: Parameter) -> Parameter:
+        if parameter.name.split(".")[0] in structure:
+            return parameter
+        return replace(parameter, domain=Choice((parameter.domain.bounds[0],)))
+
+    return replace(space, parameters=tuple(map(least, space.parameters))).grid()

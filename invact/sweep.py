@@ -1,0 +1,280 @@
+"""Sweeps: from a search space, a budget and a driver to a Pareto front."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from invact.augmentation import check
+from invact.config import (
+    Config,
+    Frozen,
+    Scalar,
+    Seed,
+    Seeds,
+    beside,
+    check_name,
+    digest,
+    find,
+    import_all,
+    override,
+    read_toml,
+    validate,
+)
+from invact.data import Source
+from invact.drivers import DRIVERS
+from invact.errors import InputError, one_of, within
+from invact.objectives import Objective
+from invact.pareto import ParetoFront, pareto_front_of
+from invact.results import Status
+from invact.spaces import SearchSpace, load_space
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from invact.data import Dataset
+    from invact.record import Record
+
+__all__ = ["Sweep", "SweepResult", "load_sweep", "pareto_front", "run_sweep"]
+
+SETTINGS = "settings.json"
+"""The file of the record that holds what the sweep's file and the overrides came to."""
+
+
+class SweepFile(Frozen):
+    """The keys of a sweep's TOML file.
+
+    Attributes:
+        space: a shipped search space's name, or a path relative to the file.
+        data: a data set's name, or a path relative to the file.
+        split_seed: decides which training images validate.
+        validation_fraction: how many of them.
+        objective: what to search for, and the budget.
+        driver: `optuna` or `keras_tuner`.
+        sampler: one of the driver's; its default unless given.
+        trials: how many configurations in all, those over budget included.
+        seed: the sampler's.
+        seeds: the training seeds; each configuration is trained once with each.
+        imports: modules that register the user's own arms and MAC rules.
+        config: values of `Config` that are the same for all trials.
+        enqueue: configurations to try first.
+    """
+
+    space: str
+    data: str
+    split_seed: Seed = 0
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 1 / 6
+    objective: Objective = Objective()
+    driver: str = "optuna"
+    sampler: str | None = None
+    trials: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 20
+    seed: Seed = 0
+    seeds: Seeds = (0,)
+    imports: tuple[str, ...] = ()
+    config: dict[str, Any] = Field(default_factory=dict)
+    enqueue: tuple[dict[str, Scalar], ...] = ()
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that was read and checked.
+
+    Attributes:
+        name: the file's stem; names the experiment in MLflow.
+        path: the file.
+        file: its values, with the overrides in them.
+        space: the search space, with the file's `config` fixed in it.
+        source: where the data come from.
+        sampler: the driver's sampler.
+    """
+
+    name: str
+    path: Path
+    file: SweepFile
+    space: SearchSpace
+    source: Source
+    sampler: str
+
+    def identity(self, data: Dataset) -> str:
+        """Hash what decides the results: all but the name and the number of trials.
+
+        Running a sweep of the same name and identity continues it.
+        """
+        settings = self.file.model_dump(mode="json", exclude={"space", "data", "config", "trials"})
+        space = repr(self.space.parameters)
+        return digest(settings | {"space": space, "data": data.digest, "sampler": self.sampler})
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep found.
+
+    Attributes:
+        name: the sweep's.
+        run_id: its parent run in MLflow.
+        front: the Pareto front of validation accuracy against MACs.
+        table: one row for each (configuration, seed).
+    """
+
+    name: str
+    run_id: str
+    front: ParetoFront
+    table: pd.DataFrame
+
+    def count(self, status: Status) -> int:
+        """Count the runs that ended so. FAILED ones are tried again when the sweep is run again."""
+        return int((self.table["status"] == status).sum())
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a copy of the table of runs."""
+        return self.table.copy()
+
+
+def load_sweep(reference: str | Path, overrides: Mapping[str, Any] | None = None) -> Sweep:
+    """Read and check a sweep.
+
+    Args:
+        reference: a shipped sweep's name, or a path to a TOML file.
+        overrides: values that replace the file's, by dotted key: `{"config.epochs": 3}`.
+
+    Raises:
+        InputError: names the file, the key, what was received and what is allowed.
+
+    Example:
+        >>> load_sweep("digits", {"trials": 4}).file.trials
+        4
+        >>> load_sweep("digits", {"trails": 4})
+        Traceback (most recent call last):
+        ...
+        invact.errors.InputError: ...digits.toml: trails: unknown key, received 'trails'; did you mean ...
+    """
+    path = find("sweeps", reference)
+    values = override(read_toml(path), overrides or {})
+    if "ratios" in values:
+        raise InputError(f"{path}: this is a claim. Allowed: a sweep (for a claim: invact claim {reference})")
+    file = validate(SweepFile, values, str(path))
+    with within(str(path)):
+        if file.driver not in DRIVERS:
+            raise one_of("driver", file.driver, DRIVERS)
+        if file.sampler is not None and file.sampler not in DRIVERS[file.driver]:
+            raise one_of(f"sampler of {file.driver}", file.sampler, DRIVERS[file.driver])
+        import_all(file.imports)
+        space = load_space(file.space, path.parent).fix(**file.config)
+        for parameter in space.parameters:
+            if parameter.name == "augmentation":
+                for value in parameter.domain.values():
+                    check(Config(augmentation=str(value)).augmentations, file.data)
+        for number, queued in enumerate(file.enqueue):
+            space.check(queued, f"enqueue.{number}")
+        return Sweep(
+            name=check_name(path.stem),
+            path=path,
+            file=file,
+            space=space,
+            source=Source(beside(path, file.data), file.split_seed, file.validation_fraction),
+            sampler=file.sampler or DRIVERS[file.driver][0],
+        )
+
+
+def run_sweep(
+    sweep: Sweep | str | Path,
+    *,
+    store: str | Path | None = None,
+    tracking_uri: str | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    show: bool = True,
+) -> SweepResult:
+    """Run a sweep, or continue it: what is finished is not trained again.
+
+    Args:
+        sweep: a sweep, a shipped sweep's name, or a path.
+        store: the folder of the MLflow store; `mlruns` unless given.
+        tracking_uri: an MLflow tracking server or database instead.
+        workers: processes to train with; one for each core unless given.
+        scheduler: the address of a Dask cluster that is up already.
+        show: whether to show progress on standard error.
+
+    Raises:
+        InputError: bad input, or no configuration of the space is within the budget.
+        EnvironmentFault: the data, the store or the cluster is out of reach.
+    """
+    from invact.coordinator import Coordinator
+    from invact.engine import Engine
+    from invact.progress import make_progress
+    from invact.report import write_front
+    from invact.search import Search
+    from invact.tracking import open_store
+
+    if not isinstance(sweep, Sweep):
+        sweep = load_sweep(sweep)
+    file = sweep.file
+    data = sweep.source.load()
+    search = Search(sweep, data)
+    search.check_budget()
+    with open_store(None if store is None else Path(store), tracking_uri).record(
+        sweep.name,
+        "sweep",
+        sweep.identity(data),
+        files={
+            sweep.path.name: sweep.path.read_text(encoding="utf-8"),
+            SETTINGS: file.model_dump_json(indent=1),
+        },
+        params=file.model_dump(mode="json"),
+        driver=file.driver,
+        data=data,
+    ) as record:
+        unfinished = search.resume(record.table())
+        if unfinished or search.started < file.trials:
+            runs, done = file.trials * len(file.seeds), search.started * len(file.seeds)
+            with (
+                make_progress(runs, done, show=show) as progress,
+                Engine(
+                    sweep.source, data, workers=workers, scheduler=scheduler, imports=file.imports
+                ) as engine,
+            ):
+                search.run(Coordinator(engine, record, progress), record, unfinished)
+        table = record.table()
+        front = _front(record, table, sweep.name)
+        with tempfile.TemporaryDirectory() as folder:
+            write_front(front, Path(folder))
+            record.log_folder(Path(folder), "front")
+        record.summarize({"front/hypervolume": front.hypervolume, "front/points": len(front.points)})
+    return SweepResult(sweep.name, record.run_id, front, table)
+
+
+def pareto_front(
+    name: str,
+    *,
+    driver: str | None = None,
+    store: str | Path | None = None,
+    tracking_uri: str | None = None,
+) -> ParetoFront:
+    """Read the front of a sweep from its record; the newest sweep of that name, finished or not.
+
+    Args:
+        name: the sweep's name.
+        driver: of several sweeps of that name, the newest with this driver.
+        store: the folder of the MLflow store; `mlruns` unless given.
+        tracking_uri: an MLflow tracking server or database instead.
+
+    Raises:
+        InputError: there is no such sweep; names the nearest.
+        EnvironmentFault: the store is out of reach.
+    """
+    from invact.tracking import open_store
+
+    record = open_store(None if store is None else Path(store), tracking_uri).latest(name, "sweep", driver)
+    return _front(record, record.table(), name)
+
+
+def _front(record: Record, table: pd.DataFrame, name: str) -> ParetoFront:
+    budget = json.loads(record.read(SETTINGS))["objective"]["max_macs"]
+    # With a budget the reference is the same however far the sweep has come.
+    return pareto_front_of(table, name, reference=(0.0, float(budget)) if budget else None, budget=budget)
