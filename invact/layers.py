@@ -180,7 +180,8 @@ def _concatenated_relu(x: Any, axis: int) -> Any:
             # PyTorch passes the upstream gradient by name, after the inputs.
             upstream = args[-1] if upstream is None else upstream
             positive, negative = ops.split(upstream, 2, axis)
-            # Products, not ops.where: faster on CPUs, and what TensorFlow's own gradient of ReLU computes.
+            if keras.backend.backend() == "tensorflow":
+                return _relu_gradient_on_tensorflow(x, positive, negative)
             return ops.subtract(
                 ops.multiply(positive, ops.cast(ops.greater(x, 0), x.dtype)),
                 ops.multiply(negative, ops.cast(ops.less(x, 0), x.dtype)),
@@ -190,6 +191,16 @@ def _concatenated_relu(x: Any, axis: int) -> Any:
         return ops.relu(ops.concatenate([x, ops.negative(x)], axis)), gradient
 
     return ops.custom_gradient(function)(x)
+
+
+def _relu_gradient_on_tensorflow(x: Any, positive: Any, negative: Any) -> Any:
+    # One fused kernel for each half; with keras.ops alone the layer is a tenth dearer than tf.nn.crelu.
+    import tensorflow as tf
+
+    # Twice -x has the same signs, and TensorFlow cannot merge it with the forward's -x and keep that.
+    return tf.raw_ops.ReluGrad(gradients=positive, features=x) - tf.raw_ops.ReluGrad(
+        gradients=negative, features=-2 * x
+    )
 
 
 def _saveable(identifier: Any) -> Any:

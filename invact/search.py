@@ -209,10 +209,21 @@ def _keep_models(record: Record, runs: Sequence[Run]) -> None:
 
 
 def _label(values: Mapping[str, Scalar]) -> str:
-    return ", ".join(
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+    """Name a trial in a few words: its activations, then the other parameters.
+
+    Example:
+        >>> _label({"activation.1": "inverse", "activation.2": "relu", "filters": 8})
+        'inverse/relu, filters 8'
+    """
+    arms = [str(value) for name, value in values.items() if name.split(".")[0] == "activation"]
+    others = [
+        f"{name.replace('_', ' ')} {value:.3g}"
+        if isinstance(value, float)
+        else f"{name.replace('_', ' ')} {value}"
         for name, value in values.items()
-    )
+        if name.split(".")[0] != "activation"
+    ]
+    return ", ".join(["/".join(arms)] * bool(arms) + others)
 
 
 def _longest(space: SearchSpace) -> int:
