@@ -150,7 +150,8 @@ class Engine:
                 threads_per_worker=1,
                 processes=True,
                 host="127.0.0.1",
-                dashboard_address=None,
+                # Any free port: Dask warns on standard error when its usual one is taken.
+                dashboard_address="127.0.0.1:0",
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
                 env={"TF_CPP_MIN_LOG_LEVEL": "3"},

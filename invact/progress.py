@@ -55,7 +55,7 @@ class LineProgress(Progress):
         self._known = done
         self._done = done
         self._labels: dict[str, str] = {}
-        self._start = time.monotonic()
+        self._start: float | None = None
 
     def message(self, text: str) -> None:
         """Say one line."""
@@ -64,6 +64,8 @@ class LineProgress(Progress):
     def started(self, key: str, label: str, epochs: int) -> None:
         """Remember the label."""
         self._labels[key] = label
+        # From the first run on: starting the workers says nothing about how long a run takes.
+        self._start = self._start or time.monotonic()
 
     def ended(self, key: str, result: TrialResult) -> None:
         """Say how the run ended, and the time left."""
@@ -76,7 +78,8 @@ class LineProgress(Progress):
     def _say(self, text: str, runs: int = 1) -> None:
         self._done += runs
         left = max(0, self._total - self._done)
-        seconds = (time.monotonic() - self._start) / max(1, self._done - self._known) * left
+        elapsed = time.monotonic() - self._start if self._start else 0.0
+        seconds = elapsed / (self._done - self._known) * left
         self.message(f"[{self._done}/{self._total}] {text} ({seconds:.0f} s left)")
 
 
