@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
+import numpy as np
 import optuna
 from optuna.samplers import (
     BaseSampler,
@@ -22,7 +23,9 @@ from optuna.samplers import (
     TPESampler,
 )
 from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from invact.config import Scalar
 from invact.drivers import Outcome, Proposal
 from invact.drivers.ledger import Ledger, derive_seed, key_of, startup
 from invact.objectives import Objective
@@ -34,8 +37,11 @@ __all__ = ["OptunaDriver", "make"]
 _REPLAYED = ("nsga2", "nsga3", "cmaes", "qmc")
 """Samplers whose memory (generation, distribution, place in the sequence) is made while proposing."""
 
-_PATIENCE = 3
-"""Duplicates taken from a sampler before it is overruled."""
+_PATIENCE = 50
+"""Duplicates taken from a sampler before it is overruled by a random configuration."""
+
+_GP_PATIENCE = 2
+"""The Gaussian process would take a second over each, to come to the same conclusion."""
 
 
 class _Grid(BruteForceSampler):
@@ -123,9 +129,9 @@ class OptunaDriver:
             if self._ledger.exhausted:
                 return None
             values = self._ledger.dequeue()
-            for _ in range(_PATIENCE if values is None else 0):
-                trial = study.ask()
-                proposed = self._space.suggest(trial)
+            patience = _GP_PATIENCE if self._sampler == "gp" else _PATIENCE
+            for _ in range(patience if values is None else 0):
+                trial, proposed = self._draw(study)
                 if key_of(proposed) not in self._ledger:
                     return self._propose(trial, proposed)
                 study.tell(trial, state=TrialState.FAIL)  # Samplers see no failed trial.
@@ -133,14 +139,24 @@ class OptunaDriver:
             if values is None:
                 return None
             study.enqueue_trial(dict(values))
-            trial = study.ask()
-            return self._propose(trial, self._space.suggest(trial))
+            return self._propose(*self._draw(study))
 
     def tell(self, proposal: Proposal, outcome: Outcome) -> None:
         """Take the result of a pending proposal."""
         assert self._study is not None
         with _quiet():
             self._finish(self._study, self._pending.pop(proposal.number), outcome)
+
+    def _draw(self, study: optuna.Study) -> tuple[optuna.Trial, dict[str, Scalar]]:
+        # Threads for matrices this small triple a fit's time, at the cost of the trainings beside it.
+        # Where all results are equal it divides 0 by 0, and goes on as it should.
+        single = threadpool_limits(1) if self._sampler == "gp" else nullcontext()
+        with single, np.errstate(invalid="ignore"):
+            trial = study.ask()
+            if self._sampler in _REPLAYED:
+                # Made on first need, which an enqueued trial does not have: it would belong to no generation.
+                _ = trial.relative_params
+            return trial, self._space.suggest(trial)
 
     def _propose(self, trial: optuna.Trial, values: Values) -> Proposal:
         proposal = self._ledger.propose(values)
@@ -159,8 +175,7 @@ class OptunaDriver:
             self._ledger.record(key_of(values))
             if self._sampler in _REPLAYED:
                 study.enqueue_trial(dict(values))
-                trial = study.ask()
-                self._space.suggest(trial)
+                trial, _ = self._draw(study)
                 self._finish(study, trial, outcome)
             else:
                 study.add_trial(self._frozen(values, outcome))
