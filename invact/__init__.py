@@ -42,6 +42,7 @@ _HOMES = {
     "sweep": ("Sweep", "SweepResult", "load_sweep", "pareto_front", "run_sweep"),
     "training": ("train",),
 }
+_MODULES = {*_HOMES, "augmentation", "data", "models", "statistics"}
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -78,6 +79,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"invact.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"invact.{_HOME[name]}"), name)
@@ -86,4 +89,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return sorted({*globals(), *__all__, *_MODULES})
