@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from invact.config import Config, Scalar, find, read_toml, validate
 from invact.domains import Choice, HyperParameters, Trial
 from invact.errors import InputError, one_of
-from invact.parameters import FIELDS, Parameter, Values, constant, parents_first, read_parameters
+from invact.parameters import FIELDS, Condition, Parameter, Values, constant, parents_first, read_parameters
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,12 +73,17 @@ class SearchSpace:
     def hyperparameters(self, hp: HyperParameters) -> dict[str, Scalar]:
         """Take a configuration from Keras Tuner's `HyperParameters`, inside any `HyperModel.build`.
 
-        Every parameter is declared, the inactive ones within their `conditional_scope`.
+        Every parameter is declared, the conditional ones within a `conditional_scope`. Keras Tuner knows
+        chains of conditions, but not two on unrelated parents: there it draws by the longest chain, and a
+        value that the other condition rules out is not returned.
         """
         values: dict[str, Scalar] = {}
+        chains: dict[str, tuple[Condition, ...]] = {}
         for parameter in self.parameters:
+            ways = ((*chains[condition.parent], condition) for condition in parameter.when)
+            chains[parameter.name] = max(ways, key=len, default=())
             with ExitStack() as scopes:
-                for condition in parameter.when:
+                for condition in chains[parameter.name]:
                     scopes.enter_context(hp.conditional_scope(condition.parent, list(condition.values)))
                 value = parameter.domain.declare(parameter.name, hp)
             if value is not None and parameter.active(values):

@@ -30,6 +30,7 @@ SMALL = parse_space(
         "filters": {"low": 4, "high": 7, "log": True},
         "normalization": {"choices": ["none", "batch"]},
         "dropout": {"choices": [0.0, 0.2, 0.4], "when": {"normalization": "none"}},
+        "augmentation": {"choices": ["none", "flip"], "when": {"normalization": "none", "filters": 4}},
     }
 )
 ALL = [(driver, sampler) for driver, samplers in DRIVERS.items() for sampler in samplers]
@@ -151,7 +152,7 @@ def test_enqueued_configurations_come_first_and_once(pair):
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_grid_covers_everything_once(pair, resumed):
     expected = sorted(map(key_of, SMALL.grid()))
-    assert len(expected) == SMALL.size() == 16
+    assert len(expected) == SMALL.size() == 19
     before = run(make(pair, space=SMALL, trials=100), steps=6) if resumed else []
     driver = make(pair, space=SMALL, trials=100, enqueue=[{"filters": 6, "normalization": "batch"}])
     for proposal in before:

@@ -207,7 +207,10 @@ class KerasTunerDriver:
 
     def _trial(self, values: Values | None = None) -> Any:
         """Create a trial; a name for each keeps any number of them under way."""
-        self._oracle.given = values
+        if values is not None:
+            # What is left out would be drawn by Keras Tuner, without a seed, if only to be ignored.
+            defaults = {entry.name: entry.default for entry in self._oracle.hyperparameters.space}
+            self._oracle.given = {**defaults, **values}
         # Threads for matrices this small triple the time of a fit, at the cost of the trainings beside it.
         single = threadpool_limits(1) if self._sampler == "bayesian" else nullcontext()
         with single:
