@@ -64,12 +64,12 @@ class ClaimFile(Frozen):
 
     data: str
     split_seed: Seed = 0
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 1 / 6
+    validation_fraction: Annotated[float, Field(strict=True, gt=0, lt=1)] = 1 / 6
     control: ArmName = "relu"
     treatment: ArmName = "inverse"
-    ratios: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
-    margin: Annotated[float, Field(gt=0, lt=100)]
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    ratios: Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=1)], ...], Field(min_length=1)]
+    margin: Annotated[float, Field(strict=True, gt=0, lt=100)]
+    alpha: Annotated[float, Field(strict=True, gt=0, lt=0.5)] = 0.05
     seeds: Seeds
     imports: tuple[str, ...] = ()
     config: dict[str, Any] = Field(default_factory=dict)

@@ -123,15 +123,15 @@ class Config(Frozen):
     filters: Filters | tuple[Filters, ...] = 16
     depth: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
     normalization: Literal["none", "batch", "layer"] = "none"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
     width_rule: Literal["filters", "channels", "macs", "params"] = "filters"
     reference: ArmName = "relu"
     options: dict[str, Scalar] = Field(default_factory=dict)
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: Annotated[float, Field(gt=0, le=100)] = 1e-3
+    learning_rate: Annotated[float, Field(strict=True, gt=0, le=100)] = 1e-3
     schedule: Literal["cosine", "constant"] = "cosine"
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    weight_decay: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.0
     batch_size: Annotated[int, Field(strict=True, ge=1, le=65536)] = 128
     epochs: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 5
     augmentation: str = "none"

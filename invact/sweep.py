@@ -69,7 +69,7 @@ class SweepFile(Frozen):
     space: str
     data: str
     split_seed: Seed = 0
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 1 / 6
+    validation_fraction: Annotated[float, Field(strict=True, gt=0, lt=1)] = 1 / 6
     objective: Objective = Objective()
     driver: str = "optuna"
     sampler: str | None = None
