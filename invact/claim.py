@@ -130,6 +130,7 @@ class RatioResult:
             f"the MACs and {self.params_ratio:.3g} of the parameters: accuracy {100 * test.mean:+.2f} points "
             f"({1 - 2 * test.alpha:.0%} interval {low:+.2f} to {high:+.2f}, {test.n} pairs), margin "
             f"{100 * test.margin:g}, p = {self.verdict.p_value:.2g} (Holm)"
+            f"{'; no fewer MACs' if self.macs_ratio >= 1 else ''}"
         )
 
 
@@ -293,6 +294,7 @@ def test_claim(
                     claim.source, data, workers=workers, scheduler=scheduler, imports=file.imports
                 ) as engine,
             ):
+                progress.message(f"{claim.name}: {engine.slots} workers, {data!r}")
                 coordinator = Coordinator(engine, record, progress)
                 coordinator.run(lambda: next(queue, None), lambda trial, runs: None)
         table = record.table()

@@ -239,6 +239,7 @@ def run_sweep(
                     sweep.source, data, workers=workers, scheduler=scheduler, imports=file.imports
                 ) as engine,
             ):
+                progress.message(f"{sweep.name}: {engine.slots} workers, {data!r}")
                 search.run(Coordinator(engine, record, progress), record, unfinished)
         table = record.table()
         front = _front(record, table, sweep.name)
