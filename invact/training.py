@@ -12,14 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.random import seed_generator
 
 from invact.augmentation import augment
 from invact.cost import count_macs
-from invact.models import build_model
+from invact.models import build_model, stage_filters
 from invact.results import Epoch, Scores, Status, TrialResult
 
 if TYPE_CHECKING:
@@ -85,8 +87,11 @@ def train(
         >>> result.status, len(result.epochs), result.test.accuracy > 0.2
         (<Status.FINISHED: 'FINISHED'>, 1, True)
     """
+    # Before seeding, since a width rule may build other networks first.
+    filters = stage_filters(config, data.input_shape, data.classes)
+    explicit = config.model_copy(update={"filters": filters, "width_rule": "filters"})
     with _ONE_AT_A_TIME, _seeded(derive_seed("initialisation", seed, config.digest())):
-        model = build_model(config, data.input_shape, data.classes, data.maximum)
+        model = build_model(explicit, data.input_shape, data.classes, data.maximum)
         return _fit(model, config, seed, data, on_epoch, keep_model)
 
 
@@ -104,13 +109,15 @@ def _fit(
     run_epoch = _epoch_function(model, config, seed, data, batch, steps)
     evaluate = _evaluation_function(model, data)
     epochs: list[Epoch] = []
+    images = 0
     error = ""
     for number in range(1, config.epochs + 1):
         order = np.random.default_rng([derive_seed("order", seed), number]).permutation(len(data.x_train))
         batches = tf.constant(order[: steps * batch].reshape(steps, batch), tf.int32)
         start = time.perf_counter()
-        accuracy, loss = (float(value) for value in run_epoch(tf.constant(number), batches))
+        accuracy, loss, taken = (value.numpy().item() for value in run_epoch(tf.constant(number), batches))
         seconds = time.perf_counter() - start
+        images += taken * batch
         validation, _ = evaluate(data.x_validation, data.y_validation)
         epochs.append(Epoch(number, Scores(accuracy, loss), validation, seconds))
         if on_epoch is not None:
@@ -133,7 +140,7 @@ def _fit(
         validation=epochs[-1].validation,
         test=test,
         seconds=seconds,
-        images_per_second=len(epochs) * steps * batch / seconds,
+        images_per_second=images / seconds,
         correct=np.packbits(correct).tobytes(),
         model=_archive(model) if keep_model else b"",
         error=error,
@@ -164,7 +171,12 @@ def _epoch_function(model: Any, config: Config, seed: int, data: Dataset, batch:
             total += loss
             hits += tf.math.count_nonzero(tf.argmax(logits, 1, tf.int32) == targets, dtype=tf.int32)
             step += 1
-        return tf.cast(hits, tf.float64) / (steps * batch), total / steps
+        # A loop that has diverged stops early: its means are over the steps it took.
+        return (
+            tf.cast(hits, tf.float64) / tf.cast(step * batch, tf.float64),
+            total / tf.cast(step, tf.float32),
+            step,
+        )
 
     # Traced here, so that the epochs' seconds are training alone.
     run_epoch.get_concrete_function(tf.TensorSpec((), tf.int32), tf.TensorSpec((steps, batch), tf.int32))
@@ -221,7 +233,10 @@ def _seeded(seed: int) -> Iterator[None]:
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     keras.utils.set_random_seed(seed)
     try:
-        yield
+        # Keras draws the seeds of initialisers and dropout from the module `random`, of which other threads
+        # draw in between, Dask's when they connect: from a generator of our own, they stay the same.
+        with mock.patch.object(seed_generator, "python_random", random.Random(seed)):
+            yield
     finally:
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002

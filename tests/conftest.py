@@ -1,0 +1,106 @@
+"""Fixtures that several files share: one cluster, one data set, and the command in this process."""
+
+import os
+
+# Before TensorFlow is loaded: one thread makes numbers reproducible, as in invact's workers.
+os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from invact.data import Dataset, load
+
+TESTS = Path(__file__).parent
+SPACE = """
+[parameters]
+activation = { choices = ["relu", "inverse"] }
+filters = { low = 2, high = 5 }
+"""
+SWEEP = """
+space = "space.toml"
+data = "digits"
+trials = 3
+{more}
+[config]
+depth = 1
+epochs = 1
+batch_size = 64
+{config}
+"""
+
+
+class Answer(NamedTuple):
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return load("digits")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """Two workers that all tests share, as `--scheduler` would reach them; they can import `users`."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address=None,
+        memory_limit=0,
+        silence_logs=logging.CRITICAL,
+    ) as local:
+        yield local.scheduler_address
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def write(folder: Path) -> Callable[..., Path]:
+    """Write `name.toml`: a sweep of a tiny space, with more keys and values of its configuration."""
+
+    def write_sweep(name: str = "tiny", more: str = "", config: str = "", space: str = SPACE) -> Path:
+        (folder / "space.toml").write_text(space)
+        path = folder / f"{name}.toml"
+        path.write_text(SWEEP.format(more=more, config=config))
+        return path
+
+    return write_sweep
+
+
+@pytest.fixture
+def invact(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Answer]]:
+    """Run the command in this process."""
+    from invact.cli import main
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["invact", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfd.readouterr()
+        return Answer(end.value.code or 0, out, err)
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        yield run

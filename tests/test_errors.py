@@ -1,0 +1,74 @@
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from invact.errors import (
+    EnvironmentFault,
+    Incomplete,
+    InputError,
+    InvactError,
+    choices,
+    one_line,
+    one_of,
+    within,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "builtin", "code"),
+    [(InputError, ValueError, 2), (EnvironmentFault, RuntimeError, 3), (Incomplete, RuntimeError, 4)],
+)
+def test_each_error_has_an_exit_code_and_a_builtin_base(error, builtin, code) -> None:
+    assert issubclass(error, InvactError)
+    assert issubclass(error, builtin)
+    assert error.exit_code == code
+
+
+@given(st.text())
+def test_choices_always_says_what_was_received_and_allowed(received: str) -> None:
+    text = choices(received, ["relu", "inverse"])
+    assert repr(received) in text
+    assert text.endswith("Allowed: relu, inverse")
+
+
+@pytest.mark.parametrize(("typo", "meant"), [("rellu", "relu"), ("invers", "inverse"), ("RELU", None)])
+def test_a_typo_names_the_nearest(typo: str, meant: str | None) -> None:
+    assert (f"did you mean {meant!r}?" in str(one_of("arm", typo, ["relu", "inverse"]))) == (
+        meant is not None
+    )
+
+
+@given(st.text(), st.sampled_from([ValueError, KeyError, OSError, InputError]))
+def test_an_error_becomes_one_short_line(text: str, kind: type[Exception]) -> None:
+    line = one_line(kind(text))
+    assert len(line.splitlines()) <= 1
+    assert len(line) < 600
+
+
+def test_within_names_the_place_of_an_input_error_only() -> None:
+    with pytest.raises(InputError, match=r"^a\.toml: key: received 0$"), within("a.toml"), within("key"):
+        raise InputError("received 0")
+    with pytest.raises(EnvironmentFault, match=r"^no disk$"), within("a.toml"):
+        raise EnvironmentFault("no disk")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["sweep", "--help"], ["ui", "--help"]])
+def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys; sys.argv = ['invact', *sys.argv[1:]]\n"
+        "from invact.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'tensorflow', 'keras', 'mlflow', 'optuna', 'keras_tuner', 'distributed', 'pandas',"
+        " 'sklearn', 'matplotlib', 'plotly'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert not done.stderr

@@ -1,0 +1,53 @@
+"""What a module of a user's own may hold. Workers import it too, so nothing here needs pytest."""
+
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from invact.arms import Arm, get_arm, register_arm
+
+register_arm(Arm("users_square", 1, "x^2", lambda name: keras.layers.Activation(keras.ops.square, name=name)))
+
+seen = []
+"""The batches that `recorder` was trained on, in this process."""
+
+
+def build(config, input_shape, classes, hidden=8):
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Conv2D(config.filters[0], 3)(inputs)
+    x = get_arm(config.activations[0]).layer("act")(x)
+    x = keras.layers.Dense(hidden)(keras.layers.Flatten()(x))
+    return keras.Model(inputs, keras.layers.Dense(classes, dtype="float32")(x))
+
+
+def fails(config, input_shape, classes, flag=""):
+    """Raise on workers while the file `flag` exists, in two lines."""
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        pass
+    else:
+        if Path(flag).exists():
+            raise ValueError("the user's fault\nin two lines")
+    return build(config, input_shape, classes)
+
+
+@keras.saving.register_keras_serializable("users")
+class Record(keras.layers.Layer):
+    def call(self, x, training=False):
+        if training:
+            tf.numpy_function(lambda batch: seen.append(batch.copy()), [x], [])
+        return x
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def recorder(config, input_shape, classes):
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Conv2D(config.filters[0], 3, name="conv")(Record()(inputs))
+    x = get_arm(config.activations[0]).layer("act")(x)
+    return keras.Model(inputs, keras.layers.Dense(classes, name="logits")(keras.layers.Flatten()(x)))
