@@ -8,10 +8,12 @@ import importlib
 import logging
 import os
 import queue
+import socket
 import uuid
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from invact import __version__
 from invact.errors import EnvironmentFault, InputError, one_line
@@ -72,7 +74,7 @@ class Engine:
         imports: modules to import on every worker, which register the user's own arms or rules.
 
     Raises:
-        InputError: `workers` is not positive.
+        InputError: `workers` is not positive, or `scheduler` is no address.
         EnvironmentFault: the cluster cannot be reached, has no workers, or a worker lacks invact, the same
             version of it, or the data.
     """
@@ -157,6 +159,8 @@ class Engine:
                 env={"TF_CPP_MIN_LOG_LEVEL": "3"},
             )
             address = self._resources.enter_context(cluster).scheduler_address
+        else:
+            _reach(address)
         try:
             client = Client(
                 address, timeout=START_SECONDS if self._scheduler is None else 10, set_as_default=False
@@ -186,6 +190,21 @@ class Engine:
         key, epoch = event[1]
         scores = {name: Scores(**epoch[name]) for name in ("train", "validation")}
         self._events.put(EpochDone(key, Epoch(**{**epoch, **scores})))
+
+
+def _reach(address: str) -> None:
+    # distributed itself tries for long, and prints tracebacks of its own when it is let go.
+    try:
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.scheme not in ("tcp", "tls"):
+        raise InputError(f"scheduler: received {address!r}. Allowed: tcp://HOST:PORT")
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except OSError as error:
+        raise EnvironmentFault(f"scheduler {address!r}: cannot connect ({error.strerror or error})") from None
 
 
 @dataclass(frozen=True)
