@@ -1,0 +1,153 @@
+"""Two scopes of a difference in accuracy: on this test set, and for the images it was drawn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from invact.assay import check_confidence, t_quantile
+from invact.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Scope", "Scopes", "scopes"]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What can be said of the mean within one scope.
+
+    Attributes:
+        se: standard error of the mean, in accuracy fractions.
+        df: degrees of freedom of the variance estimate behind it.
+        interval: mean -+ t * se.
+    """
+
+    se: float
+    df: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Scopes:
+    """A difference in accuracy, treatment - control, in two scopes.
+
+    Attributes:
+        mean: over seeds and items, in accuracy fractions.
+        seeds: new seeds, on exactly these test items.
+        population: new seeds, and new items of the population that these were drawn from.
+        seed_variance: between seeds, of the difference expected over items. May be negative.
+        item_variance: between items, of the difference expected over seeds. May be negative.
+        cell_variance: the rest: within one seed and item.
+    """
+
+    mean: float
+    seeds: Scope
+    population: Scope
+    seed_variance: float
+    item_variance: float
+    cell_variance: float
+
+
+def scopes(control: ArrayLike, treatment: ArrayLike, confidence: float = 0.95) -> Scopes:
+    """Bound the difference in accuracy, for this test set and for the population of images.
+
+    With d_ij = treatment - control for seed i of S and item j of N, crossed random effects
+    d_ij = mu + a_i + b_j + e_ij, and the mean squares of the two-way analysis of variance
+
+        MS_S = N sum_i (d_i. - d..)^2 / (S - 1)            expected: N var(a) + var(e)
+        MS_I = S sum_j (d_.j - d..)^2 / (N - 1)            expected: S var(b) + var(e)
+        MS_E = sum_ij (d_ij - d_i. - d_.j + d..)^2 / ((S - 1)(N - 1))        var(e)
+
+    the mean has, over seeds and items, Var(d..) = var(a) / S + var(b) / N + var(e) / (S N). Unbiased for it
+    is (MS_S + MS_I - MS_E) / (S N), with Satterthwaite's degrees of freedom; it is not let fall below
+    MS_S / (S N), what is left where var(b) is 0. On this test set alone the items do not vary, and the
+    variance is MS_S / (S N), with S - 1 degrees of freedom.
+
+    Args:
+        control: whether each item was classified correctly; shape (seeds, items), of bool or 0 and 1. A run
+            that failed stays in, with what it got right.
+        treatment: the same seeds and items, in the same order; shape (seeds, items).
+        confidence: two-sided.
+
+    Raises:
+        InputError: shapes differ, fewer than two seeds ("insufficient") or items, or a value is missing.
+
+    Source: Searle, Casella and McCulloch, Variance Components, 1992, chapter 4; Satterthwaite, Biometrics
+    Bulletin 2, 1946; Owen, Annals of Applied Statistics 1, 2007 (crossed data; its pigeonhole bootstrap
+    counts var(e) three times).
+
+    Example:
+        >>> control = [[1, 1, 0, 0, 1, 0], [1, 0, 1, 0, 1, 0], [1, 1, 0, 0, 1, 1]]
+        >>> treatment = [[1, 1, 1, 0, 1, 1], [1, 1, 1, 0, 1, 0], [1, 1, 1, 0, 0, 1]]
+        >>> found = scopes(control, treatment)
+        >>> round(found.mean, 3), round(found.seeds.se, 3), round(found.population.se, 3)
+        (0.167, 0.096, 0.129)
+    """
+    check_confidence(confidence)
+    old, new = _correct(control, "control"), _correct(treatment, "treatment")
+    if old.shape != new.shape:
+        raise InputError(f"treatment: received shape {new.shape}. Allowed: that of control, {old.shape}")
+    differences = new - old
+    seeds, items = differences.shape
+    mean = float(differences.mean())
+    between_seeds, between_items, rest = (float(values) for values in mean_squares(differences))
+    total, df = (
+        float(values) for values in population_variance(between_seeds, between_items, rest, seeds, items)
+    )
+    return Scopes(
+        mean=mean,
+        seeds=_scope(mean, between_seeds / (seeds * items), seeds - 1, confidence),
+        population=_scope(mean, total, df, confidence),
+        seed_variance=(between_seeds - rest) / items,
+        item_variance=(between_items - rest) / seeds,
+        cell_variance=rest,
+    )
+
+
+def mean_squares(differences: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """MS_S, MS_I and MS_E of differences of shape (..., seeds, items)."""
+    seeds, items = differences.shape[-2:]
+    by_seed, by_item = differences.mean(axis=-1), differences.mean(axis=-2)
+    mean = by_seed.mean(axis=-1)
+    of_seeds = items * np.square(by_seed - mean[..., None]).sum(axis=-1)
+    of_items = seeds * np.square(by_item - mean[..., None]).sum(axis=-1)
+    # Differences are at most 1, so the sum of squares loses nothing that matters to cancellation.
+    total = np.square(differences).sum(axis=(-2, -1)) - seeds * items * mean**2
+    rest = np.maximum(total - of_seeds - of_items, 0)
+    return of_seeds / (seeds - 1), of_items / (items - 1), rest / ((seeds - 1) * (items - 1))
+
+
+def population_variance(
+    between_seeds: ArrayLike, between_items: ArrayLike, rest: ArrayLike, seeds: int, items: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Variance of the mean over seeds and items, and its degrees of freedom, from the mean squares."""
+    a, b, e = (np.asarray(values, dtype=float) for values in (between_seeds, between_items, rest))
+    total = np.maximum(a + b - e, a)
+    weight = a**2 / (seeds - 1) + b**2 / (items - 1) + e**2 / ((seeds - 1) * (items - 1))
+    # Without any spread the interval is a point, whatever the degrees of freedom.
+    df = np.where(weight > 0, total**2 / np.where(weight > 0, weight, 1), seeds - 1)
+    return total / (seeds * items), np.maximum(df, 1)
+
+
+def _scope(mean: float, variance: float, df: float, confidence: float) -> Scope:
+    se = float(np.sqrt(variance))
+    half = t_quantile(df, confidence) * se
+    return Scope(se, df, (mean - half, mean + half))
+
+
+def _correct(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    correct = np.asarray(values)
+    if correct.ndim != 2:
+        raise InputError(f"{name}: received shape {correct.shape}. Allowed: (seeds, items)")
+    seeds, items = correct.shape
+    if seeds < 2 or items < 2:
+        raise InputError(
+            f"{name}: insufficient: received {seeds} seeds and {items} items. Allowed: 2 or more"
+        )
+    if not np.isin(correct, (0, 1)).all():
+        raise InputError(f"{name}: received a value that is not correct or wrong. Allowed: True and False")
+    return correct.astype(float)
