@@ -197,7 +197,11 @@ def load_claim(reference: str | Path, overrides: Mapping[str, Any] | None = None
     values = override(read_toml(path), overrides or {})
     if "space" in values:
         raise InputError(f"{path}: this is a sweep. Allowed: a claim (for a sweep: invact sweep {reference})")
-    import_all(values.get("imports", ()))
+    imports = values.get("imports")
+    # First, as they may register the arms that it names; what is no list of texts is refused below.
+    if isinstance(imports, list):
+        with within(str(path)):
+            import_all(name for name in imports if isinstance(name, str))
     file = validate(ClaimFile, values, str(path))
     with within(str(path)):
         if len(file.seeds) < 2:

@@ -51,14 +51,18 @@ DEFAULT_STORE = Path("mlruns")
 def main() -> NoReturn:
     """Run the command, and turn every foreseen failure into one line and an exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # For a user's own modules, as with `python -m`; last, so that no file there hides a library's.
+    sys.path.append(str(Path.cwd()))
     try:
         app(standalone_mode=True)
     except InvactError as error:
         typer.echo(f"invact: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("invact: interrupted; what was finished is kept, the same command continues", err=True)
-        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        # Typer makes this code of a KeyboardInterrupt, and says nothing.
+        if end.code == INTERRUPTED:
+            typer.echo("invact: interrupted; what was finished is kept, the same command continues", err=True)
+        raise
     sys.exit(0)
 
 
