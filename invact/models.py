@@ -19,7 +19,6 @@ import importlib
 import inspect
 import json
 import math
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from invact.builders import BUILDERS, Builder
 from invact.config import Config
 from invact.cost import Cost, count_macs
 from invact.errors import InputError, choices, one_of
+from invact.seeding import keras_draws
 
 if TYPE_CHECKING:
     import keras
@@ -243,13 +243,9 @@ class _Network:
 
 @functools.lru_cache(maxsize=4096)
 def _cost(network: _Network) -> Cost:
-    # Keras' initializers draw their seeds from `random`. Were they drawn here, the weights of the model
-    # that is built next would depend on what this cache holds.
-    state = random.getstate()
-    try:
+    # Were seeds drawn here, the weights of the next model would depend on what this cache holds.
+    with keras_draws(0):
         return count_macs(_build(network.config, network.input_shape, network.classes))
-    finally:
-        random.setstate(state)
 
 
 def _closest(cost: Callable[[int], int], target: int, start: int) -> int | None:

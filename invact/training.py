@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.random import seed_generator
 
 from invact.augmentation import augment
 from invact.cost import count_macs
-from invact.models import build_model, stage_filters
+from invact.models import build_model
 from invact.results import Epoch, Scores, Status, TrialResult
+from invact.seeding import derive_seed, keras_seed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,25 +25,12 @@ if TYPE_CHECKING:
     from invact.config import Config
     from invact.data import Dataset
 
-__all__ = ["derive_seed", "train"]
+__all__ = ["train"]
 
 EVALUATION_BATCH = 1000
 
 # Keras keeps its seed and its dtype policy in global state: one training at a time in a process.
 _ONE_AT_A_TIME = threading.Lock()
-
-
-def derive_seed(*parts: str | int) -> int:
-    """Derive an independent seed in [0, 2^31) for one purpose from a run's seed.
-
-    Example:
-        >>> derive_seed("order", 0) == derive_seed("order", 0)
-        True
-        >>> derive_seed("order", 0) == derive_seed("order", 1)
-        False
-    """
-    hashed = hashlib.sha256(json.dumps(parts).encode()).digest()
-    return int.from_bytes(hashed[:4], "big") >> 1
 
 
 def train(
@@ -83,15 +65,13 @@ def train(
     Example:
         >>> from invact.config import Config
         >>> from invact.data import load
-        >>> result = train(Config(filters=4, epochs=1), 0, load("digits"))
-        >>> result.status, len(result.epochs), result.test.accuracy > 0.2
+        >>> config = Config(filters=8, epochs=1, batch_size=32, learning_rate=1e-2)
+        >>> result = train(config, 0, load("digits"))
+        >>> result.status, len(result.epochs), result.test.accuracy > 0.5
         (<Status.FINISHED: 'FINISHED'>, 1, True)
     """
-    # Before seeding, since a width rule may build other networks first.
-    filters = stage_filters(config, data.input_shape, data.classes)
-    explicit = config.model_copy(update={"filters": filters, "width_rule": "filters"})
-    with _ONE_AT_A_TIME, _seeded(derive_seed("initialisation", seed, config.digest())):
-        model = build_model(explicit, data.input_shape, data.classes, data.maximum)
+    with _ONE_AT_A_TIME, keras_seed(derive_seed("initialisation", seed, config.digest())):
+        model = build_model(config, data.input_shape, data.classes, data.maximum)
         return _fit(model, config, seed, data, on_epoch, keep_model)
 
 
@@ -225,18 +205,3 @@ def _archive(model: Any) -> bytes:
         path = Path(folder) / "model.keras"
         model.save(path)
         return path.read_bytes()
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    # Keras seeds the process's own generators too; a caller's stay as they were.
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    keras.utils.set_random_seed(seed)
-    try:
-        # Keras draws the seeds of initialisers and dropout from the module `random`, of which other threads
-        # draw in between, Dask's when they connect: from a generator of our own, they stay the same.
-        with mock.patch.object(seed_generator, "python_random", random.Random(seed)):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002

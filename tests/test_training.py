@@ -13,7 +13,8 @@ from invact.data import Dataset
 from invact.errors import InputError
 from invact.models import build_model
 from invact.results import Status, TrialResult
-from invact.training import derive_seed, train
+from invact.seeding import derive_seed, keras_seed
+from invact.training import train
 
 # Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -63,8 +64,8 @@ def test_weights_agree_with_a_loop_written_by_hand(
     result = train(config, 5, data, keep_model=True)
 
     initialisation = derive_seed("initialisation", 5, config.digest())
-    keras.utils.set_random_seed(initialisation)
-    model = build_model(config, data.input_shape, data.classes, data.maximum)
+    with keras_seed(initialisation):
+        model = build_model(config, data.input_shape, data.classes, data.maximum)
     classes = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
     momentum = {"momentum": 0.9, "nesterov": True} if optimizer == "sgd" else {}
     byhand = classes[optimizer](0.01, weight_decay=0.1, **momentum)
