@@ -7,7 +7,9 @@ import tensorflow as tf
 
 from invact.arms import Arm, get_arm, register_arm
 
-register_arm(Arm("users_square", 1, "x^2", lambda name: keras.layers.Activation(keras.ops.square, name=name)))
+register_arm(
+    Arm("users_softplus", 1, "log(1 + exp x)", lambda name: keras.layers.Activation("softplus", name=name))
+)
 
 seen = []
 """The batches that `recorder` was trained on, in this process."""
