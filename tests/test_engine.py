@@ -93,7 +93,7 @@ def test_imports_register_a_users_arm_on_the_workers(cluster: str, digits: Datas
     import users  # noqa: F401 registers the arm here, for Config
 
     with Engine(DIGITS, digits, scheduler=cluster, imports=("users",)) as engine:
-        engine.submit(Job("a", Config(activation="users_square", filters=2, depth=1, epochs=1), 0))
+        engine.submit(Job("a", Config(activation="users_softplus", filters=2, depth=1, epochs=1), 0))
         assert ended(events(engine))["a"].result.status is Status.FINISHED
     with pytest.raises(EnvironmentFault, match=r"worker tcp.*no_such_module"):
         Engine(DIGITS, digits, scheduler=cluster, imports=("no_such_module",)).__enter__()
