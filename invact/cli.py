@@ -33,7 +33,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Store = Annotated[Path, typer.Option(help="Folder of the MLflow store.", metavar="DIR")]
+Store = Annotated[
+    Path | None, typer.Option(help="Folder of the MLflow store [default: mlruns].", metavar="DIR")
+]
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow tracking server or database instead.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Workers = Annotated[int | None, typer.Option(help="Processes to train with [default: one for each core].")]
@@ -45,7 +47,6 @@ Settings = Annotated[
         "--set", metavar="KEY=VALUE", help="Replace a value of the file, e.g. config.batch_size=64."
     ),
 ]
-DEFAULT_STORE = Path("mlruns")
 
 
 def main() -> NoReturn:
@@ -90,7 +91,7 @@ def sweep(
     seed: Annotated[int | None, typer.Option(help="Seed of the sampler.")] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
-    store: Store = DEFAULT_STORE,
+    store: Store = None,
     tracking_uri: TrackingUri = None,
     settings: Settings = None,
     as_json: Json = False,
@@ -134,7 +135,7 @@ def claim(
     epochs: Epochs = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
-    store: Store = DEFAULT_STORE,
+    store: Store = None,
     tracking_uri: TrackingUri = None,
     settings: Settings = None,
     as_json: Json = False,
@@ -159,7 +160,7 @@ def front(
     driver: Annotated[
         str | None, typer.Option(help="Of several sweeps of that name, the one of this driver.")
     ] = None,
-    store: Store = DEFAULT_STORE,
+    store: Store = None,
     tracking_uri: TrackingUri = None,
     as_json: Json = False,
 ) -> None:
@@ -190,7 +191,7 @@ def cost(
 
 
 @app.command("list")
-def list_(store: Store = DEFAULT_STORE, tracking_uri: TrackingUri = None, as_json: Json = False) -> None:
+def list_(store: Store = None, tracking_uri: TrackingUri = None, as_json: Json = False) -> None:
     """List what is shipped, and where each stands in the store."""
     from invact.inspection import inventory, inventory_tables
 
@@ -201,7 +202,7 @@ def list_(store: Store = DEFAULT_STORE, tracking_uri: TrackingUri = None, as_jso
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
-    store: Store = DEFAULT_STORE,
+    store: Store = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Open MLflow's user interface over the store, on this machine only."""

@@ -136,7 +136,7 @@ def cost_tables(costs: Mapping[str, Cost]) -> list[Table]:
     ]
 
 
-def inventory(store: Path, tracking_uri: str | None = None) -> dict[str, Any]:
+def inventory(store: Path | None = None, tracking_uri: str | None = None) -> dict[str, Any]:
     """List what is shipped: sweeps, claims, spaces, arms and data sets, and where each stands in the store.
 
     Raises:
@@ -144,7 +144,9 @@ def inventory(store: Path, tracking_uri: str | None = None) -> dict[str, Any]:
     """
     from invact.tracking import open_store
 
-    records = open_store(store, tracking_uri).records() if tracking_uri or store.is_dir() else []
+    # Looking makes no store.
+    there = tracking_uri is not None or (store or Path("mlruns")).exists()
+    records = open_store(store, tracking_uri).records() if there else []
     standing: dict[str, list[dict[str, Any]]] = {}
     for info in records:
         counts = {str(status): count for status, count in info.counts.items()}

@@ -271,6 +271,12 @@ def pareto_front(
     """
     from invact.tracking import open_store
 
+    check_name(name)
+    if tracking_uri is None and not (folder := Path("mlruns" if store is None else store)).exists():
+        # Looking makes no store.
+        raise InputError(
+            f"store: received {str(folder)!r}, which is not there. Allowed: where sweeps have run"
+        )
     record = open_store(None if store is None else Path(store), tracking_uri).latest(name, "sweep", driver)
     return _front(record, record.table(), name)
 
