@@ -100,18 +100,18 @@ def shared_curve(
     # Around the middle of ln(x), b and c are nearly uncorrelated.
     middle = float(np.log(data.doses).mean())
     x, y, z = np.log(data.doses) - middle, data.responses, data.test.astype(float)
-    fit = _best(x, y, z, starts(x, y, z))
-    problems = _problems(fit)
+    fit = best_fit(x, y, z)
+    problems = faults(fit)
     asymptote, b, c, shift = fit.x.tolist()
     df = n - 4
     variance = 2 * float(fit.cost) / df
-    spread = variance * _inverse(fit.jac)
+    spread = variance * inverse(fit.jac)
     t = t_quantile(df, confidence)
     half = t * float(np.sqrt(spread[3, 3]))
     along = np.array([0.0, 1.0, 1.0, 0.0])
-    wider = _fit(x, y, z, np.append(fit.x, 0.0))
+    wider = solve(x, y, z, np.append(fit.x, 0.0))
     slope_half = t_quantile(n - 5, 1 - 2 * SLOPE_ALPHA) * float(
-        np.sqrt(2 * wider.cost / (n - 5) * _inverse(wider.jac)[4, 4])
+        np.sqrt(2 * wider.cost / (n - 5) * inverse(wider.jac)[4, 4])
     )
     steeper = float(wider.x[4])
     low, high = (np.inf, -np.inf)
@@ -152,17 +152,17 @@ def starts(
     return np.column_stack([asymptote, np.log(size), c, shift])[best]
 
 
-def _best(
-    x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64], points: NDArray[np.float64]
+def best_fit(
+    x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64]
 ) -> optimize.OptimizeResult:
-    fits = [_fit(x, y, z, point) for point in points]
+    """Fit (A, b, c, lambda) from several starts; `agreed` counts those that found the same minimum."""
+    fits = [solve(x, y, z, point) for point in starts(x, y, z)]
     best = min(fits, key=lambda fit: float(fit.cost))
-    # One start that stalls is no matter; that a second one finds the same minimum is the check.
     best.agreed = sum(fit.cost <= best.cost * (1 + 1e-6) + 1e-20 for fit in fits)
     return best
 
 
-def _fit(
+def solve(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     z: NDArray[np.float64],
@@ -202,16 +202,19 @@ def curve(
     return asymptote - below, np.column_stack(columns)
 
 
-def _inverse(jacobian: NDArray[np.float64]) -> NDArray[np.float64]:
-    inverse = np.linalg.pinv(jacobian)
-    return np.asarray(inverse @ inverse.T)
+def inverse(jacobian: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Covariance of the parameters for a variance of 1: (J'J)^-1."""
+    pseudo = np.linalg.pinv(jacobian)
+    return np.asarray(pseudo @ pseudo.T)
 
 
-def _problems(fit: optimize.OptimizeResult) -> tuple[str, ...]:
+def faults(fit: optimize.OptimizeResult) -> tuple[str, ...]:
+    """Why the result of `best_fit` must not be read, in words."""
     length = np.linalg.norm(fit.jac, axis=0)
     degenerate = (length == 0).any()
     found = {
         "the fit did not converge": fit.status < 1,
+        "the accuracy does not depend on the width": np.ptp(fit.jac[:, 1]) <= 1e-9 * abs(fit.x[0]),
         "no second start found the same minimum": fit.agreed < 2,
         "the curvature is not identified": not FLATTEST < fit.x[2] < STEEPEST,
         "the parameters are not identified": degenerate
@@ -234,7 +237,7 @@ def _profile(
 
     def beyond(candidate: float) -> float:
         nonlocal last
-        fit = _fit(x, y, z, last, fixed=candidate)
+        fit = solve(x, y, z, last, fixed=candidate)
         last = fit.x
         return float(np.sqrt(max(2 * fit.cost - least, 0.0))) - bound
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special
 
 from invact.assay import check_confidence, t_quantile
 from invact.errors import InputError
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Candidates", "FrontGap", "UncertainFront", "attainment", "front_bootstrap", "front_gap"]
+__all__ = ["Candidates", "UncertainFront", "attainment", "front_bootstrap"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,11 +115,11 @@ def front_bootstrap(
         >>> front.p_non_dominated, [round(value, 2) for value in front.attained]
         ((1.0, 1.0, 0.0), [0.81, 0.9, 0.9])
     """
-    limits = _budgets(budgets, candidates)
+    limits = common_budgets(budgets, candidates)
     seeds = candidates.test.shape[1]
-    chosen = _Selection(candidates, _weights(seeds, resamples, confidence, seed), limits)
-    attained = _Selection(candidates, _whole(seeds), limits).test[0]
-    half = t_quantile(seeds - 1, confidence) * _standard_error(chosen.test, seeds)
+    chosen = Selection(candidates, resample(seeds, resamples, confidence, seed), limits)
+    attained = Selection(candidates, whole(seeds), limits).test[0]
+    half = t_quantile(seeds - 1, confidence) * standard_error(chosen.test, seeds)
     shift = (candidates.validation - candidates.test).mean(axis=1)
     affordable = candidates.macs <= limits[:, None]
     return UncertainFront(
@@ -159,98 +158,15 @@ def attainment(
         >>> attainment(Candidates(seen, seen, [100, 200]), [100, 200], [0.5, 0.85]).tolist()
         [[1.0, 0.0], [1.0, 1.0]]
     """
-    limits = _budgets(budgets, candidates)
-    weights = _weights(candidates.test.shape[1], resamples, 0.95, seed)
+    limits = common_budgets(budgets, candidates)
+    weights = resample(candidates.test.shape[1], resamples, 0.95, seed)
     # Sorted once, a search gives the share below each level without a cube of comparisons.
-    ordered = np.sort(_Selection(candidates, weights, limits).test, axis=0)
+    ordered = np.sort(Selection(candidates, weights, limits).test, axis=0)
     below = [np.searchsorted(column, np.asarray(levels, dtype=float)) for column in ordered.T]
     return np.asarray(1 - np.array(below) / len(ordered))
 
 
-@dataclass(frozen=True)
-class FrontGap:
-    """The gap between two fronts, treatment - control, over budgets.
-
-    Attributes:
-        budgets: MACs, ascending.
-        gap: of attained test accuracy.
-        low: simultaneous lower limits: all gaps are within the band at once, at the confidence.
-        high: simultaneous upper limits.
-        margin: the loss of accuracy that still counts as equal.
-        dominates: non-inferior at all budgets (low > -margin) and better at one (low > 0) at least.
-    """
-
-    budgets: tuple[float, ...]
-    gap: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    margin: float
-    dominates: bool
-
-
-def front_gap(
-    control: Candidates,
-    treatment: Candidates,
-    margin: float,
-    budgets: ArrayLike | None = None,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> FrontGap:
-    """Compare two arms' fronts at all budgets at once.
-
-    Both arms are resampled with the same draw of seeds. The band is gap -+ c se, se as in `front_bootstrap`
-    and c from the largest of |gap* - gap| / se* over the budgets: its quantile at `confidence` is carried
-    from the normal to Student's t of S - 1 degrees of freedom at the same tail. Both errors of `dominates`
-    are one-sided, so their level is (1 - confidence) / 2.
-
-    Args:
-        control: on the same seeds, in the same order, as the treatment.
-        treatment: see there.
-        margin: in (0, 1), as a fraction.
-        budgets: shape (budgets,), within which both arms have a configuration; the MACs of both unless given.
-        resamples: 100 or more.
-        confidence: of the simultaneous band, two-sided.
-        seed: of the resampling.
-
-    Raises:
-        InputError: the arms differ in the number of seeds, or an argument is out of range.
-
-    Source: Westfall and Young, Resampling-Based Multiple Testing, 1993, section 2.5 (max-t).
-
-    Example:
-        >>> control = Candidates([[0.80, 0.81, 0.82]], [[0.80, 0.81, 0.82]], [100])
-        >>> treatment = Candidates([[0.90, 0.92, 0.91]], [[0.90, 0.92, 0.91]], [90])
-        >>> front_gap(control, treatment, margin=0.005).dominates
-        True
-    """
-    seeds = control.test.shape[1]
-    if treatment.test.shape[1] != seeds:
-        raise InputError(f"treatment: received {treatment.test.shape[1]} seeds. Allowed: as control, {seeds}")
-    if not 0 < margin < 1:
-        raise InputError(f"margin: received {margin!r}. Allowed: a fraction in (0, 1), such as 0.005")
-    limits = _budgets(budgets, control, treatment)
-    weights = _weights(seeds, resamples, confidence, seed)
-    drawn = _Selection(treatment, weights, limits).test - _Selection(control, weights, limits).test
-    whole = _whole(seeds)
-    gap = (_Selection(treatment, whole, limits).test - _Selection(control, whole, limits).test)[0]
-    spread = drawn.std(axis=0)
-    # A budget without spread (but for rounding) cannot be the one that deviates most.
-    largest = (np.abs(drawn - gap) / np.where(spread > 1e-12, spread, np.inf)).max(axis=1)
-    tail = float(special.ndtr(-np.quantile(largest, confidence)))
-    half = float(-special.stdtrit(seeds - 1, tail)) * _standard_error(drawn, seeds)
-    low, high = gap - half, gap + half
-    return FrontGap(
-        budgets=tuple(limits.tolist()),
-        gap=tuple(gap.tolist()),
-        low=tuple(low.tolist()),
-        high=tuple(high.tolist()),
-        margin=float(margin),
-        dominates=bool((low > -margin).all() and (low > 0).any()),
-    )
-
-
-class _Selection:
+class Selection:
     """What validation selects in each resample and budget: accuracies of shape (resamples, budgets)."""
 
     def __init__(self, candidates: Candidates, weights: Floats, budgets: Floats) -> None:
@@ -273,7 +189,7 @@ class _Selection:
         self.non_dominated[:, order] = ranked
 
 
-def _weights(seeds: int, resamples: int, confidence: float, seed: int) -> Floats:
+def resample(seeds: int, resamples: int, confidence: float, seed: int) -> Floats:
     """Share of each seed in each resample, shape (resamples, seeds)."""
     check_confidence(confidence)
     if resamples < 100:
@@ -282,15 +198,18 @@ def _weights(seeds: int, resamples: int, confidence: float, seed: int) -> Floats
     return np.asarray(drawn / seeds)
 
 
-def _whole(seeds: int) -> Floats:
+def whole(seeds: int) -> Floats:
+    """The data as they are: equal shares, shape (1, seeds)."""
     return np.full((1, seeds), 1 / seeds)
 
 
-def _standard_error(drawn: Floats, seeds: int) -> Floats:
+def standard_error(drawn: Floats, seeds: int) -> Floats:
+    """Of each column of drawn, shape (resamples, ...), without the bootstrap's factor of (S - 1) / S."""
     return np.asarray(drawn.std(axis=0) * np.sqrt(seeds / (seeds - 1)))
 
 
-def _budgets(budgets: ArrayLike | None, *arms: Candidates) -> Floats:
+def common_budgets(budgets: ArrayLike | None, *arms: Candidates) -> Floats:
+    """The budgets given, or the MACs of all arms, ascending, within which every arm has a configuration."""
     cheapest = max(float(arm.macs.min()) for arm in arms)
     if budgets is None:
         known = np.concatenate([arm.macs for arm in arms])
