@@ -67,6 +67,4 @@ def test_a_front_rarely_dominates_its_equal(simulations):
 
 @pytest.mark.slow
 def test_every_promise_of_the_benchmark(simulations):
-    rates = list(simulations.rates(20_000))
-    kept(rates)
-    assert all(rate.replications >= 20_000 for rate in rates if rate.promised is not None)
+    kept(simulations.rates(20_000))
