@@ -1,0 +1,186 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from invact.boundaries import LOOKS, nominal_levels
+from invact.errors import InputError
+from invact.sequential import Decision, group_sequential, stagewise_p, stops
+from invact.statistics import non_inferiority
+
+MARGIN, SD, REPLICATIONS = 0.003, 0.002, 20_000
+
+
+def arms(noise, correlation, truth, seed=0, pairs=LOOKS[-1], replications=REPLICATIONS):
+    rng = np.random.default_rng(seed)
+    draw = rng.standard_normal if noise == "normal" else lambda shape: rng.exponential(size=shape) - 1
+    shape = (replications, pairs)
+    common = math.sqrt(correlation) * draw(shape)
+    control = 0.9 + SD * (common + math.sqrt(1 - correlation) * draw(shape))
+    treatment = 0.9 + truth + SD * (common + math.sqrt(1 - correlation) * draw(shape))
+    return treatment, control
+
+
+def bound(alpha):
+    return alpha + 2 * math.sqrt(alpha * (1 - alpha) / REPLICATIONS)
+
+
+@pytest.mark.parametrize("noise", ["normal", "skewed"])
+@pytest.mark.parametrize("correlation", [0, 0.5])
+@pytest.mark.parametrize("futility", [True, False])
+def test_type_one_error_at_the_margin(noise, correlation, futility):
+    treatment, control = arms(noise, correlation, -MARGIN, seed=2 + int(2 * correlation))
+    found = stops(treatment - control, MARGIN, futility=futility).crossed.mean()
+    assert found <= bound(0.05)
+    # A two-sided level, or a margin of the wrong sign, would be far below.
+    assert found > 0.04
+    # Swapped arms win by the margin here, and a margin of the wrong sign never does.
+    assert stops(control - treatment, MARGIN).crossed.mean() > 0.9
+    assert stops(treatment - control, -MARGIN).crossed.mean() < 0.001
+
+
+def test_one_series_is_the_rule_on_many():
+    treatment, control = arms("normal", 0, -0.0015, seed=3, replications=25)
+    many = stops(treatment - control, MARGIN)
+    for series, look, crossed in zip(treatment - control, many.look, many.crossed, strict=True):
+        result = group_sequential(series, MARGIN)
+        assert result.n == LOOKS[look]
+        assert (result.decision is Decision.NON_INFERIOR) == crossed
+        assert len(result.taken) == look + 1
+        low, high = result.interval
+        assert low < result.estimate < high
+        assert (low > -MARGIN) == crossed == (result.p_value < 0.05)
+        assert (high < -MARGIN) == (result.p_inferior < 0.05) == (result.decision is Decision.INFERIOR)
+        for taken, level in zip(result.taken, nominal_levels(), strict=False):
+            assert taken.p_value == non_inferiority(series[: taken.n], MARGIN).p_value
+            assert taken.level == level
+            assert (taken.p_value < level) == (crossed and taken.n == result.n)
+        # Pairs after the stop change nothing.
+        assert group_sequential(series[: result.n], MARGIN) == result
+
+
+def test_a_stop_at_the_first_look_is_the_fixed_test():
+    series = np.array([0.0001, 0.0, -0.0001, 0.0002, -0.0002])
+    result, fixed = group_sequential(series, MARGIN), non_inferiority(series, MARGIN)
+    assert result.decision is Decision.NON_INFERIOR
+    assert result.p_value == pytest.approx(fixed.p_value, rel=1e-9)
+    assert result.interval == pytest.approx(fixed.interval, abs=1e-9)
+    assert result.estimate == pytest.approx(fixed.mean, abs=1e-9)
+
+
+def test_adjusted_p_value_is_uniform_at_the_margin():
+    treatment, control = arms("normal", 0, -MARGIN, seed=4)
+    found = stops(treatment - control, MARGIN, futility=False)
+    p_values = np.empty(REPLICATIONS)
+    for look in range(len(LOOKS)):
+        here = found.look == look
+        # The p value is monotone in t: exact on 200 of them.
+        some = np.sort(found.t[here])[:: max(1, here.sum() // 200)]
+        some = np.append(some, found.t[here].max())
+        p_values[here] = np.interp(found.t[here], some, stagewise_p(some, look))
+    assert stats.kstest(p_values, "uniform").pvalue > 0.001
+
+
+def covers(shift_table, found, truth, alpha):
+    """Where the truth lies: t is below the t at which its p value is alpha exactly when it is covered."""
+    shift = (truth + MARGIN) / found.sd
+    inside = np.empty(len(shift), dtype=bool)
+    above = np.empty(len(shift), dtype=bool)
+    for look in range(len(LOOKS)):
+        here = found.look == look
+        shifts, lowest, highest, middle = shift_table[look]
+        t = found.t[here]
+        at = [np.interp(shift[here], shifts, curve) for curve in (lowest, highest, middle)]
+        inside[here] = (t < at[0]) & (t > at[1])
+        above[here] = t < at[2]
+    return inside.mean(), above.mean()
+
+
+def table(alpha):
+    shifts = np.concatenate([np.linspace(0, 1.5, 16), np.linspace(1.7, 7, 18)])
+    angles = np.linspace(1.5, -1.5, 50)  # p grows as t falls
+    result = []
+    for look, n in enumerate(LOOKS):
+        against = math.sqrt(n - 1) * np.tan(angles)
+        curves = []
+        for level, futility in ((alpha, False), (1 - alpha, True), (0.5, True)):
+            curve = []
+            for shift in shifts:
+                p = stagewise_p(against + shift * math.sqrt(n), look, shift, alpha, LOOKS, futility)
+                if p[0] >= level:
+                    t = math.inf
+                elif p[-1] <= level:
+                    t = -1e9
+                else:
+                    t = math.sqrt(n - 1) * math.tan(np.interp(level, p, angles)) + shift * math.sqrt(n)
+                curve.append(min(t, 1e9))
+            curves.append(np.array(curve))
+        result.append((shifts, *curves))
+    return result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alpha", [0.025, 0.05])
+def test_coverage_of_the_adjusted_interval(alpha):
+    limits = table(alpha)
+    for truth, ratio in ((-0.003, 1.0), (-0.0015, 0.5), (-0.0015, 1.0), (0.0, 0.7), (0.0, 1.2)):
+        values = np.random.default_rng(8).normal(truth, ratio * MARGIN, (REPLICATIONS, LOOKS[-1]))
+        covered, above = covers(limits, stops(values, MARGIN, alpha), truth, alpha)
+        promised = 1 - 2 * alpha
+        assert promised - 0.01 < covered < promised + 0.01
+        assert above == pytest.approx(0.5, abs=0.03)
+
+
+def test_going_on():
+    series = [-0.001, 0.003, -0.004, 0.002, -0.006, 0.001]
+    for n, taken in ((2, 0), (4, 0), (5, 1), (6, 1)):
+        result = group_sequential(series[:n], MARGIN)
+        assert result.decision is Decision.CONTINUE
+        assert (len(result.taken), result.n) == (taken, 5 * taken)
+        assert (result.p_value, result.p_inferior, result.estimate, result.interval) == (None,) * 4
+
+
+def test_futility_is_from_the_second_look_and_not_binding():
+    rng = np.random.default_rng(9)
+    inferior = rng.normal(-0.008, 0.002, 15)
+    assert group_sequential(inferior[:5], MARGIN).decision is Decision.CONTINUE
+    result = group_sequential(inferior, MARGIN)
+    assert (result.n, result.decision) == (7, Decision.INFERIOR)
+    assert result.interval[1] < -MARGIN
+    assert group_sequential(inferior, MARGIN, futility=False).n == 15
+    near = np.array([-0.004, -0.002, -0.0045, -0.0035, -0.002, -0.003, -0.0035])
+    assert group_sequential(near, MARGIN).decision is Decision.FUTILE
+
+
+def test_the_end_without_a_result():
+    series = np.array([-0.004, -0.001, 0.0005] * 5)
+    assert group_sequential(series, 0.002).decision is Decision.NOT_SHOWN
+
+
+def test_no_spread():
+    equal = group_sequential([0.0] * 5, MARGIN)
+    assert (equal.decision, equal.p_value, equal.interval) == (Decision.NON_INFERIOR, 0, (0, 0))
+    worse = group_sequential([-0.01] * 7, MARGIN)
+    assert (worse.decision, worse.p_inferior) == (Decision.INFERIOR, 0)
+    on_it = group_sequential([0.3 - 0.4] * 7, 0.1)
+    assert on_it.decision is Decision.FUTILE
+
+
+@pytest.mark.parametrize(
+    ("differences", "margin", "alpha", "looks", "message"),
+    [
+        ([0.0] * 16, MARGIN, 0.05, LOOKS, "last look"),
+        ([0.0], MARGIN, 0.05, LOOKS, "insufficient"),
+        ([0.0, math.nan], MARGIN, 0.05, LOOKS, "differences"),
+        ([[0.0, 0.1]], MARGIN, 0.05, LOOKS, "shape"),
+        ([0.0, 0.1], 0.0, 0.05, LOOKS, "margin"),
+        ([0.0, 0.1], -0.1, 0.05, LOOKS, "margin"),
+        ([0.0, 0.1], MARGIN, 0.5, LOOKS, "alpha"),
+        ([0.0, 0.1], MARGIN, 0.05, (5,), "looks"),
+        ([0.0, 0.1], MARGIN, 0.05, (7, 5), "looks"),
+    ],
+)
+def test_refused(differences, margin, alpha, looks, message):
+    with pytest.raises(InputError, match=message):
+        group_sequential(differences, margin, alpha, looks)
