@@ -18,10 +18,10 @@ from scipy import special
 from scipy.interpolate import RectBivariateSpline
 
 from invact.anytime import e_values
-from invact.boundaries import LOOKS, critical, nominal_levels, spending_bounds
+from invact.boundaries import LOOKS, critical, nominal_levels, spending_bounds, stagewise_p
 from invact.crossing import t_exits
 from invact.power import expected_pairs, power, sample_size, tost_power
-from invact.sequential import Stops, stagewise_p, stops
+from invact.sequential import Stops, stops
 
 MARGIN, ALPHA, SEED = 0.003, 0.05, 20260101
 NOISES = ("normal", "skewed", "one arm skewed left", "one arm skewed right")
@@ -64,17 +64,15 @@ def ever(values: Floats, alpha: float = ALPHA, margin: float = MARGIN) -> NDArra
 
 
 def tables(alpha: float) -> dict[tuple[int, bool], RectBivariateSpline]:
-    """P values for each look, futility binding or not, over the shift and the angle of t against it."""
-    shifts, angles = np.linspace(0, 12, 61), np.linspace(-1.56, 1.56, 61)
+    """P values for each look, futility binding or not, over the shift and the angle of t."""
+    # The shift is at most hypot(1, ...) in practice: a larger one is as good as 3.
+    shifts, angles = np.linspace(0, 3, 61), np.linspace(-1.56, 1.56, 81)
     found = {}
     for look, n in enumerate(LOOKS):
-        against = math.sqrt(n - 1) * np.tan(angles)
+        t = math.sqrt(n - 1) * np.tan(angles)
         for futility in (False, True):
-            p_values = [
-                stagewise_p(against + shift * math.sqrt(n), look, shift, alpha, LOOKS, futility)
-                for shift in shifts
-            ]
-            found[look, futility] = RectBivariateSpline(shifts, angles, np.array(p_values))
+            p_values = [stagewise_p(t, look, shift, alpha, LOOKS, futility) for shift in shifts]
+            found[look, futility] = RectBivariateSpline(shifts, angles, np.array(p_values), kx=1, ky=3)
     return found
 
 
@@ -82,13 +80,14 @@ def covered(
     found: Stops, truth: float, alpha: float, splines: dict[tuple[int, bool], RectBivariateSpline]
 ) -> tuple[float, float, float]:
     """How often the truth is above the lower end, below the upper end, and above the estimate."""
-    shift = (truth + MARGIN) / found.sd
-    loose, binding = np.empty_like(shift), np.empty_like(shift)
+    loose, binding = np.empty_like(found.t), np.empty_like(found.t)
     for look, n in enumerate(LOOKS):
         here = found.look == look
-        angle = np.arctan((found.t[here] - shift[here] * math.sqrt(n)) / math.sqrt(n - 1))
-        loose[here] = splines[look, False].ev(shift[here], angle)
-        binding[here] = splines[look, True].ev(shift[here], angle)
+        away = (found.mean[here] - truth) / found.sd[here]
+        shift = (truth + MARGIN) / found.sd[here] / np.hypot(math.sqrt(1 - 1 / n), away)
+        angle = np.arctan(away * math.sqrt(n / (n - 1)))
+        loose[here] = splines[look, False].ev(np.minimum(shift, 3), angle)
+        binding[here] = splines[look, True].ev(np.minimum(shift, 3), angle)
     return float(np.mean(loose > alpha)), float(np.mean(binding < 1 - alpha)), float(np.mean(binding > 0.5))
 
 

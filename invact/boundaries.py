@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from scipy import optimize, special
 
-from invact.crossing import normal_exits, t_exits
+from invact.crossing import normal_exits, t_exits, t_tail
 from invact.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = [
     "futility_bounds",
     "nominal_levels",
     "spending_bounds",
+    "stagewise_p",
     "wang_tsiatis",
 ]
 
@@ -164,3 +165,51 @@ def futility_bounds(looks: Sequence[int], futility: bool = True) -> Floats:
     if futility:
         bounds[1:-1] = 0.0
     return bounds
+
+
+def stagewise_p(
+    t: ArrayLike,
+    look: int,
+    shift: float = 0.0,
+    alpha: float = 0.05,
+    looks: Sequence[int] = LOOKS,
+    futility: bool = False,
+) -> Floats:
+    """P value of having stopped at a look with t, by stage-wise ordering.
+
+    An earlier stop for non-inferiority is more extreme than any later outcome, and a larger t more extreme
+    than a smaller one at the same look. The p value of H0: mean <= -margin (shift 0) is exact for normal
+    differences d. For H0: mean <= theta the bounds of earlier looks move: with m^2 the mean of
+    (d - theta)^2 and shift = (theta + margin) / m, a bound at the angle phi moves to
+    phi - arcsin(shift cos(phi)). m^2 is all that is known of the variance under that hypothesis; it is taken
+    from the stop for all looks, which is the one approximation. At the first look there is none.
+
+    Args:
+        t: statistics against theta at the look of the stop, shape (R,).
+        look: its index.
+        shift: of theta from -margin, in root mean squares about theta.
+        alpha: of the design.
+        looks: of the design.
+        futility: whether the futility rule is taken as binding. False is valid whether or not it is obeyed.
+
+    Returns:
+        P values, shape (R,).
+
+    Source: Fairbanks and Madsen, Biometrika 69, 1982; Tsiatis, Rosner, Mehta, Biometrics 40, 1984.
+
+    Example:
+        >>> stagewise_p([2.132], look=0).round(4).tolist()
+        [0.05]
+    """
+    looks = tuple(looks)
+    root = np.sqrt(np.asarray(looks) - 1)
+
+    def moved(bounds: Floats) -> Floats:
+        angles = np.arctan(bounds / root)
+        moved = angles - np.arcsin(np.clip(shift * np.cos(angles), -1, 1))
+        return np.asarray(root * np.tan(np.clip(moved, -math.pi / 2, math.pi / 2)))[:look]
+
+    upper = moved(critical(nominal_levels(looks, alpha), looks))
+    lower = moved(futility_bounds(looks, futility))
+    earlier, now = t_tail(t, upper, looks[: look + 1], lower)
+    return np.minimum(earlier + now, 1.0)

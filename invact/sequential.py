@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from scipy import optimize, special
 
-from invact.boundaries import LOOKS, critical, futility_bounds, nominal_levels
-from invact.crossing import t_tail
+from invact.boundaries import LOOKS, critical, futility_bounds, nominal_levels, stagewise_p
 from invact.errors import InputError
 from invact.statistics import RESOLUTION, non_inferiority
 
@@ -25,7 +24,6 @@ __all__ = [
     "Sequential",
     "Stops",
     "group_sequential",
-    "stagewise_p",
     "stops",
 ]
 
@@ -122,47 +120,6 @@ def _t(distance: Floats, sd: Floats, n: int) -> Floats:
     spread = sd > 0
     sign = np.where(np.abs(distance) <= RESOLUTION, 0.0, np.copysign(math.inf, distance))
     return np.where(spread, distance / np.where(spread, sd / math.sqrt(n), 1.0), sign)
-
-
-def stagewise_p(
-    t: ArrayLike,
-    look: int,
-    shift: float = 0.0,
-    alpha: float = 0.05,
-    looks: Sequence[int] = LOOKS,
-    futility: bool = False,
-) -> Floats:
-    """P value of having stopped at a look with t, by stage-wise ordering.
-
-    An earlier stop for non-inferiority is more extreme than any later outcome, and a larger t more extreme
-    than a smaller one at the same look. The p value of H0: mean <= -margin (shift 0) is exact for normal
-    differences. That of H0: mean <= theta takes the standard deviation at the stop, sd, for the true one
-    where earlier looks are concerned: shift = (theta + margin) / sd. At the first look it is exact as well.
-
-    Args:
-        t: statistics against -margin at the look of the stop, shape (R,).
-        look: its index.
-        shift: of the hypothesis, in standard deviations.
-        alpha: of the design.
-        looks: of the design.
-        futility: whether the futility rule is taken as binding. False is valid whether or not it is obeyed.
-
-    Returns:
-        P values, shape (R,).
-
-    Source: Fairbanks and Madsen, Biometrika 69, 1982; Tsiatis, Rosner, Mehta, Biometrics 40, 1984.
-
-    Example:
-        >>> stagewise_p([2.132], look=0).round(4).tolist()
-        [0.05]
-    """
-    looks = tuple(looks)
-    moves = shift * np.sqrt(looks)
-    upper = critical(nominal_levels(looks, alpha), looks) - moves
-    lower = futility_bounds(looks, futility) - moves
-    values = np.asarray(t, dtype=float) - moves[look]
-    earlier, now = t_tail(values, upper[:look], looks[: look + 1], lower[:look])
-    return np.minimum(earlier + now, 1.0)
 
 
 @dataclass(frozen=True)
@@ -271,7 +228,7 @@ def group_sequential(
     if sd > 0:
 
         def limit(level: float, binding: bool) -> float:
-            return _shift_at(level, t, look, alpha, looks, binding) * sd - margin
+            return _theta_at(level, t, look, alpha, looks, binding) * sd - margin
 
         estimate = limit(0.5, futility)
         interval = (limit(alpha, False), limit(1 - alpha, futility))
@@ -283,15 +240,17 @@ def group_sequential(
     return Sequential(decision, reached[-1], taken, p_value, p_inferior, estimate, interval, *plan)
 
 
-def _shift_at(
+def _theta_at(
     level: float, t: float, look: int, alpha: float, looks: tuple[int, ...], futility: bool
 ) -> float:
-    """The shift at which the p value, which grows with it, is `level`."""
-
-    def excess(shift: float) -> float:
-        return float(stagewise_p([t], look, shift, alpha, looks, futility)[0]) - level
-
+    """(theta + margin) / sd at which the p value of H0: mean <= theta, which grows with it, is `level`."""
     root = math.sqrt(looks[look])
+
+    def excess(theta: float) -> float:
+        away = t / root - theta
+        shift = theta / math.hypot(math.sqrt(1 - 1 / looks[look]), away)
+        return float(stagewise_p([away * root], look, shift, alpha, looks, futility)[0]) - level
+
     fixed = (t + float(special.stdtrit(looks[look] - 1, level))) / root
     low, high, step = fixed, fixed, 0.5 / root
     while excess(low) > 0:
