@@ -202,7 +202,10 @@ def _reach(address: str) -> None:
     if not host or not port or parts.scheme not in ("tcp", "tls"):
         raise InputError(f"scheduler: received {address!r}. Allowed: tcp://HOST:PORT")
     try:
-        socket.create_connection((host, port), timeout=5).close()
+        with socket.create_connection((host, port), timeout=5) as connection:
+            # A scheduler speaks first; for one that never does, distributed would wait for ever.
+            if parts.scheme == "tcp" and not connection.recv(1):
+                raise OSError("no Dask scheduler")
     except OSError as error:
         raise EnvironmentFault(f"scheduler {address!r}: cannot connect ({error.strerror or error})") from None
 

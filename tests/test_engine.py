@@ -3,6 +3,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -207,6 +208,16 @@ def test_nobody_at_the_address_is_one_line() -> None:
     )
     assert done.stderr == ""
     assert done.stdout == f"scheduler {address!r}: cannot connect (Connection refused)\n"
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+def test_an_address_of_something_else_is_one_line(digits: Dataset, hangs_up: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        if hangs_up:
+            threading.Thread(target=lambda: server.accept()[0].close()).start()
+        with pytest.raises(EnvironmentFault, match=r"cannot connect \((no Dask scheduler|timed out)\)$"):
+            Engine(DIGITS, digits, scheduler=address).__enter__()
 
 
 @pytest.mark.parametrize(
