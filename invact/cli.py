@@ -57,7 +57,8 @@ def main() -> NoReturn:
     try:
         app(standalone_mode=True)
     except InvactError as error:
-        typer.echo(f"invact: {error}", err=True)
+        # One line, though a path may have line breaks in its name.
+        typer.echo(f"invact: {' '.join(str(error).splitlines())}", err=True)
         sys.exit(error.exit_code)
     except SystemExit as end:
         # Typer makes this code of a KeyboardInterrupt, and says nothing.

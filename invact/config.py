@@ -226,7 +226,7 @@ def _explain(cls: type[BaseModel], values: object, error: ValidationError) -> st
     details = [(_path(values, detail["loc"]), detail) for detail in error.errors(include_url=False)]
     first = details[0][0][:1]
     path, detail = max((item for item in details if item[0][:1] == first), key=lambda item: len(item[0]))
-    key = ".".join(map(str, path))
+    key = ".".join(text if (text := str(part)).isprintable() else repr(part) for part in path)
     if detail["type"] == "extra_forbidden":
         allowed = _fields(cls, path[:-1])
         return f"{key}: unknown key, {choices(path[-1], allowed)}"

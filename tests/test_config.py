@@ -4,15 +4,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from invact.arms import ARMS
 from invact.config import (
     AUGMENTATIONS,
     Config,
+    Frozen,
     beside,
     check_name,
     digest,
     find,
+    import_all,
     override,
     read_toml,
     shipped,
@@ -165,3 +168,109 @@ def test_paths_in_a_file_are_relative_to_it(folder: Path) -> None:
     assert beside(folder / "sweep.toml", "mnist") == "mnist"
     assert beside(folder / "sweep.toml", "own.npz") == str(folder / "own.npz")
     assert beside(Path("sweep.toml"), "data/own.npz") == str(folder / "data" / "own.npz")
+
+
+class Inner(Frozen):
+    wide: int = 1
+
+
+class Outer(Frozen):
+    inner: Inner = Inner()
+    seeds: tuple[int, ...] = ()
+    table: dict[str, int] = Field(default_factory=dict)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def test_every_field_of_a_configuration_is_in_its_digest() -> None:
+    base = Config(model="a:b", depth=2)
+    changes = {
+        "model": "a:c",
+        "activation": "inverse",
+        "filters": 8,
+        "depth": 3,
+        "normalization": "batch",
+        "dropout": 0.1,
+        "width_rule": "channels",
+        "reference": "elu",
+        "options": {"x": 1},
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "schedule": "constant",
+        "weight_decay": 0.1,
+        "batch_size": 1,
+        "epochs": 1,
+        "augmentation": "shift",
+        "precision": "mixed_bfloat16",
+    }
+    assert set(changes) == set(Config.model_fields)
+    digests = {
+        Config(**{"model": "a:b", "depth": 2} | {key: value}).digest() for key, value in changes.items()
+    }
+    assert len(digests | {base.digest()}) == len(changes) + 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"inner": {"wid": 1}}, "inner.wid: unknown key, received 'wid'; did you mean 'wide'? Allowed: wide"),
+        ({"inner": {"wide": "x"}}, "inner.wide: received 'x'"),
+        ({"inner": 3}, "inner: received 3"),
+        ({"seeds": [1, "x"]}, "seeds.1: received 'x'"),
+        ({"table": {"a": "x"}}, "table.a: received 'x'"),
+    ],
+)
+def test_nested_keys_are_named_with_dots(values, message) -> None:
+    with pytest.raises(InputError) as error:
+        validate(Outer, values, "f")
+    assert message in str(error.value)
+
+
+def refusal(values: object) -> str:
+    """Say why the values are no configuration; nothing if they are one."""
+    try:
+        assert isinstance(validate(Config, values, "f"), Config)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+@given(st.dictionaries(st.text(max_size=8), JSON, max_size=4))
+def test_whatever_a_file_holds_it_is_an_input_error_or_a_configuration(values) -> None:
+    assert len(refusal(values).splitlines()) <= 1
+
+
+@given(
+    st.sampled_from(list(Config.model_fields)),
+    JSON,
+)
+def test_whatever_a_field_holds_it_is_an_input_error_or_a_configuration(field, value) -> None:
+    assert refusal({field: value}) == "" or field in refusal({field: value})
+
+
+def test_a_bare_name_is_a_shipped_file_and_anything_else_a_path(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").write_text("")
+    (tmp_path / "mine.toml").write_text("")
+    assert find("sweeps", "digits") != tmp_path / "digits"
+    assert find("sweeps", "mine.toml").samefile(tmp_path / "mine.toml")
+    assert find("sweeps", "./mine.toml").samefile(tmp_path / "mine.toml")
+    assert find("sweeps", tmp_path / "mine.toml") == tmp_path / "mine.toml"
+    assert find("search_spaces", "mine.toml", tmp_path) == tmp_path / "mine.toml"
+    for reference in ("no.toml", "./digitz", ".", "..", "x/" * 3000):
+        with pytest.raises(InputError):
+            find("sweeps", reference)
+
+
+def test_a_module_that_cannot_be_imported_is_one_line(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "breaks.py").write_text("raise ValueError('a\\nb')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("breaks", "no_such_module", "", ".relative"):
+        with pytest.raises(InputError, match=r"^imports: ") as error:
+            import_all([module])
+        assert "\n" not in str(error.value)
