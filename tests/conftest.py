@@ -65,6 +65,16 @@ def cluster() -> Iterator[str]:
         yield local.scheduler_address
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new store's database: MLflow takes seconds to make one."""
+    from invact.tracking import open_store
+
+    folder = tmp_path_factory.mktemp("store")
+    open_store(folder)
+    return folder / "mlflow.db"
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder."""
