@@ -156,6 +156,8 @@ class Engine:
                 dashboard_address="127.0.0.1:0",
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
+                # Ctrl-C reaches every process of the terminal; the coordinator alone answers it.
+                preload=["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
                 env={"TF_CPP_MIN_LOG_LEVEL": "3"},
             )
             address = self._resources.enter_context(cluster).scheduler_address

@@ -50,7 +50,8 @@ def test_gelu_is_x_times_the_normal_distribution():
 
 
 def test_every_arm_of_the_ablation_has_its_oracle():
-    assert set(FORMULAS) | {"gelu"} == set(ARMS)
+    shipped = {name for name in ARMS if not name.startswith("users_")}  # what tests register
+    assert set(FORMULAS) | {"gelu"} == shipped
 
 
 @pytest.mark.parametrize("name", ARMS)

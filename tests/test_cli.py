@@ -314,9 +314,18 @@ def test_version(invact) -> None:
 # interruption, in processes of their own
 
 
+# A job in the background, as these tests may be, ignores SIGINT, and so do the processes it starts.
+HEEDS_SIGINT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 def start(path: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = ["-m", "invact", "sweep", str(path), "--workers", "1", *arguments]
     return subprocess.Popen(
-        [sys.executable, "-m", "invact", "sweep", str(path), "--workers", "1", *arguments],
+        [sys.executable, "-c", HEEDS_SIGINT, *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
