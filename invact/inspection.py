@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invact.arms import ARMS
-from invact.config import Config, find, read_toml, shipped, validate
+from invact.config import Config, beside, find, read_toml, shipped, validate
 from invact.data import Source
 from invact.errors import InputError, one_line, within
 from invact.locations import DATASETS, locate
@@ -73,7 +73,9 @@ def _networks(path: Path) -> tuple[dict[str, Config], Source]:
             f"{path}: data: missing key. Allowed: {', '.join(DATASETS)}, or a path to an .npz file"
         )
     data = values.pop("data")
-    return {path.stem: validate(Config, values, str(path))}, Source(data)
+    if not isinstance(data, str):
+        raise InputError(f"{path}: data: received {data!r}. Allowed: a name or a path, as text")
+    return {path.stem: validate(Config, values, str(path))}, Source(beside(path, data))
 
 
 def _read_model(path: Path) -> Any:
