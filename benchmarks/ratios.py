@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from invact import assay, curves
-from invact.gaps import front_gap
-from invact.population import mean_squares, population_variance
-from invact.ratios import curve_ratio
-from invact.uncertainty import Candidates
+from invact.statistics import assay, curves
+from invact.statistics.gaps import front_gap
+from invact.statistics.population import mean_squares, population_variance
+from invact.statistics.ratios import curve_ratio
+from invact.statistics.uncertainty import Candidates
 
 CONTROL, TREATMENT = (6.0, 10.0, 16.0, 26.0, 42.0), (5.0, 8.0, 13.0, 21.0, 34.0)
 RATIO = 0.6

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from scipy import special
 from scipy.interpolate import RectBivariateSpline
 
-from invact.anytime import e_values
-from invact.boundaries import LOOKS, critical, nominal_levels, spending_bounds, stagewise_p
-from invact.crossing import t_exits
-from invact.power import expected_pairs, power, sample_size, tost_power
-from invact.sequential import Stops, stops
+from invact.statistics.anytime import e_values
+from invact.statistics.boundaries import LOOKS, critical, nominal_levels, spending_bounds, stagewise_p
+from invact.statistics.crossing import t_exits
+from invact.statistics.power import expected_pairs, power, sample_size, tost_power
+from invact.statistics.sequential import Stops, stops
 
 MARGIN, ALPHA, SEED = 0.003, 0.05, 20260101
 NOISES = ("normal", "skewed", "one arm skewed left", "one arm skewed right")

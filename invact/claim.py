@@ -31,7 +31,7 @@ from invact.config import (
 from invact.data import Source
 from invact.errors import Incomplete, InputError, within
 from invact.results import Status
-from invact.statistics import RatioVerdict, Verdict, non_inferiority, overall, verdicts
+from invact.statistics.inference import RatioVerdict, Verdict, non_inferiority, overall, verdicts
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from invact.anytime import _sequence, anytime, e_values
 from invact.errors import InputError
-from invact.sequential import Decision
+from invact.statistics.anytime import _sequence, anytime, e_values
+from invact.statistics.sequential import Decision
 
 MARGIN, SD, REPLICATIONS, PAIRS = 0.003, 0.002, 20_000, 60
 

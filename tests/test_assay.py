@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 from statsmodels.stats.anova import anova_lm
 
-from invact.assay import fieller, parallel_line
 from invact.errors import InputError
+from invact.statistics.assay import fieller, parallel_line
 
 # European Pharmacopoeia, chapter 5.3, example 5.1.3: turbidimetric assay of an antibiotic, four doses in five
 # randomised blocks. Columns: S1 to S4, T1 to T4. Data and results as in the R package pla (Badsberg 2015).

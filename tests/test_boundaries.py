@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from invact.boundaries import LOOKS, critical, nominal_levels, spending_bounds, wang_tsiatis
-from invact.crossing import normal_exits, t_exits, t_tail
 from invact.errors import InputError
+from invact.statistics.boundaries import LOOKS, critical, nominal_levels, spending_bounds, wang_tsiatis
+from invact.statistics.crossing import normal_exits, t_exits, t_tail
 
 REPLICATIONS = 200_000
 

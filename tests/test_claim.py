@@ -10,7 +10,7 @@ from invact import claim as claims
 from invact.engine import Engine
 from invact.errors import Incomplete, InputError
 from invact.results import Status
-from invact.statistics import Verdict
+from invact.statistics.inference import Verdict
 
 CLAIM = """
 data = "digits"

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from invact.curves import curve, shared_curve, starts
 from invact.errors import InputError
+from invact.statistics.curves import curve, shared_curve, starts
 
 CONTROL, TREATMENT = [6, 10, 16, 26, 42], [5, 8, 13, 21, 34]
 

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats
 
 from invact.errors import InputError
-from invact.population import mean_squares, population_variance, scopes
+from invact.statistics.population import mean_squares, population_variance, scopes
 
 shapes = st.tuples(st.integers(2, 5), st.integers(2, 8))
 pairs = shapes.flatmap(lambda shape: st.tuples(*(arrays.arrays(bool, shape) for _ in range(2))))

@@ -6,8 +6,8 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from invact.errors import InputError
-from invact.power import expected_pairs, plan_margin, power, sample_size, sd_upper, tost_power
-from invact.sequential import stops
+from invact.statistics.power import expected_pairs, plan_margin, power, sample_size, sd_upper, tost_power
+from invact.statistics.sequential import stops
 
 MARGIN, REPLICATIONS = 0.003, 20_000
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from invact.assay import estimates, limits, observations, parallel_line, residual, t_quantile
+from invact.statistics.assay import estimates, limits, observations, parallel_line, residual, t_quantile
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "ratios.py"
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invact.assay import parallel_line
-from invact.curves import shared_curve
 from invact.errors import InputError
-from invact.ratios import Gates, curve_ratio, line_ratio, ratio_by_level
+from invact.statistics.assay import parallel_line
+from invact.statistics.curves import shared_curve
+from invact.statistics.ratios import Gates, curve_ratio, line_ratio, ratio_by_level
 
 CONTROL, TREATMENT = [6, 10, 16, 26, 42], [5, 8, 13, 21, 34]
 

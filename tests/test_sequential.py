@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from invact.boundaries import LOOKS, nominal_levels, stagewise_p
 from invact.errors import InputError
-from invact.sequential import Decision, group_sequential, stops
-from invact.statistics import non_inferiority
+from invact.statistics.boundaries import LOOKS, nominal_levels, stagewise_p
+from invact.statistics.inference import non_inferiority
+from invact.statistics.sequential import Decision, group_sequential, stops
 
 MARGIN, SD, REPLICATIONS = 0.003, 0.002, 20_000
 

@@ -8,7 +8,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from invact.errors import InputError
-from invact.statistics import (
+from invact.statistics.inference import (
     NonInferiority,
     RatioVerdict,
     Verdict,

@@ -8,9 +8,9 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats
 
 from invact.errors import InputError
-from invact.gaps import _critical, front_gap
 from invact.pareto import non_dominated
-from invact.uncertainty import Candidates, attainment, front_bootstrap
+from invact.statistics.gaps import _critical, front_gap
+from invact.statistics.uncertainty import Candidates, attainment, front_bootstrap
 
 SEEDS = 4
 # Eighths over four seeds: every mean is exact, so that ties are ties.

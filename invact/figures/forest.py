@@ -9,7 +9,7 @@ import numpy as np
 
 from invact.errors import InputError
 from invact.figures.style import INK, LIMIT, style
-from invact.statistics import Verdict
+from invact.statistics.inference import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

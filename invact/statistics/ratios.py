@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import optimize
 
-from invact.assay import Observations, ParallelLine, observations, parallel_line
-from invact.curves import SharedCurve, shared_curve
 from invact.errors import InputError
+from invact.statistics.assay import Observations, ParallelLine, observations, parallel_line
+from invact.statistics.curves import SharedCurve, shared_curve
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -11,8 +11,8 @@ import numpy as np
 from scipy import optimize, special
 
 from invact.errors import InputError
-from invact.sequential import Decision
-from invact.statistics import RESOLUTION, non_inferiority
+from invact.statistics.inference import RESOLUTION, non_inferiority
+from invact.statistics.sequential import Decision
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from scipy import optimize, special
 
-from invact.boundaries import LOOKS, critical, futility_bounds, nominal_levels, stagewise_p
 from invact.errors import InputError
-from invact.statistics import RESOLUTION, non_inferiority
+from invact.statistics.boundaries import LOOKS, critical, futility_bounds, nominal_levels, stagewise_p
+from invact.statistics.inference import RESOLUTION, non_inferiority
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

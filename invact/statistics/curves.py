@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import optimize, special
 
-from invact.assay import SLOPE_ALPHA, Observations, check_confidence, observations, residual, t_quantile
 from invact.errors import InputError
+from invact.statistics.assay import (
+    SLOPE_ALPHA,
+    Observations,
+    check_confidence,
+    observations,
+    residual,
+    t_quantile,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

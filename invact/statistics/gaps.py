@@ -9,7 +9,14 @@ import numpy as np
 from scipy import special
 
 from invact.errors import InputError
-from invact.uncertainty import Candidates, Selection, common_budgets, resample, standard_error, whole
+from invact.statistics.uncertainty import (
+    Candidates,
+    Selection,
+    common_budgets,
+    resample,
+    standard_error,
+    whole,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

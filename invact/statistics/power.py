@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special, stats
 
-from invact.boundaries import LOOKS, critical, futility_bounds, nominal_levels
-from invact.crossing import t_exits
 from invact.errors import InputError
-from invact.statistics import non_inferiority
+from invact.statistics.boundaries import LOOKS, critical, futility_bounds, nominal_levels
+from invact.statistics.crossing import t_exits
+from invact.statistics.inference import non_inferiority
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from invact.assay import check_confidence, t_quantile
 from invact.errors import InputError
+from invact.statistics.assay import check_confidence, t_quantile
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from scipy import optimize, special
 
-from invact.crossing import normal_exits, t_exits, t_tail
 from invact.errors import InputError
+from invact.statistics.crossing import normal_exits, t_exits, t_tail
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
