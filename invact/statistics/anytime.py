@@ -11,7 +11,7 @@ import numpy as np
 from scipy import optimize, special
 
 from invact.errors import InputError
-from invact.statistics.inference import RESOLUTION, non_inferiority
+from invact.statistics.inference import RESOLUTION, one_sided
 from invact.statistics.sequential import Decision
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def anytime(differences: ArrayLike, margin: float, alpha: float = 0.05, scale: f
     Args:
         differences: accuracy of the treatment minus that of the control, as fractions, in order; shape (n,),
             two or more.
-        margin: in (0, 1), as a fraction.
+        margin: in [0, 1), as a fraction; 0 tests superiority.
         alpha: one-sided level, in (0, 0.5).
         scale: expected (mean + margin) / sd. It has to be fixed beforehand; it changes power, not validity.
 
@@ -142,7 +142,7 @@ def anytime(differences: ArrayLike, margin: float, alpha: float = 0.05, scale: f
         >>> result.decision, result.n
         (<Decision.NON_INFERIOR: 'NON_INFERIOR'>, 4)
     """
-    non_inferiority(differences, margin, alpha)  # refuses what is no series of differences
+    one_sided(differences, margin, alpha)  # refuses what is no series of differences
     values = np.asarray(differences, dtype=float)
     above = e_values(values, margin, scale)
     below = e_values(-values, -margin, scale)

@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,13 +19,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Equivalence",
     "NonInferiority",
-    "RatioVerdict",
-    "Verdict",
     "equivalence",
     "holm",
     "non_inferiority",
-    "overall",
-    "verdicts",
+    "one_sided",
+    "superiority",
 ]
 
 RESOLUTION = 1e-12
@@ -47,7 +43,7 @@ class NonInferiority:
         p_inferior: of the opposite H0: mean >= -margin. Small is evidence of inferiority beyond the margin.
         interval: two-sided interval of the mean at 1 - 2 alpha: its lower end is above -margin exactly when
             p_value < alpha, its upper end below -margin exactly when p_inferior < alpha.
-        margin: the loss of accuracy that still counts as equal, as a positive fraction.
+        margin: the loss of accuracy that still counts as equal, as a fraction; 0 for superiority.
         alpha: one-sided level.
     """
 
@@ -89,8 +85,33 @@ def non_inferiority(differences: ArrayLike, margin: float, alpha: float = 0.05) 
         >>> test.p_value < 0.01, test.interval[0] > -0.005
         (True, True)
     """
+    _check(margin)
+    return one_sided(differences, margin, alpha)
+
+
+def superiority(differences: ArrayLike, alpha: float = 0.05) -> NonInferiority:
+    """Test whether the treatment is better than the control: `non_inferiority` with a margin of 0.
+
+    Args:
+        differences: as for `non_inferiority`; shape (n,).
+        alpha: one-sided level, in (0, 0.5).
+
+    Raises:
+        InputError: as `non_inferiority`.
+
+    Example:
+        >>> superiority([0.002, 0.001, 0.003]).p_value < 0.05
+        True
+    """
+    return one_sided(differences, 0.0, alpha)
+
+
+def one_sided(differences: ArrayLike, margin: float, alpha: float) -> NonInferiority:
+    """Test H0: mean <= -margin, where 0 is allowed too: the tests that serve either purpose call this."""
     values, mean, sd = _summary(differences)
-    _check(margin, alpha)
+    if margin != 0:
+        _check(margin)
+    _check_level(alpha)
     t, p_value, p_inferior = _against(mean, sd, len(values), -margin)
     half = float(special.stdtrit(len(values) - 1, 1 - alpha)) * sd / math.sqrt(len(values))
     return NonInferiority(
@@ -179,9 +200,12 @@ def _summary(differences: ArrayLike) -> tuple[NDArray[np.float64], float, float]
     return values, mean, sd
 
 
-def _check(margin: float, alpha: float = 0.05) -> None:
+def _check(margin: float) -> None:
     if not 0 < margin < 1:
         raise InputError(f"margin: received {margin!r}. Allowed: a fraction in (0, 1), such as 0.005")
+
+
+def _check_level(alpha: float) -> None:
     if not 0 < alpha < 0.5:
         raise InputError(f"alpha: received {alpha!r}. Allowed: (0, 0.5)")
 
@@ -215,85 +239,3 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1)
     return adjusted
-
-
-class Verdict(StrEnum):
-    """What the evidence says about a claim of equal accuracy."""
-
-    SUPPORTED = "SUPPORTED"
-    """The treatment loses less than the margin."""
-    REFUTED = "REFUTED"
-    """The treatment loses more than the margin."""
-    INCONCLUSIVE = "INCONCLUSIVE"
-    """Neither could be shown; not the same as equal."""
-
-
-@dataclass(frozen=True)
-class RatioVerdict:
-    """The verdict on one ratio of filters.
-
-    Attributes:
-        ratio: filters of the treatment over filters of the control.
-        test: the test, with p values and interval as they are for this ratio alone.
-        p_value: of the test, Holm-adjusted over the ratios.
-        p_inferior: of the opposite test, Holm-adjusted over the ratios.
-        verdict: what follows from the two.
-    """
-
-    ratio: float
-    test: NonInferiority
-    p_value: float
-    p_inferior: float
-    verdict: Verdict
-
-
-def verdicts(tests: Mapping[float, NonInferiority]) -> tuple[RatioVerdict, ...]:
-    """Judge each ratio, with the family-wise error over all the ratios given held at the tests' alpha.
-
-    SUPPORTED when the Holm-adjusted p_value < alpha; REFUTED when the Holm-adjusted p_inferior < alpha;
-    otherwise INCONCLUSIVE. The intervals are not adjusted, so one may clear the margin where the verdict
-    does not.
-
-    Args:
-        tests: ratio of filters -> its test.
-
-    Raises:
-        InputError: the tests differ in alpha.
-
-    Example:
-        >>> tests = {0.5: non_inferiority([-0.03, -0.02, -0.04], 0.005),
-        ...          0.7: non_inferiority([0.001, 0.0, 0.002], 0.005)}
-        >>> [str(one.verdict) for one in verdicts(tests)]
-        ['REFUTED', 'SUPPORTED']
-    """
-    levels = sorted({test.alpha for test in tests.values()})
-    if len(levels) > 1:
-        raise InputError(f"alpha: received {levels}. Allowed: one level for all ratios")
-    not_inferior = holm([test.p_value for test in tests.values()])
-    inferior = holm([test.p_inferior for test in tests.values()])
-    return tuple(
-        RatioVerdict(ratio, test, float(p), float(q), _judge(float(p), float(q), test.alpha))
-        for (ratio, test), p, q in zip(tests.items(), not_inferior, inferior, strict=True)
-    )
-
-
-def _judge(p_value: float, p_inferior: float, alpha: float) -> Verdict:
-    if p_value < alpha:
-        return Verdict.SUPPORTED
-    return Verdict.REFUTED if p_inferior < alpha else Verdict.INCONCLUSIVE
-
-
-def overall(ratios: Sequence[RatioVerdict]) -> Verdict:
-    """Judge the claim "fewer filters at equal accuracy" from the verdicts on its ratios.
-
-    SUPPORTED if any ratio below 1 is supported; REFUTED if every ratio below 1 is refuted; otherwise, and
-    when no ratio is below 1, INCONCLUSIVE. Ratios of 1 and above are shown but say nothing about fewer.
-
-    Example:
-        >>> overall([])
-        <Verdict.INCONCLUSIVE: 'INCONCLUSIVE'>
-    """
-    fewer = [one.verdict for one in ratios if one.ratio < 1]
-    if Verdict.SUPPORTED in fewer:
-        return Verdict.SUPPORTED
-    return Verdict.REFUTED if set(fewer) == {Verdict.REFUTED} else Verdict.INCONCLUSIVE

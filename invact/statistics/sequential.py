@@ -13,7 +13,7 @@ from scipy import optimize, special
 
 from invact.errors import InputError
 from invact.statistics.boundaries import LOOKS, critical, futility_bounds, nominal_levels, stagewise_p
-from invact.statistics.inference import RESOLUTION, non_inferiority
+from invact.statistics.inference import RESOLUTION, one_sided
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -190,7 +190,7 @@ def group_sequential(
     Args:
         differences: accuracy of the treatment minus that of the control, as fractions, in the order planned;
             shape (n,), two or more.
-        margin: in (0, 1), as a fraction.
+        margin: in [0, 1), as a fraction; 0 tests superiority.
         alpha: one-sided level, in (0, 0.5).
         looks: pairs at each look, at least two looks, increasing.
         futility: whether to stop for futility.
@@ -206,14 +206,14 @@ def group_sequential(
     """
     looks = tuple(looks)
     levels = nominal_levels(looks, alpha)
-    non_inferiority(differences, margin, alpha)  # refuses what is no series of differences
+    one_sided(differences, margin, alpha)  # refuses what is no series of differences
     values = np.asarray(differences, dtype=float)
     if len(values) > looks[-1]:
         raise InputError(f"differences: received {len(values)}. Allowed: {looks[-1]}, the last look, at most")
     stop = stops(values[None], margin, alpha, looks, futility)
     look = int(stop.look[0])
     reached = [n for n in looks if n <= len(values)] if look < 0 else looks[: look + 1]
-    tests = [non_inferiority(values[:n], margin, alpha) for n in reached]
+    tests = [one_sided(values[:n], margin, alpha) for n in reached]
     taken = tuple(
         Look(test.n, test.mean, test.p_value, level) for test, level in zip(tests, levels, strict=False)
     )
