@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.collections import PathCollection
 from scipy import optimize, stats
 
 from invact.errors import InputError
+from invact.figures import qq_figure
 from invact.statistics.diagnostics import EXACT, diagnose, normal_envelope, sign_flip, spread_ratio
 from invact.statistics.inference import non_inferiority
 
@@ -207,3 +209,69 @@ def test_pieces_refuse():
         spread_ratio(OK, OK, 95)
     with pytest.raises(InputError, match="n: received 1"):
         normal_envelope(1)
+
+
+def shown(figure):
+    figure.canvas.draw()
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+
+
+def test_the_figure_draws_every_pair_at_its_quantile():
+    control, treatment = arms(8)
+    many = np.random.default_rng(6).normal(0, 0.003, 30)
+    figure = qq_figure(
+        {"x 0.75": treatment - control, "x 0.5": many}, seeds={"x 0.75": range(100, 108)}, title="a claim"
+    )
+    first, second = figure.axes
+    for axes, values in ((first, treatment - control), (second, many)):
+        (points,) = [found for found in axes.collections if isinstance(found, PathCollection)]
+        quantiles, ordered = stats.probplot(100 * values, fit=False)
+        assert np.asarray(points.get_offsets()) == pytest.approx(np.column_stack([quantiles, ordered]))
+        (line,) = axes.lines
+        slope, level = np.polyfit(*line.get_data(), 1)
+        assert (slope, level) == pytest.approx((100 * values.std(ddof=1), 100 * values.mean()))
+    found = shown(figure)
+    assert {"x 0.75", "x 0.5", "n = 8", "n = 30", "a claim"} <= set(found)
+    # Few seeds are named by what they are; many are not, as long as they are inside the band.
+    names = [text.get_text() for text in first.texts if text.get_text().isdigit()]
+    by_size = 100 + np.argsort(treatment - control)
+    assert names == [str(seed) for seed in by_size]
+    assert not any(text.get_text().isdigit() for text in second.texts)
+
+
+def test_the_figure_names_what_is_outside_the_band():
+    values = np.random.default_rng(7).normal(0, 0.001, 30)
+    values[11] = -0.02
+    (axes,) = qq_figure({"x 0.5": values}).axes
+    texts = [text.get_text() for text in axes.texts]
+    assert "11" in texts
+    assert any(text.endswith("outside the band") for text in texts)
+    (points,) = [found for found in axes.collections if isinstance(found, PathCollection)]
+    low, high = normal_envelope(30)
+    z = (np.sort(values) - values.mean()) / values.std(ddof=1)
+    red = (points.get_facecolors()[:, 0] > 0.5).tolist()
+    assert red == ((z < low) | (z > high)).tolist()
+    assert red[0]
+
+
+def test_the_figure_without_spread():
+    (one, two) = qq_figure({"same": [0.001] * 4, "two": [0.001, 0.002]}).axes
+    assert "n = 4, no spread" in [text.get_text() for text in one.texts]
+    assert not one.lines
+    # Two points are on the band's limits, whatever they are.
+    assert "n = 2" in [text.get_text() for text in two.texts]
+
+
+@pytest.mark.parametrize(
+    ("panels", "seeds", "message"),
+    [
+        ({}, None, "panels: received none"),
+        ({"x": [0.1]}, None, "panels: x"),
+        ({"x": [0.1, math.nan]}, None, "panels: x"),
+        ({"x": [[0.1, 0.2]]}, None, "panels: x"),
+        ({"x": [0.1, 0.2]}, {"x": [0]}, "seeds: x: received 1. Allowed: 2"),
+    ],
+)
+def test_the_figure_refuses(panels, seeds, message):
+    with pytest.raises(InputError, match=message):
+        qq_figure(panels, seeds=seeds)

@@ -1,7 +1,8 @@
-"""The pictures: a front on paper and in a browser, and the forest plot of a claim."""
+"""The pictures: a front on paper and in a browser, and the forest plot and QQ plots of a claim."""
 
 from invact.figures.browser import interactive_front
+from invact.figures.diagnostics import qq_figure
 from invact.figures.forest import claim_figure
 from invact.figures.front import front_figure
 
-__all__ = ["claim_figure", "front_figure", "interactive_front"]
+__all__ = ["claim_figure", "front_figure", "interactive_front", "qq_figure"]
