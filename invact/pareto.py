@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from invact.bands import MARGIN, Uncertainty, uncertainty_of
 from invact.errors import InputError
 from invact.results import Status
 
@@ -107,6 +108,8 @@ class Point:
         seeds: number of seeds.
         run_id: MLflow run of the first seed.
         values: the parameters that the sweep varies.
+        p_non_dominated: share of the resamples over the seeds in which it is on the front; None with one
+            seed, or while it lacks one of the sweep's.
     """
 
     trial: int
@@ -120,6 +123,7 @@ class Point:
     seeds: int
     run_id: str
     values: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    p_non_dominated: float | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,7 @@ class ParetoFront:
         reference: (accuracy, MACs) that bounds the hypervolume.
         hypervolume: of the front.
         budget: the limit in MACs, where there was one.
+        uncertainty: what the seeds say about it; None with one seed.
     """
 
     name: str
@@ -164,20 +169,23 @@ class ParetoFront:
     reference: tuple[float, float]
     hypervolume: float
     budget: int | None = None
+    uncertainty: Uncertainty | None = None
 
     def to_pandas(self) -> pd.DataFrame:
         """Tabulate every configuration: the front, then the dominated, then those apart.
 
         Returns:
             Columns `on_front, status, trial, config, label, macs, params, filters, validation_accuracy,
-            test_accuracy, seeds, run_id`, then `param.<name>` for each varied parameter.
+            test_accuracy, seeds, run_id`, with several seeds `p_non_dominated`, then `param.<name>` for each
+            varied parameter.
         """
         import pandas as pd
 
+        dtypes = _DTYPES | ({} if self.uncertainty is None else {"p_non_dominated": "float64"})
         groups = (("front", self.points), ("dominated", self.dominated), ("apart", self.apart))
         rows = [
             {
-                **{column: getattr(one, column, None) for column in _DTYPES},
+                **{column: getattr(one, column, None) for column in dtypes},
                 "on_front": place == "front",
                 "status": str(getattr(one, "status", Status.FINISHED)),
                 "validation_accuracy": getattr(one, "accuracy", None),
@@ -187,7 +195,7 @@ class ParetoFront:
             for one in group
         ]
         varied = dict.fromkeys(name for row in rows for name in row if name.startswith("param."))
-        return pd.DataFrame(rows, columns=[*_DTYPES, *varied]).astype(_DTYPES)
+        return pd.DataFrame(rows, columns=[*dtypes, *varied]).astype(dtypes)
 
 
 _DTYPES = {
@@ -212,13 +220,16 @@ def pareto_front_of(
     name: str,
     reference: tuple[float, float] | None = None,
     budget: int | None = None,
+    margin: float = MARGIN,
+    attainment: bool = False,
 ) -> ParetoFront:
     """Build the front from the table of runs.
 
     A configuration is compared when all its seeds are FINISHED, by the mean of their validation accuracies.
     Otherwise it is set apart with a status: OVER_BUDGET before DIVERGED before FAILED. A seed that occurs
     twice (tried again, or proposed again) counts once, by its FINISHED row if it has one. A finished seed
-    whose validation accuracy is not finite counts as DIVERGED.
+    whose validation accuracy is not finite counts as DIVERGED. With several seeds, `uncertainty_of` of the
+    compared configurations is added.
 
     Args:
         table: one row for each (config, seed), with columns `trial, config, label, seed, status, macs,
@@ -228,9 +239,13 @@ def pareto_front_of(
         reference: (accuracy, MACs) for the hypervolume; accuracy 0 and the largest MACs of a compared
             configuration unless given. To compare two sweeps, give both the same.
         budget: the limit in MACs, to be shown.
+        margin: between the fronts of two arms, the loss of accuracy that counts as equal, in points.
+        attainment: whether to add attainment surfaces, which need the extra `eaf`.
 
     Raises:
-        InputError: a column is missing, a status is unknown, or a finished run lacks its cost.
+        InputError: a column is missing, a status is unknown, a finished run lacks its cost, or the margin is
+            out of range.
+        EnvironmentFault: the extra is missing.
 
     Example:
         >>> import pandas as pd
@@ -241,17 +256,27 @@ def pareto_front_of(
         (['a'], (0.0, 200.0), 90.0)
     """
     configurations: list[Point | Apart] = []
+    uncertainty = None
     if len(table):
         _check(table)
-        configurations = [_configuration(rows) for _, rows in table.groupby("config", sort=False)]
+        runs = _once(table)
+        configurations = [_configuration(rows) for _, rows in runs.groupby("config", sort=False)]
         configurations.sort(key=lambda one: (one.trial, one.config))
-    compared = [one for one in configurations if isinstance(one, Point)]
-    accuracy = [point.accuracy for point in compared]
-    macs = [point.macs for point in compared]
+        compared = {one.config for one in configurations if isinstance(one, Point)}
+        uncertainty = uncertainty_of(runs[runs["config"].isin(compared)], margin, attainment)
+    if uncertainty is not None:
+        shares = dict(zip(uncertainty.configs, uncertainty.band.p_non_dominated, strict=True))
+        configurations = [
+            replace(one, p_non_dominated=shares.get(one.config)) if isinstance(one, Point) else one
+            for one in configurations
+        ]
+    points = [one for one in configurations if isinstance(one, Point)]
+    accuracy = [point.accuracy for point in points]
+    macs = [point.macs for point in points]
     if reference is None:
         reference = (0.0, float(max(macs, default=0)))
     mask = non_dominated(accuracy, macs)
-    by_macs = sorted(zip(compared, mask, strict=True), key=lambda pair: (pair[0].macs, -pair[0].accuracy))
+    by_macs = sorted(zip(points, mask, strict=True), key=lambda pair: (pair[0].macs, -pair[0].accuracy))
     return ParetoFront(
         name=name,
         points=tuple(point for point, on_front in by_macs if on_front),
@@ -260,6 +285,7 @@ def pareto_front_of(
         reference=reference,
         hypervolume=hypervolume(accuracy, macs, reference),
         budget=budget,
+        uncertainty=uncertainty,
     )
 
 
@@ -281,10 +307,14 @@ def _check(table: pd.DataFrame) -> None:
         raise InputError(f"table of runs: status: received {unknown}. Allowed: {', '.join(Status)}")
 
 
+def _once(table: pd.DataFrame) -> pd.DataFrame:
+    """One row for each (config, seed), by increasing seed."""
+    unfinished = table["status"] != Status.FINISHED
+    ordered = table.assign(unfinished=unfinished).sort_values(["seed", "unfinished"], kind="stable")
+    return ordered.drop_duplicates(["config", "seed"])
+
+
 def _configuration(rows: pd.DataFrame) -> Point | Apart:
-    unfinished = rows["status"] != Status.FINISHED
-    rows = rows.assign(unfinished=unfinished).sort_values(["seed", "unfinished"], kind="stable")
-    rows = rows.drop_duplicates("seed")
     first = rows.iloc[0]
     statuses = set(rows["status"])
     if not np.isfinite(rows.loc[~rows["unfinished"], "validation_accuracy"].astype(float)).all():

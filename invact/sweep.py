@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from invact.augmentation import check
+from invact.bands import MARGIN
 from invact.config import (
     Config,
     Frozen,
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Sweep", "SweepResult", "load_sweep", "pareto_front", "run_sweep"]
 
-SETTINGS = "settings.json"
-"""The file of the record that holds what the sweep's file and the overrides came to."""
+SETTINGS, SOURCE = "settings.json", "source.json"
+"""Files of the record: what the sweep's file and the overrides came to, and where the data are."""
 
 
 class SweepFile(Frozen):
@@ -225,6 +226,7 @@ def run_sweep(
         files={
             sweep.path.name: sweep.path.read_text(encoding="utf-8"),
             SETTINGS: file.model_dump_json(indent=1),
+            SOURCE: json.dumps(asdict(sweep.source) | {"digest": data.digest}, indent=1),
         },
         params=file.model_dump(mode="json"),
         driver=file.driver,
@@ -254,6 +256,8 @@ def pareto_front(
     name: str,
     *,
     driver: str | None = None,
+    margin: float | None = None,
+    attainment: bool = False,
     store: str | Path | None = None,
     tracking_uri: str | None = None,
 ) -> ParetoFront:
@@ -262,13 +266,30 @@ def pareto_front(
     Args:
         name: the sweep's name.
         driver: of several sweeps of that name, the newest with this driver.
+        margin: between the fronts of two activations, the loss of accuracy that counts as equal, in points;
+            0.3 unless given.
+        attainment: whether to add attainment surfaces, which need the extra `eaf` and several seeds.
         store: the folder of the MLflow store; `mlruns` unless given.
         tracking_uri: an MLflow tracking server or database instead.
 
     Raises:
-        InputError: there is no such sweep; names the nearest.
-        EnvironmentFault: the store is out of reach.
+        InputError: there is no such sweep (names the nearest), or its seeds are too few for what is asked.
+        EnvironmentFault: the store is out of reach, or the extra is missing.
     """
+    record = find_sweep(name, driver, store, tracking_uri)
+    front = _front(record, record.table(), name, MARGIN if margin is None else margin, attainment)
+    if attainment and front.uncertainty is None:
+        raise InputError(f"attainment: insufficient: {name!r} has one seed. Allowed: two or more finished")
+    if margin is not None and (front.uncertainty is None or not front.uncertainty.gaps):
+        allowed = "with two values of `activation`, each finished on the same three seeds or more"
+        raise InputError(
+            f"margin: received {margin:g}, and {name!r} has no fronts to compare. Allowed: {allowed}"
+        )
+    return front
+
+
+def find_sweep(name: str, driver: str | None, store: str | Path | None, tracking_uri: str | None) -> Record:
+    """Find the newest record of a sweep; see `pareto_front`."""
     from invact.tracking import open_store
 
     check_name(name)
@@ -277,11 +298,13 @@ def pareto_front(
         raise InputError(
             f"store: received {str(folder)!r}, which is not there. Allowed: where sweeps have run"
         )
-    record = open_store(None if store is None else Path(store), tracking_uri).latest(name, "sweep", driver)
-    return _front(record, record.table(), name)
+    return open_store(None if store is None else Path(store), tracking_uri).latest(name, "sweep", driver)
 
 
-def _front(record: Record, table: pd.DataFrame, name: str) -> ParetoFront:
+def _front(
+    record: Record, table: pd.DataFrame, name: str, margin: float = MARGIN, attainment: bool = False
+) -> ParetoFront:
     budget = json.loads(record.read(SETTINGS))["objective"]["max_macs"]
     # With a budget the reference is the same however far the sweep has come.
-    return pareto_front_of(table, name, reference=(0.0, float(budget)) if budget else None, budget=budget)
+    reference = (0.0, float(budget)) if budget else None
+    return pareto_front_of(table, name, reference, budget, margin, attainment)

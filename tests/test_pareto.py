@@ -139,9 +139,12 @@ def test_front_of_means_over_seeds():
         seeds=2,
         run_id="a-0",
         values={"filters": 8},
+        # Of the only configuration with both seeds.
+        p_non_dominated=1.0,
     )
     assert front.dominated == (expected,)
     assert front.points[1].values == {"filters": None}
+    assert {point.p_non_dominated for point in front.points} == {None}
     assert (front.name, front.reference) == ("study", (0.0, 300.0))
     assert front.hypervolume == pytest.approx(0.86 * 200)
 

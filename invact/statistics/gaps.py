@@ -38,6 +38,7 @@ class FrontGap:
         high: simultaneous upper limits.
         margin: the loss of accuracy that still counts as equal.
         dominates: non-inferior at all budgets (low > -margin) and better at one (low > 0) at least.
+        dominated: the other way round, high < margin at all budgets and high < 0 at one at least.
     """
 
     budgets: tuple[float, ...]
@@ -46,6 +47,7 @@ class FrontGap:
     high: tuple[float, ...]
     margin: float
     dominates: bool
+    dominated: bool
 
 
 def front_gap(
@@ -107,6 +109,7 @@ def front_gap(
         high=tuple(high.tolist()),
         margin=float(margin),
         dominates=bool((low > -margin).all() and (low > 0).any()),
+        dominated=bool((high < margin).all() and (high < 0).any()),
     )
 
 
