@@ -1,4 +1,6 @@
+import importlib
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats
 
 from invact.errors import InputError
-from invact.statistics.population import mean_squares, population_variance, scopes
+from invact.statistics.population import mean_squares, population_interval, population_variance, scopes
+from invact.statistics.sequential import group_sequential, stops
 
 shapes = st.tuples(st.integers(2, 5), st.integers(2, 8))
 pairs = shapes.flatmap(lambda shape: st.tuples(*(arrays.arrays(bool, shape) for _ in range(2))))
@@ -179,3 +182,76 @@ def test_refused(control, treatment, message):
 def test_confidence_refused():
     with pytest.raises(InputError, match="confidence"):
         scopes(OK, OK, confidence=1)
+
+
+@given(pairs)
+def test_adjusting_nothing_gives_the_two_way_interval(arms):
+    found = scopes(*arms)
+    both = population_interval(found, found.mean, found.seeds.interval)
+    wider = max(np.diff(found.population.interval)[0], np.diff(found.seeds.interval)[0]) / 2
+    assert both == pytest.approx((found.mean - wider, found.mean + wider), abs=1e-9)
+
+
+@given(pairs, st.floats(0, 0.5), st.floats(0, 0.5), st.floats(-0.5, 0.5))
+def test_squares_of_both_scopes_add_up_on_either_side(arms, below, above, estimate):
+    found = scopes(*arms, confidence=0.9)
+    low, high = population_interval(found, estimate, (estimate - below, estimate + above))
+    seeds, both = (
+        stats.t.isf(0.05, one.df) * one.se if one.se > 0 else 0.0 for one in (found.seeds, found.population)
+    )
+    items = max(both**2 - seeds**2, 0)
+    assert (estimate - low) ** 2 == pytest.approx(below**2 + items, rel=1e-6, abs=1e-9)
+    assert (high - estimate) ** 2 == pytest.approx(above**2 + items, rel=1e-6, abs=1e-9)
+
+
+def test_an_estimate_beyond_its_interval_is_on_its_end():
+    found = scopes(*runs())
+    low, high = population_interval(found, 0.3, (0.1, 0.2))
+    assert (low, high) == population_interval(found, 0.2, (0.1, 0.2))
+    assert high > 0.2
+    # An e-process bounds nothing before it has seen enough.
+    assert population_interval(found, 0.3, (-math.inf, math.inf)) == (-math.inf, math.inf)
+    for broken in ((math.nan, 0.2), (0.1, math.nan)):
+        with pytest.raises(InputError, match="interval"):
+            population_interval(found, 0.15, broken)
+
+
+@pytest.fixture(scope="module")
+def simulations():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[1]))
+        yield importlib.import_module("benchmarks.statistics")
+
+
+@pytest.fixture(scope="module")
+def ends(simulations):
+    return simulations.Ends.of(0.025, (5, 9), nodes=15)
+
+
+def test_the_simulation_is_of_the_public_functions(simulations, ends):
+    world = simulations.World(0.2, 0.5, 0.0)
+    found = simulations.population_ends(world, ends, 200, seed=3)
+    drawn = world.draw(np.random.default_rng(3), 200, 9)
+    for row in range(0, 200, 20):
+        result = group_sequential(drawn[row].mean(axis=1, dtype=float), world.margin, 0.025, (5, 9))
+        arms = (drawn[row, : result.n] < 0, drawn[row, : result.n] > 0)
+        expected = population_interval(scopes(*arms), result.estimate, result.interval)
+        width = expected[1] - expected[0]
+        for name, interval in (("seeds alone", result.interval), ("population_interval", expected)):
+            low, high = found[name]
+            assert (low[row], high[row]) == pytest.approx(interval, abs=0.01 * width)
+    assert stops(drawn.mean(axis=2, dtype=float), world.margin, 0.025, (5, 9)).look.max() == 1
+
+
+@pytest.mark.parametrize(("seed_sd", "item_sd"), [(0.05, 0.7), (0.2, 0.5)])
+def test_coverage_for_the_population_after_stopping(simulations, ends, seed_sd, item_sd):
+    replications = 3_000
+    world = simulations.World(seed_sd, item_sd, 0.0)
+    covered = {
+        name: np.mean((low < world.truth) & (world.truth < high))
+        for name, (low, high) in simulations.population_ends(world, ends, replications).items()
+    }
+    error = math.sqrt(0.95 * 0.05 / replications)
+    assert 0.94 - 2 * error <= covered["population_interval"] <= 0.96 + 2 * error
+    if item_sd == 0.7:
+        assert covered["seeds alone"] < 0.9

@@ -148,13 +148,9 @@ def population_interval(
         (scope.interval[1] - scope.interval[0]) / 2 for scope in (found.seeds, found.population)
     )
     items = math.sqrt(max(population**2 - seeds**2, 0.0))
-
-    def reach(distance: float) -> float:
-        # An estimate beyond its own interval, as that of an e-process may be, is taken as on its end.
-        half = max(distance, 0.0)
-        return math.hypot(half, items) - half if half < math.inf else 0.0
-
-    return low - reach(estimate - low), high + reach(high - estimate)
+    # The mean may be beyond the interval of an e-process, which keeps the narrowest ends so far.
+    middle = min(max(estimate, low), high)
+    return middle - math.hypot(middle - low, items), middle + math.hypot(high - middle, items)
 
 
 def mean_squares(differences: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
