@@ -129,10 +129,18 @@ def sweep(
 @app.command()
 def claim(
     reference: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped claim or a TOML file.")],
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show trainings, MACs and hours of each step; train nothing.")
+    ] = False,
     margin: Annotated[
-        float | None, typer.Option(help="Loss that counts as equal, in accuracy points.")
+        float | None, typer.Option(help="Loss that counts as equal, in accuracy points [default: planned].")
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="One-sided error rate.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="An error rate of 0.025.")] = False,
+    method: Annotated[str | None, typer.Option(help="sequential, fixed or anytime.")] = None,
+    deviation: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Depart from what was registered, and say so.")
+    ] = None,
     epochs: Epochs = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -141,14 +149,32 @@ def claim(
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Test "fewer filters at equal accuracy" over many seeds. The same command again continues."""
-    from invact.claim import claim_table, claim_values, load_claim, test_claim
+    """Decide "fewer filters at equal accuracy" by a fixed protocol. The same command again continues."""
+    from invact.claim import load_claim, plan_claim, test_claim
+    from invact.claim.report import claim_tables, claim_values, plan_tables, plan_values
 
-    changes = {"margin": margin, "alpha": alpha, "config.epochs": epochs}
+    changes = {
+        "margin": margin,
+        "alpha": alpha,
+        "strict": strict or None,
+        "method": method,
+        "config.epochs": epochs,
+    }
     read = load_claim(reference, _overrides(changes, settings))
     load_tensorflow()
-    result = test_claim(read, store=store, tracking_uri=tracking_uri, workers=workers, scheduler=scheduler)
-    _show(as_json, claim_values(result), claim_table(result))
+    if plan:
+        plans = plan_claim(read, store=store, tracking_uri=tracking_uri, workers=workers)
+        _show(as_json, plan_values(read.name, plans), *plan_tables(read.name, plans))
+        return
+    result = test_claim(
+        read,
+        deviation=deviation,
+        store=store,
+        tracking_uri=tracking_uri,
+        workers=workers,
+        scheduler=scheduler,
+    )
+    _show(as_json, claim_values(result), *claim_tables(result))
 
 
 @app.command()

@@ -56,9 +56,8 @@ def _networks(path: Path) -> tuple[dict[str, Config], Source]:
         from invact.claim import load_claim
 
         claim = load_claim(path)
-        named = {f"{claim.file.control} (control)": claim.control}
-        named |= {f"{claim.file.treatment} x {ratio:g}": config for ratio, config in claim.treatments.items()}
-        return named, claim.source
+        # What it costs is that of its first data set's images.
+        return {cell.label: cell.config for cell in claim.cells().values()}, claim.sources[0]
     if "space" in values:
         from invact.search import small_configurations
         from invact.sweep import load_sweep

@@ -254,6 +254,10 @@ class Record:
         """Keep a `.keras` archive with a run, which may have ended."""
         self._runs.keep(run_id, {MODEL: model})
 
+    def keep(self, files: Mapping[str, bytes]) -> None:
+        """Keep files with the parent run, by name; one of the same name is replaced."""
+        self._runs.keep(self.run_id, files)
+
     def log_folder(self, folder: Path, name: str) -> None:
         """Keep a folder's files with the parent run, under `name`. MLflow shows CSV as a table."""
         self._runs.keep_folder(self.run_id, folder, name)

@@ -9,7 +9,7 @@ import numpy as np
 
 from invact.errors import InputError
 from invact.figures.style import INK, LIMIT, style
-from invact.statistics.inference import Verdict
+from invact.statistics.ladder import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,12 +21,14 @@ _VERDICTS = {
     Verdict.SUPPORTED: ("#009E73", "D"),
     Verdict.REFUTED: ("#D55E00", "X"),
     Verdict.INCONCLUSIVE: ("#6B6B6B", "o"),
+    Verdict.NO_ASSAY_SENSITIVITY: ("#6B6B6B", "s"),
 }
 
 
 def claim_figure(
     ratios: Sequence[float],
     differences: Sequence[ArrayLike],
+    estimates: Sequence[float],
     intervals: Sequence[tuple[float, float]],
     verdicts: Sequence[str],
     margin: float,
@@ -39,6 +41,7 @@ def claim_figure(
     Args:
         ratios: filters of the treatment over those of the control, one for each row.
         differences: treatment - control, as fractions; for each row shape (seeds,), drawn one by one.
+        estimates: of the mean, as fractions; after a sequential stop not the mean of the differences.
         intervals: of the mean, as fractions.
         verdicts: of each row.
         margin: as a positive fraction.
@@ -48,18 +51,20 @@ def claim_figure(
     Raises:
         InputError: the lengths differ.
     """
-    if not len(ratios) == len(differences) == len(intervals) == len(verdicts):
-        received = (len(ratios), len(differences), len(intervals), len(verdicts))
+    received = [len(each) for each in (ratios, differences, estimates, intervals, verdicts)]
+    if len(set(received)) > 1:
         raise InputError(
-            f"ratios, differences, intervals, verdicts: received lengths {received}. Allowed: equal"
+            f"ratios, differences, estimates, intervals, verdicts: received lengths {received}. "
+            "Allowed: equal"
         )
     with style():
-        return _claim_figure(ratios, differences, intervals, verdicts, margin, title, level)
+        return _claim_figure(ratios, differences, estimates, intervals, verdicts, margin, title, level)
 
 
 def _claim_figure(
     ratios: Sequence[float],
     differences: Sequence[ArrayLike],
+    estimates: Sequence[float],
     intervals: Sequence[tuple[float, float]],
     verdicts: Sequence[str],
     margin: float,
@@ -75,7 +80,8 @@ def _claim_figure(
     )
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for row, (each, interval, name) in enumerate(zip(differences, intervals, verdicts, strict=True)):
+    rows = zip(differences, estimates, intervals, verdicts, strict=True)
+    for row, (each, estimate, interval, name) in enumerate(rows):
         values = 100 * np.asarray(each, dtype=float)
         color, marker = _VERDICTS[Verdict(name)]
         # Seeds lie below the interval, so that neither hides the other.
@@ -86,7 +92,14 @@ def _claim_figure(
             [100 * end for end in interval], [row, row], color=color, linewidth=3, solid_capstyle="butt"
         )
         axes.scatter(
-            [values.mean()], [row], s=85, c=color, marker=marker, edgecolors="white", linewidths=0.9, zorder=4
+            [100 * estimate],
+            [row],
+            s=85,
+            c=color,
+            marker=marker,
+            edgecolors="white",
+            linewidths=0.9,
+            zorder=4,
         )
         axes.annotate(
             str(name),

@@ -9,7 +9,7 @@ from typing import Any
 from invact.arms import ARMS
 from invact.pareto import ParetoFront
 
-__all__ = ["FAINT", "INK", "LIMIT", "arm_of", "looks", "quantity", "style"]
+__all__ = ["FAINT", "INK", "LIMIT", "arm_look", "arm_of", "looks", "quantity", "style"]
 
 INK, FAINT, LIMIT = "#222222", "#8A8A8A", "#A3123A"
 
@@ -79,6 +79,17 @@ def arm_of(values: Mapping[str, Any]) -> str:
     return "/".join(
         str(arm) for value in found for arm in (value if isinstance(value, list | tuple) else [value])
     )
+
+
+def arm_look(arm: str) -> tuple[str, str]:
+    """Colour and marker of one arm, the same in every picture.
+
+    Example:
+        >>> arm_look("relu") == arm_look("inverse")
+        False
+    """
+    color, marker, _ = _LOOKS[[*ARMS].index(arm) % len(_LOOKS)]
+    return color, marker
 
 
 def looks(front: ParetoFront) -> dict[str, tuple[str, str, str]]:

@@ -1,0 +1,194 @@
+"""The runs of a claim: trains what a step wants and the record lacks, and reads accuracies back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from invact.claim.cells import Cell
+from invact.claim.plan import chance_of, collapsed_at
+from invact.coordinator import Coordinator, Trial
+from invact.engine import Engine
+from invact.errors import Incomplete, InputError
+from invact.progress import make_progress
+from invact.results import Status
+from invact.statistics.ladder import Series
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from invact.data import Dataset, Source
+    from invact.record import Record
+
+__all__ = ["RERUNS", "Runs", "series_of"]
+
+RERUNS = 2
+"""How often a session tries a run again, with the same seed, that failed for a fault of the machine."""
+FILE = "reruns.json"
+
+
+class Runs:
+    """What has been trained for a claim, and the means to train more; a context manager.
+
+    The workers start with the first training that is missing, and stay for the next steps.
+
+    Args:
+        name: the claim's.
+        record: where runs are written.
+        source: where the data come from.
+        data: the coordinator's copy.
+        imports: the user's modules.
+        workers: processes to train with.
+        scheduler: address of a cluster that is up.
+        show: whether to show progress.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        record: Record,
+        source: Source,
+        data: Dataset,
+        *,
+        imports: tuple[str, ...] = (),
+        workers: int | None = None,
+        scheduler: str | None = None,
+        show: bool = True,
+    ) -> None:
+        self._name = name
+        self._record = record
+        self._data = data
+        self._show = show
+        self._engine: Engine | None = None
+        self._make: Callable[[], Engine] = partial(
+            Engine, source, data, workers=workers, scheduler=scheduler, imports=imports
+        )
+        self._resources = contextlib.ExitStack()
+        self.table = record.table()
+
+    def __enter__(self) -> Runs:
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self._resources.__exit__(*details)
+
+    def train(self, step: str, wanted: Iterable[tuple[Cell, Sequence[int]]], note: str = "") -> None:
+        """Train what is wanted and not there; a run that fails for the machine's fault is tried again.
+
+        Args:
+            step: of the protocol; a network of two steps is two trials.
+            wanted: networks and their seeds.
+            note: for the line that announces it.
+
+        Raises:
+            Incomplete: a run still fails.
+        """
+        wanted = list(wanted)
+        for attempt in range(1 + RERUNS):
+            trials = self._trials(step, wanted)
+            missing = [trial for trial in trials if len(trial.recorded) < len(trial.seeds)]
+            if not missing:
+                return
+            if attempt:
+                self._log_reruns(step)
+            self._train(step, trials, missing, note)
+            self.table = self._record.table()
+        failed = self._failed(step)
+        if len(failed):
+            first = failed.iloc[0]
+            raise Incomplete(
+                f"{self._name}: {len(failed)} runs of the {step} failed {1 + RERUNS} times, so no verdict; "
+                f"the same command tries them again. The first: {first['label']}, seed {first['seed']}: "
+                f"{first['error']}"
+            )
+
+    def rows(self, step: str, cell: Cell, seeds: Sequence[int]) -> pd.DataFrame:
+        """The runs of a network in a step that have ended, for the longest unbroken part of the seeds."""
+        rows = self._of(step, cell).set_index("seed")
+        done = []
+        for seed in seeds:
+            if seed not in rows.index:
+                break
+            done.append(seed)
+        return rows.loc[done]
+
+    def series(self, step: str, cell: Cell, seeds: Sequence[int]) -> Series:
+        """Their test accuracies, with failed runs at chance level."""
+        return series_of(self.rows(step, cell, seeds), self._data)
+
+    @property
+    def reruns(self) -> list[dict[str, Any]]:
+        """The runs that failed for the machine's fault and were tried again, in all sessions."""
+        try:
+            found: list[dict[str, Any]] = json.loads(self._record.read(FILE))
+        except InputError:
+            return []
+        return found
+
+    def _of(self, step: str, cell: Cell) -> pd.DataFrame:
+        table = self.table
+        if not len(table):
+            return table
+        mine = (table["param.step"] == step) & (table["param.key"] == cell.key)
+        mine &= (table["config"] == cell.config.digest()) & (table["status"] != Status.FAILED)
+        return table[mine]
+
+    def _failed(self, step: str) -> pd.DataFrame:
+        table = self.table
+        return table[(table["param.step"] == step) & (table["status"] == Status.FAILED)]
+
+    def _trials(self, step: str, wanted: list[tuple[Cell, Sequence[int]]]) -> list[Trial]:
+        known: dict[tuple[str, str, str], int] = {}
+        if len(self.table):
+            keys = zip(*(self.table[name] for name in ("param.step", "param.key", "config")), strict=True)
+            known = dict(zip(keys, self.table["trial"], strict=True))
+        following = max(known.values(), default=-1) + 1
+        trials = []
+        for cell, seeds in wanted:
+            number = known.get((step, cell.key, cell.config.digest()))
+            if number is None:
+                number, following = following, following + 1
+            trials.append(
+                Trial(
+                    number,
+                    cell.config,
+                    tuple(seeds),
+                    f"{step}: {cell.label}",
+                    {"step": step, "key": cell.key, "role": cell.role, "ratio": cell.ratio},
+                    frozenset(self._of(step, cell)["seed"]) & frozenset(seeds),
+                )
+            )
+        return trials
+
+    def _train(self, step: str, trials: list[Trial], missing: list[Trial], note: str) -> None:
+        if self._engine is None:
+            self._engine = self._resources.enter_context(self._make())
+        total = sum(len(trial.seeds) for trial in trials)
+        done = sum(len(trial.recorded) for trial in trials)
+        queue = iter(missing)
+        with make_progress(total, done, show=self._show) as progress:
+            about = f"{self._name}, {step}{f' ({note})' if note else ''}"
+            progress.message(
+                f"{about}: {total - done} trainings, {self._engine.slots} workers, {self._data!r}"
+            )
+            coordinator = Coordinator(self._engine, self._record, progress)
+            coordinator.run(lambda: next(queue, None), lambda trial, runs: None)
+
+    def _log_reruns(self, step: str) -> None:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        again = [
+            {"step": step, "label": row["label"], "seed": row["seed"], "error": row["error"], "at": now}
+            for row in self._failed(step).to_dict("records")
+        ]
+        self._record.keep({FILE: json.dumps(self.reruns + again, indent=1).encode()})
+
+
+def series_of(rows: pd.DataFrame, data: Dataset) -> Series:
+    """Test accuracies of runs; one that diverged or collapsed counts at chance level, and as failed."""
+    chance, limit = chance_of(data), collapsed_at(data)
+    failed = (rows["status"] == Status.DIVERGED) | ~(rows["validation_accuracy"] > limit)
+    return Series(rows["test_accuracy"].where(~failed, chance).to_numpy(float), failed.to_numpy(bool))
