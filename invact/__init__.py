@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from invact.check import check_model
     from invact.claim import Claim, ClaimResult, load_claim, test_claim
     from invact.config import Config
+    from invact.confirmation import Confirmation
     from invact.cost import Cost, count_macs
     from invact.errors import EnvironmentFault, Incomplete, InputError, InvactError
     from invact.layers import InverseActivation
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from invact.objectives import Objective
     from invact.pareto import ParetoFront
     from invact.results import Status, TrialResult
+    from invact.retraining import confirm_front
     from invact.spaces import SearchSpace, load_space
     from invact.sweep import Sweep, SweepResult, load_sweep, pareto_front, run_sweep
     from invact.training import train
@@ -31,6 +33,7 @@ _HOMES = {
     "check": ("check_model",),
     "claim": ("Claim", "ClaimResult", "load_claim", "test_claim"),
     "config": ("Config",),
+    "confirmation": ("Confirmation",),
     "cost": ("Cost", "count_macs"),
     "errors": ("EnvironmentFault", "Incomplete", "InputError", "InvactError"),
     "layers": ("InverseActivation",),
@@ -38,6 +41,7 @@ _HOMES = {
     "objectives": ("Objective",),
     "pareto": ("ParetoFront",),
     "results": ("Status", "TrialResult"),
+    "retraining": ("confirm_front",),
     "spaces": ("SearchSpace", "load_space"),
     "sweep": ("Sweep", "SweepResult", "load_sweep", "pareto_front", "run_sweep"),
     "training": ("train",),
@@ -51,6 +55,7 @@ __all__ = [
     "Claim",
     "ClaimResult",
     "Config",
+    "Confirmation",
     "Cost",
     "EnvironmentFault",
     "Incomplete",
@@ -65,6 +70,7 @@ __all__ = [
     "SweepResult",
     "TrialResult",
     "check_model",
+    "confirm_front",
     "count_macs",
     "load_claim",
     "load_space",

@@ -87,8 +87,8 @@ def uncertainty_of(
     (Bonferroni).
 
     Args:
-        runs: one row for each finished (config, seed), with columns `config, seed, macs,
-            validation_accuracy, test_accuracy`, and `param.activation` where it varies.
+        runs: one row for each finished (config, seed), with columns `trial, config, seed,
+            macs, validation_accuracy, test_accuracy`, and `param.activation` where it varies.
         margin: the loss of accuracy that counts as equal, in points (1 point = 0.01).
         attainment: whether to add the attainment surfaces, which need the extra `eaf`.
 
@@ -101,7 +101,7 @@ def uncertainty_of(
 
     Example:
         >>> import pandas as pd
-        >>> runs = pd.DataFrame({"config": list("aaabbb"), "seed": [0, 1, 2] * 2, "macs": 9,
+        >>> runs = pd.DataFrame({"config": list("aaabbb"), "seed": [0, 1, 2] * 2, "macs": 9, "trial": 0,
         ...                      "validation_accuracy": [0.80, 0.81, 0.82, 0.90, 0.91, 0.92],
         ...                      "param.activation": ["relu"] * 3 + ["inverse"] * 3})
         >>> found = uncertainty_of(runs.assign(test_accuracy=runs["validation_accuracy"]))

@@ -152,7 +152,8 @@ def inventory(store: Path | None = None, tracking_uri: str | None = None) -> dic
     for info in records:
         counts = {str(status): count for status, count in info.counts.items()}
         standing.setdefault(info.name, []).append(
-            {"driver": info.driver, "status": info.status, "runs": counts, "run_id": info.run_id}
+            {"kind": info.kind, "driver": info.driver, "status": info.status, "runs": counts}
+            | {"run_id": info.run_id}
         )
     files: dict[str, list[dict[str, Any]]] = {"sweeps": [], "claims": []}
     for name in shipped("sweeps"):
@@ -185,7 +186,7 @@ def inventory_tables(found: Mapping[str, Any]) -> list[Table]:
 
     def standing(records: Iterable[Mapping[str, Any]]) -> str:
         return "; ".join(
-            " ".join(filter(None, (one["driver"], one["status"], _counts(one["runs"])))) for one in records
+            " ".join(filter(None, (_maker(one), one["status"], _counts(one["runs"])))) for one in records
         )
 
     tables = [
@@ -220,3 +221,7 @@ def _table(title: str, columns: Iterable[str], rows: Iterable[tuple[str, ...]], 
     for row in rows:
         table.add_row(*map(Text, row))
     return table
+def _maker(record: Mapping[str, Any]) -> str:
+    return str(record["kind"] if record["kind"] == "confirmation" else record["driver"])
+
+

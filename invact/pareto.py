@@ -12,6 +12,7 @@ import numpy as np
 from invact.bands import MARGIN, Uncertainty, uncertainty_of
 from invact.errors import InputError
 from invact.results import Status
+from invact.statistics.uncertainty import DIGITS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -275,7 +276,8 @@ def pareto_front_of(
     macs = [point.macs for point in points]
     if reference is None:
         reference = (0.0, float(max(macs, default=0)))
-    mask = non_dominated(accuracy, macs)
+    # Rounded, so that the order of a sum does not put the dearer of two equal means on the front.
+    mask = non_dominated(np.round(accuracy, DIGITS), macs)
     by_macs = sorted(zip(points, mask, strict=True), key=lambda pair: (pair[0].macs, -pair[0].accuracy))
     return ParetoFront(
         name=name,

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from invact.errors import EnvironmentFault, one_of
 from invact.figures import claim_figure, front_figure, interactive_front
+from invact.figures.bands import gap_figure, verdict_text
 from invact.figures.front import statuses
 from invact.figures.style import quantity, style
-from invact.pareto import ParetoFront
+from invact.pareto import ParetoFront, Point
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
+
+    from invact.bands import Uncertainty
 
 __all__ = [
     "FORMATS",
@@ -32,11 +35,16 @@ __all__ = [
     "write_front",
 ]
 
-SCHEMA = "invact.front/1"
+SCHEMA = "invact.front/2"
+
+NEAR = 0.05
+"""Share of the resamples with a dominated configuration on the front, from which on it is shown."""
 
 
 def write_front(front: ParetoFront, folder: Path, formats: Iterable[str] | None = None) -> list[Path]:
     """Write `front.<format>` for each format; the same front gives the same bytes.
+
+    Where there are gaps between arms, `front_gap.png` and `front_gap.svg` come beside the pictures.
 
     Args:
         front: what to write.
@@ -67,6 +75,9 @@ def write_front(front: ParetoFront, folder: Path, formats: Iterable[str] | None 
         path = Path(folder) / f"front.{name}"
         write_atomically(path, FORMATS[name](front))
         paths.append(path)
+        if name in PICTURES and front.uncertainty is not None and front.uncertainty.gaps:
+            paths.append(path.with_stem("front_gap"))
+            write_atomically(paths[-1], picture(gap_figure(front), name))
     return paths
 
 
@@ -124,6 +135,10 @@ def front_values(front: ParetoFront) -> dict[str, Any]:
     from invact import __version__
 
     libraries = {name: version(name) for name in ("numpy", "pandas")}
+    uncertainty = None
+    if front.uncertainty is not None:
+        gaps = [asdict(one) | {"verdict": one.verdict} for one in front.uncertainty.gaps]
+        uncertainty = asdict(front.uncertainty) | {"gaps": gaps}
     return {
         "schema": SCHEMA,
         "name": front.name,
@@ -133,6 +148,7 @@ def front_values(front: ParetoFront) -> dict[str, Any]:
         "front": [asdict(point) for point in front.points],
         "dominated": [asdict(point) for point in front.dominated],
         "apart": [asdict(one) for one in front.apart],
+        "uncertainty": uncertainty,
         "versions": {"invact": __version__, "python": platform.python_version(), **libraries},
     }
 
@@ -163,6 +179,8 @@ FORMATS: Mapping[str, Callable[[ParetoFront], bytes]] = MappingProxyType(
 )
 """What `write_front` can write: format -> its content."""
 
+PICTURES = ("png", "svg")
+
 
 def front_table(front: ParetoFront) -> Table:
     """Tabulate the front for the terminal; printed to a file or a pipe, it is plain text.
@@ -176,25 +194,39 @@ def front_table(front: ParetoFront) -> Table:
     from rich.text import Text
 
     accuracy, macs = front.reference
+    sure = front.uncertainty
     parts = [
         f"{len(front.dominated)} dominated",
         *(f"{len(group)} {name}" for name, group in statuses(front)),
     ]
+    caption = [
+        ", ".join(parts),
+        f"hypervolume {quantity(front.hypervolume)} to ({accuracy:.0%}, {quantity(macs)} MACs)",
+    ]
+    near: list[Point] = []
+    if sure is not None:
+        near = [one for one in front.dominated if (one.p_non_dominated or 0) >= NEAR]
+        caption += [
+            f"{len(sure.seeds)} seeds; +-: {sure.confidence:.0%} interval of the test accuracy, points",
+            f"P: share of the resampled fronts{f'; below the line: dominated, P >= {NEAR:g}' * bool(near)}",
+            *map(verdict_text, sure.gaps),
+        ]
     table = Table(
         title=Text(front.name, style="bold"),
-        caption=Text(
-            f"{', '.join(parts)}\n"
-            f"hypervolume {quantity(front.hypervolume)} to ({accuracy:.0%}, {quantity(macs)} MACs)"
-        ),
+        caption=Text("\n".join(caption)),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE,
     )
     # No "config" and no run: they are in the files, and 80 columns are not enough for both.
     table.add_column("configuration", overflow="fold", min_width=14)
-    for name in ("MACs", "params", "filters", "valid.", "test", "seeds", "trial"):
+    # Nor for the number of seeds, which then is below the table.
+    last = ("seeds", "trial") if sure is None else ("+-", "P", "trial")
+    for name in ("MACs", "params", "filters", "valid.", "test", *last):
         table.add_column(name, justify="right", no_wrap=True)
-    for point in front.points:
+    for number, point in enumerate((*front.points, *near)):
+        if number == len(front.points):
+            table.add_section()
         table.add_row(
             Text(point.label),
             quantity(point.macs),
@@ -202,7 +234,17 @@ def front_table(front: ParetoFront) -> Table:
             str(point.filters),
             f"{point.accuracy:.2%}",
             "" if point.test_accuracy is None else f"{point.test_accuracy:.2%}",
-            str(point.seeds),
+            *((str(point.seeds),) if sure is None else _sureness(point, sure, number < len(front.points))),
             str(point.trial),
         )
     return table
+
+
+def _sureness(point: Point, sure: Uncertainty, on_front: bool) -> tuple[str, str]:
+    """Half the width of the band at the point's MACs, where it is what validation selects; and P."""
+    if point.p_non_dominated is None:
+        return "", ""
+    # On the front of all, a point leads the band at its MACs, unless one that lacks a seed is in between.
+    at = sure.band.budgets.index(point.macs)
+    half = f"{100 * (sure.band.high[at] - sure.band.attained[at]):.2f}" if on_front else ""
+    return half, f"{point.p_non_dominated:.2f}"

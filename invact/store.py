@@ -34,11 +34,11 @@ SERVERS = ("http", "https")
 
 @dataclass(frozen=True)
 class RecordInfo:
-    """A sweep or a claim in the store, for lists.
+    """A sweep, a claim or a confirmation in the store, for lists.
 
     Attributes:
-        name: the sweep's or the claim's.
-        kind: `sweep` or `claim`.
+        name: the sweep's or the claim's; a confirmation has its sweep's.
+        kind: `sweep`, `claim` or `confirmation`.
         driver: the sweep's driver.
         identity: hash of what decides its results.
         status: MLflow's: RUNNING, FINISHED, FAILED or KILLED.
@@ -79,7 +79,7 @@ class Store:
     def record(
         self,
         name: str,
-        kind: Literal["sweep", "claim"],
+        kind: Literal["sweep", "claim", "confirmation"],
         identity: str,
         files: Mapping[str, str] | None = None,
         params: Mapping[str, Any] | None = None,
@@ -88,7 +88,7 @@ class Store:
         data: Dataset | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> Record:
-        """Begin the record of a sweep or a claim, or continue the newest of the same name and identity.
+        """Begin a record, or continue the newest of the same name, kind and identity.
 
         Runs that a killed coordinator left are set KILLED. Only one process of a machine has the record at a
         time, until `Record.close` or that process's end.
@@ -142,8 +142,16 @@ class Store:
             lock.close()
             raise
 
-    def latest(self, name: str, kind: str | None = None, driver: str | None = None) -> Record:
+    def latest(
+        self, name: str, kind: str | None = None, driver: str | None = None, identity: str | None = None
+    ) -> Record:
         """Find the newest record of a name, to read it and to add files.
+
+        Args:
+            name: of the experiment.
+            kind: what it has to be; anything unless given, and so are the others.
+            driver: the sweep's driver.
+            identity: as it was begun with.
 
         Raises:
             InputError: there is none; names the nearest there is.
@@ -157,6 +165,7 @@ class Store:
                 names[run.info.experiment_id] == name
                 and kind in (None, tags[KIND])
                 and driver in (None, tags.get(DRIVER))
+                and identity in (None, tags[IDENTITY])
             ):
                 return Record(self.runs, run.info.experiment_id, run.info.run_id)
         if not known:

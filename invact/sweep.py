@@ -244,7 +244,7 @@ def run_sweep(
                 progress.message(f"{sweep.name}: {engine.slots} workers, {data!r}")
                 search.run(Coordinator(engine, record, progress), record, unfinished)
         table = record.table()
-        front = _front(record, table, sweep.name)
+        front = front_of(record, table, sweep.name)
         with tempfile.TemporaryDirectory() as folder:
             write_front(front, Path(folder))
             record.log_folder(Path(folder), "front")
@@ -277,7 +277,7 @@ def pareto_front(
         EnvironmentFault: the store is out of reach, or the extra is missing.
     """
     record = find_sweep(name, driver, store, tracking_uri)
-    front = _front(record, record.table(), name, MARGIN if margin is None else margin, attainment)
+    front = front_of(record, record.table(), name, MARGIN if margin is None else margin, attainment)
     if attainment and front.uncertainty is None:
         raise InputError(f"attainment: insufficient: {name!r} has one seed. Allowed: two or more finished")
     if margin is not None and (front.uncertainty is None or not front.uncertainty.gaps):
@@ -301,9 +301,10 @@ def find_sweep(name: str, driver: str | None, store: str | Path | None, tracking
     return open_store(None if store is None else Path(store), tracking_uri).latest(name, "sweep", driver)
 
 
-def _front(
+def front_of(
     record: Record, table: pd.DataFrame, name: str, margin: float = MARGIN, attainment: bool = False
 ) -> ParetoFront:
+    """Build the front of a sweep's record from its table of runs; see `pareto_front`."""
     budget = json.loads(record.read(SETTINGS))["objective"]["max_macs"]
     # With a budget the reference is the same however far the sweep has come.
     reference = (0.0, float(budget)) if budget else None

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import os
@@ -11,11 +12,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.collections import FillBetweenPolyCollection, PathCollection
 from matplotlib.figure import Figure
 from pandas.testing import assert_frame_equal
 from rich.console import Console
 
 from invact.errors import EnvironmentFault, InputError
+from invact.figures.bands import gap_figure
 from invact.pareto import Apart, ParetoFront, Point, pareto_front_of
 from invact.report import (
     FORMATS,
@@ -31,7 +34,7 @@ from invact.results import Status
 TEXT_COLUMNS = ["status", "config", "label", "run_id"]
 
 
-def a_front():
+def a_front(seeds=3):
     rows = []
     for arm, gain in (("relu", 0.0), ("inverse", 0.02), ("elu", -0.01)):
         for filters in (4, 8, 16, 32):
@@ -53,7 +56,7 @@ def a_front():
                     "param.activation": arm,
                     "param.filters": filters,
                 }
-                for seed in range(3)
+                for seed in range(seeds)
             ]
     rows += [
         {**rows[0], "config": "wild", "status": "DIVERGED", "macs": 300_000},
@@ -61,6 +64,30 @@ def a_front():
         {**rows[0], "config": "vast", "status": "OVER_BUDGET", "macs": 10**10},
     ]
     return pareto_front_of(pd.DataFrame(rows), "filters & activation", budget=5_000_000)
+
+
+def noisy_front():
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "trial": 3 * number + size,
+            "config": f"{arm}{size}",
+            "label": f"{arm} {size}",
+            "seed": seed,
+            "status": "FINISHED",
+            "macs": 1_000 * (size + 1) + number,
+            "params": 10,
+            "filters": 4,
+            "validation_accuracy": 0.8 + 0.03 * size + 0.01 * number + rng.normal(0, 0.01),
+            "test_accuracy": 0.8 + 0.03 * size + 0.01 * number + rng.normal(0, 0.01),
+            "run_id": "r",
+            "param.activation": arm,
+        }
+        for number, arm in enumerate(["relu", "inverse"])
+        for size in range(3)
+        for seed in range(4)
+    ]
+    return pareto_front_of(pd.DataFrame(rows), "noisy")
 
 
 EMPTY = pareto_front_of(pd.DataFrame(), "empty")
@@ -125,10 +152,11 @@ def test_csv_read_back_is_the_front(front):
 @given(fronts())
 def test_json_read_back_is_the_front(front):
     content = json.loads(FORMATS["json"](front))
-    assert content.pop("schema") == "invact.front/1"
+    assert content.pop("schema") == "invact.front/2"
     assert set(content.pop("versions")) == {"invact", "python", "numpy", "pandas"}
     reference = content.pop("reference")
     read = ParetoFront(
+        uncertainty=content.pop("uncertainty"),
         points=tuple(Point(**one) for one in content.pop("front")),
         dominated=tuple(Point(**one) for one in content.pop("dominated")),
         apart=tuple(Apart(**{**one, "status": Status(one["status"])}) for one in content.pop("apart")),
@@ -138,22 +166,39 @@ def test_json_read_back_is_the_front(front):
     assert read == front
 
 
-def test_csv_columns():
-    header = FORMATS["csv"](a_front()).decode().splitlines()[0]
+@pytest.mark.parametrize(("seeds", "more"), [(1, ""), (3, "p_non_dominated,")])
+def test_csv_columns(seeds, more):
+    header = FORMATS["csv"](a_front(seeds)).decode().splitlines()[0]
     assert header == (
         "on_front,status,trial,config,label,macs,params,filters,validation_accuracy,test_accuracy,seeds,run_id,"
-        "param.activation,param.filters"
+        f"{more}param.activation,param.filters"
     )
 
 
-@pytest.mark.parametrize("front", [a_front(), EMPTY], ids=["front", "empty"])
+def test_json_holds_what_the_seeds_say():
+    front = a_front()
+    content = json.loads(FORMATS["json"](front))
+    found, expected = content["uncertainty"], front.uncertainty
+    assert found["seeds"] == [0, 1, 2]
+    assert found["band"] == json.loads(json.dumps(dataclasses.asdict(expected.band)))
+    assert [gap["verdict"] for gap in found["gaps"]] == [gap.verdict for gap in expected.gaps]
+    assert {gap["treatment"] for gap in found["gaps"]} == {"inverse", "elu"}
+    shares = dict(zip(found["configs"], found["band"]["p_non_dominated"], strict=True))
+    points = content["front"] + content["dominated"]
+    assert {point["config"]: point["p_non_dominated"] for point in points} == shares
+    assert json.loads(FORMATS["json"](a_front(1)))["uncertainty"] is None
+
+
+@pytest.mark.parametrize("front", [a_front(), a_front(1), EMPTY], ids=["front", "one seed", "empty"])
 @pytest.mark.parametrize("kind", FORMATS)
 def test_same_front_same_bytes(front, kind, tmp_path):
-    (first,) = write_front(front, tmp_path / "new" / "one", [kind])
-    (second,) = write_front(front, tmp_path / "two", [kind])
-    assert first == tmp_path / "new" / "one" / f"front.{kind}"
-    assert first.read_bytes() == second.read_bytes()
-    assert [path.name for path in first.parent.iterdir()] == [first.name]
+    first = write_front(front, tmp_path / "new" / "one", [kind])
+    second = write_front(front, tmp_path / "two", [kind])
+    gap = kind in ("png", "svg") and front.uncertainty is not None
+    names = [f"front.{kind}"] + [f"front_gap.{kind}"] * gap
+    assert first == [tmp_path / "new" / "one" / name for name in names]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert sorted(path.name for path in first[0].parent.iterdir()) == names
 
 
 def test_users_matplotlib_settings_do_not_matter():
@@ -202,7 +247,8 @@ def test_front_figure_shows_every_configuration():
     front = a_front()
     figure = front_figure(front)
     main, strip = figure.axes
-    drawn = np.concatenate([scatter.get_offsets() for scatter in main.collections])
+    scatters = [one for one in main.collections if isinstance(one, PathCollection)]
+    drawn = np.concatenate([scatter.get_offsets() for scatter in scatters])
     expected = [(point.macs, 100 * point.accuracy) for point in (*front.points, *front.dominated)]
     assert sorted(map(tuple, drawn.tolist())) == sorted(expected)
     assert main.get_xscale() == "log"
@@ -232,10 +278,57 @@ def test_labels_do_not_overlap():
 
 def test_staircase_passes_through_the_front():
     front = a_front()
-    (stairs,) = [line for line in front_figure(front).axes[0].lines if line.get_drawstyle() == "steps-post"]
+    stairs, *_ = [line for line in front_figure(front).axes[0].lines if line.get_drawstyle() == "steps-post"]
     corners = list(zip(*map(list, stairs.get_data()), strict=True))
     assert corners[:-1] == [(point.macs, 100 * point.accuracy) for point in front.points]
     assert corners[-1] == (front.budget, 100 * front.points[-1].accuracy)
+
+
+def test_the_band_is_drawn_as_it_is():
+    front = noisy_front()
+    axes = front_figure(front).axes[0]
+    band = front.uncertainty.band
+    dashed = [line for line in axes.lines if line.get_drawstyle() == "steps-post"][1]
+    assert dashed.get_xdata().tolist()[:-1] == list(band.budgets)
+    assert dashed.get_ydata().tolist()[:-1] == [100 * value for value in band.attained]
+    (area,) = [one for one in axes.collections if isinstance(one, FillBetweenPolyCollection)]
+    corners = {(x, round(y, 9)) for x, y in area.get_paths()[0].vertices.tolist()}
+    for budget, low, high in zip(band.budgets, band.low, band.high, strict=True):
+        assert {(budget, round(100 * low, 9)), (budget, round(100 * high, 9))} <= corners
+    shown = texts_of(axes.figure)
+    for point in front.points[:1]:
+        assert f"{point.label}, P {point.p_non_dominated:.2f}" in shown
+    for text in ("test, 95% band", "grey: test", "mean of 4 seeds"):
+        assert text in shown
+    assert "band" not in texts_of(front_figure(a_front(1)))
+
+
+def test_a_wide_band_does_not_crush_the_points():
+    front = noisy_front()
+    wide = dataclasses.replace(
+        front.uncertainty.band,
+        low=tuple(-9.0 for _ in front.uncertainty.band.low),
+        high=front.uncertainty.band.high,
+    )
+    front = dataclasses.replace(front, uncertainty=dataclasses.replace(front.uncertainty, band=wide))
+    low, high = front_figure(front).axes[0].get_ylim()
+    shown = [100 * point.accuracy for point in (*front.points, *front.dominated)]
+    assert low < min(shown) < max(shown) < high
+    assert high - low < 4 * (max(shown) - min(shown)) + 4
+
+
+def test_the_gap_is_drawn_with_its_margin():
+    front = noisy_front()
+    (gap,) = front.uncertainty.gaps
+    (axes,) = gap_figure(front).axes
+    line, zero, margin = axes.lines
+    assert line.get_ydata().tolist()[:-1] == [100 * value for value in gap.gap.gap]
+    assert line.get_xdata().tolist()[:-1] == list(gap.gap.budgets)
+    assert (set(zero.get_ydata()), set(margin.get_ydata())) == ({0}, {-0.3})
+    shown = texts_of(axes.figure)
+    for text in (gap.verdict, "95% band", "margin \N{MINUS SIGN}0.3", "inverse \N{MINUS SIGN} relu"):
+        assert text in shown
+    assert len(gap_figure(a_front()).axes) == 2
 
 
 def test_claim_figure_shows_the_evidence():
@@ -281,6 +374,50 @@ def test_table_is_plain_text_in_a_file():
     assert max(map(len, text.splitlines())) <= 80
 
 
+def table_of(front, width=120):
+    file = io.StringIO()
+    Console(file=file, width=width).print(front_table(front))
+    return file.getvalue()
+
+
+def test_table_of_several_seeds_has_intervals_and_shares():
+    front = noisy_front()
+    lines = table_of(front).splitlines()
+    header = next(line for line in lines if "configuration" in line)
+    assert header.split()[-3:] == ["+-", "P", "trial"]
+    band = front.uncertainty.band
+    for point in front.points:
+        (row,) = [line.split() for line in lines if line.strip().startswith(f"{point.label} ")]
+        at = band.budgets.index(point.macs)
+        # On the front, the band's middle is the point's own test accuracy.
+        assert band.attained[at] == pytest.approx(point.test_accuracy)
+        assert row[-5:] == [
+            f"{point.accuracy:.2%}",
+            f"{point.test_accuracy:.2%}",
+            f"{100 * (band.high[at] - band.attained[at]):.2f}",
+            f"{point.p_non_dominated:.2f}",
+            str(point.trial),
+        ]
+    near = [point for point in front.dominated if point.p_non_dominated >= 0.05]
+    far = [point for point in front.dominated if point.p_non_dominated < 0.05]
+    assert near
+    assert all(any(line.strip().startswith(f"{point.label} ") for line in lines) for point in near)
+    assert not any(line.strip().startswith(f"{point.label} ") for line in lines for point in far)
+    text = "\n".join(lines)
+    for shown in ("4 seeds; +-: 95%", "below the line", "inverse - relu: ", "margin 0.3"):
+        assert shown in text
+
+
+def test_table_of_one_seed_is_what_it_was():
+    text = table_of(a_front(1))
+    header = next(line for line in text.splitlines() if "configuration" in line)
+    assert header.split() == [
+        "configuration",
+        *["MACs", "params", "filters", "valid.", "test", "seeds", "trial"],
+    ]
+    assert "hypervolume" in text.strip().splitlines()[-1]
+
+
 def test_table_takes_a_label_as_it_is():
     odd = Point(0, "c", "[red]x[/blue]", 1, 1, 1, 0.5, None, 1, "r")
     file = io.StringIO()
@@ -321,7 +458,14 @@ def test_html_in_a_browser(tmp_path):
     attack = "<img src=x onerror=document.body.id='owned'></script><script>document.body.id='owned'</script>"
     odd = Point(99, attack, attack, 5, 1, 1, 0.1, None, 1, attack, {"activation": attack})
     front = ParetoFront(
-        attack, (odd, *front.points), front.dominated, front.apart, front.reference, 1.0, front.budget
+        attack,
+        (odd, *front.points),
+        front.dominated,
+        front.apart,
+        front.reference,
+        1.0,
+        front.budget,
+        front.uncertainty,
     )
     (path,) = write_front(front, tmp_path, ["html"])
     page = path.read_text(encoding="utf-8")
@@ -349,7 +493,8 @@ def test_html_in_a_browser(tmp_path):
     assert drawn.count('<path class="point') == shown + ticks
     for text in ("Validation accuracy", "MACs of one image", "over budget (4)", "budget 5 M"):
         assert text in drawn
+    assert "95% band" in drawn
     hover = drawn[drawn.index('class="hoverlayer') :]
-    for text in ("inverse 4", "inverse4", "160,000", "93.3", "91.00%", "run-inverse-4-0"):
+    for text in ("inverse 4", "inverse4", "160,000", "93.3", "91.00%", "run-inverse-4-0", "100% of the resa"):
         assert text in hover
     assert "Upload" not in drawn

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from invact.figures.bands import accuracy_limits, band_text, possible, stepped, verdict_text
 from invact.figures.front import limits, seeds_text, stairs, statuses, subtitle, ticks_between
-from invact.figures.style import INK, LIMIT, arm_of, looks, quantity
+from invact.figures.style import FAINT, INK, LIMIT, arm_of, looks, quantity
 from invact.pareto import Apart, ParetoFront, Point
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from invact.bands import Uncertainty
 
 __all__ = ["interactive_front"]
 
@@ -37,6 +40,8 @@ def interactive_front(front: ParetoFront) -> go.Figure:
         hoverinfo="skip",
         name="front",
     )
+    if front.uncertainty is not None:
+        _add_band(figure, front.uncertainty, min(high, front.budget or high))
     for arm, (color, _, symbol) in looks(front).items():
         for points, place, opacity, size in (
             (front.points, "on the front", 1.0, 12),
@@ -93,7 +98,13 @@ def interactive_front(front: ParetoFront) -> go.Figure:
         zeroline=False,
     )
     figure.update_xaxes(title_text="MACs of one image (log scale)", row=len(heights), col=1)
-    figure.update_yaxes(title_text=seeds_text(front), zeroline=False, row=1, col=1)
+    figure.update_yaxes(
+        title_text=seeds_text(front).replace("\n", "<br>"),
+        range=accuracy_limits(front),
+        zeroline=False,
+        row=1,
+        col=1,
+    )
     if rows:
         names = [f"{status} ({len(group)})" for status, group in rows]
         figure.update_yaxes(
@@ -104,15 +115,44 @@ def interactive_front(front: ParetoFront) -> go.Figure:
             row=2,
             col=1,
         )
+    gaps = front.uncertainty.gaps if front.uncertainty else ()
+    told = [escape(line) for line in (subtitle(front), *map(verdict_text, gaps))]
     figure.update_layout(
         template="simple_white",
-        title={"text": f"<b>{escape(front.name)}</b>", "subtitle": {"text": escape(subtitle(front))}},
+        title={"text": f"<b>{escape(front.name)}</b>", "subtitle": {"text": "<br>".join(told)}},
         height=600,
         legend={"orientation": "h", "yanchor": "top", "y": -0.14, "x": 0},
         hoverlabel={"align": "left", "bgcolor": "white", "font": {"color": INK}},
-        margin={"t": 90, "r": 30},
+        margin={"t": 90 + 18 * len(gaps), "r": 30},
     )
     return figure
+
+
+def _add_band(figure: go.Figure, uncertainty: Uncertainty, end: float) -> None:
+    band = uncertainty.band
+    look = {"mode": "lines", "line": {"shape": "hv", "width": 0}, "fillcolor": "rgba(138, 138, 138, 0.22)"}
+    for values, fill in zip(possible(band), (None, "tonexty"), strict=True):
+        x, y = stepped(band.budgets, values, end)
+        figure.add_scatter(x=x, y=y, fill=fill, hoverinfo="skip", showlegend=False, **look)
+    curves = [(band_text(uncertainty), band.budgets, band.attained, {"color": FAINT, "dash": "dash"})]
+    curves += [
+        (
+            f"attained by {100 * surface.share:g}%",
+            *(surface.macs, surface.accuracy),
+            {"color": INK, "dash": "dot"},
+        )
+        for surface in uncertainty.surfaces
+    ]
+    for name, macs, accuracy, line in curves:
+        x, y = stepped(macs, accuracy, end)
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines",
+            line={"shape": "hv", "width": 1.2} | line,
+            name=name,
+            hovertemplate="%{y:.2f}% of the test images within %{x:,} MACs<extra></extra>",
+        )
 
 
 def _hover(chosen: Sequence[Point | Apart]) -> dict[str, Any]:
@@ -136,6 +176,8 @@ def _description(one: Point | Apart) -> str:
         )
         if one.test_accuracy is not None:
             lines.append(f"test accuracy: {one.test_accuracy:.2%}")
+        if one.p_non_dominated is not None:
+            lines.append(f"on the front in {one.p_non_dominated:.0%} of the resamples")
     else:
         lines.append(f"status: {one.status}")
     return "<br>".join([*lines, f"run {escape(one.run_id)}"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from invact.figures.bands import accuracy_limits, draw_band
 from invact.figures.style import FAINT, INK, LIMIT, arm_of, looks, quantity, style
 from invact.pareto import Apart, ParetoFront, Point
 from invact.results import Status
@@ -69,14 +70,18 @@ def seeds_text(front: ParetoFront) -> str:
     counts = sorted({point.seeds for point in (*front.points, *front.dominated)})
     if not counts or counts == [1]:
         return "Validation accuracy, %"
-    return f"Validation accuracy, %, mean of {'-'.join(str(n) for n in {counts[0]: 0, counts[-1]: 0})} seeds"
+    seeds = f"mean of {'-'.join(str(n) for n in {counts[0]: 0, counts[-1]: 0})} seeds"
+    if front.uncertainty is None:
+        return f"Validation accuracy, %, {seeds}"
+    return f"Accuracy, %, {seeds}\npoints: validation; grey: test"
 
 
 def front_figure(front: ParetoFront) -> Figure:
     """Draw validation accuracy against MACs (log axis), with the front as a staircase.
 
-    Colour and marker tell the activations apart. What could not be compared is a row of ticks for each
-    status, below the axis; ticks too far out to be shown are counted.
+    Colour and marker tell the activations apart. With several seeds, the band of test accuracy over budgets
+    lies behind, and labels say how often a configuration is non-dominated, P. What could not be compared is a
+    row of ticks for each status, below the axis; ticks too far out to be shown are counted.
     """
     with style():
         return _front_figure(front)
@@ -148,6 +153,8 @@ def _front_figure(front: ParetoFront) -> Figure:
             [], [], color=FAINT, marker="o", markersize=6, alpha=0.45, linestyle="", label="dominated"
         )
         handles.append(pale)
+    if front.uncertainty is not None:
+        handles += draw_band(axes, front.uncertainty, min(high, front.budget or high))
     if front.budget:
         for each in {axes, lowest}:
             each.axvline(front.budget, color=LIMIT, linewidth=1.2, linestyle=(0, (5, 3)), zorder=1)
@@ -172,12 +179,13 @@ def _front_figure(front: ParetoFront) -> Figure:
         figure.legend(
             handles=handles,
             loc="outside lower center",
-            ncols=len(handles) if len(handles) <= 6 else 5,
+            ncols=4 if front.uncertainty is not None else len(handles) if len(handles) <= 6 else 5,
             columnspacing=1.3,
             fontsize=10,
             handletextpad=0.4,
         )
     axes.margins(y=0.1)
+    axes.set_ylim(accuracy_limits(front))
     _label(figure, axes, front)
     return figure
 
@@ -241,7 +249,7 @@ def _label(figure: Figure, axes: Axes, front: ParetoFront) -> None:
             (7, -5, "left", "top"),
         ):
             text: Annotation = axes.annotate(
-                point.label,
+                point_text(point),
                 *((max(point.macs, 1), 100 * point.accuracy), (dx, dy)),
                 textcoords="offset points",
                 ha=ha,
@@ -257,6 +265,11 @@ def _label(figure: Figure, axes: Axes, front: ParetoFront) -> None:
                 taken.append(near)
                 break
             text.remove()
+
+
+def point_text(point: Point) -> str:
+    """Label a point, with how often it is non-dominated."""
+    return point.label + ("" if point.p_non_dominated is None else f", P {point.p_non_dominated:.2f}")
 
 
 def _outward(points: Sequence[Point]) -> list[Point]:

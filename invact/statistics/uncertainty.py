@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Candidates", "UncertainFront", "attainment", "front_bootstrap"]
+__all__ = ["DIGITS", "Candidates", "UncertainFront", "attainment", "front_bootstrap"]
+
+DIGITS = 12
+"""Decimals of a mean accuracy: what is finer is rounding, and must not decide between equals."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +176,7 @@ class Selection:
         order = np.argsort(candidates.macs, kind="stable")
         macs = candidates.macs[order]
         validation, test = (weights @ of[order].T for of in (candidates.validation, candidates.test))
+        validation = validation.round(DIGITS)
         # The holder of the record among the configurations up to each one, cheapest first.
         record = np.maximum.accumulate(validation, axis=1)
         new = np.ones(validation.shape, dtype=bool)

@@ -1,0 +1,258 @@
+"""Confirmation: how far selection had flattered the points of a front, and which of them stay on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from invact.pareto import ParetoFront, Point, non_dominated
+from invact.results import Status
+from invact.statistics.assay import t_quantile
+from invact.statistics.uncertainty import DIGITS, Candidates, front_bootstrap
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+__all__ = [
+    "Confirmation",
+    "ConfirmedPoint",
+    "Mean",
+    "confirm_points",
+    "confirmation_table",
+    "confirmation_values",
+    "write_confirmation",
+]
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over fresh seeds with its t interval, as fractions; no interval with fewer than two seeds."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class ConfirmedPoint:
+    """A point of the front, trained again.
+
+    Attributes:
+        point: as the sweep found it; its `accuracy` is what selected it.
+        seeds: fresh seeds that have ended, diverged ones with the accuracy they have.
+        validation: fresh validation accuracy; None when no seed has ended.
+        test: fresh test accuracy.
+        optimism: accuracy that selected the point minus `validation`: how far selection had flattered it.
+        non_dominated: whether no other point has at least its fresh test accuracy for as few MACs.
+        p_non_dominated: share of the resamples of the fresh seeds in which that is so; None while a run of
+            any point is missing.
+    """
+
+    point: Point
+    seeds: int
+    validation: Mean | None
+    test: Mean | None
+    optimism: Mean | None
+    non_dominated: bool | None
+    p_non_dominated: float | None
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """A front on fresh seeds.
+
+    Attributes:
+        name: of the sweep.
+        run_id: the confirmation's parent run in MLflow.
+        seeds: the fresh seeds.
+        front: as the sweep found it.
+        points: its points, by increasing MACs.
+        optimism: mean over the points; None while a run is missing.
+        failed: runs that failed. They are tried again when the front is confirmed again.
+        table: one row for each (configuration, fresh seed).
+    """
+
+    name: str
+    run_id: str
+    seeds: tuple[int, ...]
+    front: ParetoFront
+    points: tuple[ConfirmedPoint, ...]
+    optimism: Mean | None
+    failed: int
+    table: pd.DataFrame
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Tabulate the points, one row each; accuracies are fractions."""
+        import pandas as pd
+
+        rows = []
+        for one in self.points:
+            known = ("trial", "config", "label", "macs")
+            row = {name: getattr(one.point, name) for name in known} | {"selected": one.point.accuracy}
+            for name in ("validation", "test", "optimism"):
+                mean: Mean | None = getattr(one, name)
+                ends = (mean.value, mean.low, mean.high) if mean else (None, None, None)
+                row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+            rows.append(
+                row | {name: getattr(one, name) for name in ("seeds", "non_dominated", "p_non_dominated")}
+            )
+        return pd.DataFrame(rows)
+
+
+def confirm_points(
+    front: ParetoFront, table: pd.DataFrame, seeds: Sequence[int], run_id: str = ""
+) -> Confirmation:
+    """Hold the points of a front against their runs on fresh seeds.
+
+    Args:
+        front: as the sweep found it.
+        table: one row for each (trial, seed), see `Record.table`; others than these trials and seeds do not
+            count.
+        seeds: the fresh seeds.
+        run_id: of the confirmation in MLflow.
+    """
+    configs = [point.config for point in front.points]
+    mine = table[table["config"].isin(configs) & table["seed"].isin(seeds)]
+    ended = mine[(mine["status"] != Status.FAILED) & mine["test_accuracy"].notna()]
+    by_config = {config: ended[ended["config"] == config].set_index("seed") for config in configs}
+    validation, test = (
+        {config: rows[column].astype(float) for config, rows in by_config.items()}
+        for column in ("validation_accuracy", "test_accuracy")
+    )
+    macs = [point.macs for point in front.points]
+    scores = [test[config].mean() for config in configs]
+    stay = non_dominated(np.round(scores, DIGITS), macs)
+    shares: Sequence[float | None] = [None] * len(configs)
+    optimism = None
+    if all(len(rows) == len(seeds) for rows in by_config.values()):
+        fresh = np.array([test[config].loc[list(seeds)] for config in configs])
+        shares = front_bootstrap(Candidates(fresh, fresh, macs)).p_non_dominated
+        drops = [point.accuracy - validation[point.config].loc[list(seeds)] for point in front.points]
+        optimism = _mean(np.mean(drops, axis=0))
+    return Confirmation(
+        name=front.name,
+        run_id=run_id,
+        seeds=tuple(seeds),
+        front=front,
+        points=tuple(
+            ConfirmedPoint(
+                point=point,
+                seeds=len(by_config[point.config]),
+                validation=_mean(validation[point.config]),
+                test=_mean(test[point.config]),
+                optimism=_mean(point.accuracy - validation[point.config]),
+                non_dominated=bool(stays) if len(by_config[point.config]) else None,
+                p_non_dominated=share,
+            )
+            for point, stays, share in zip(front.points, stay, shares, strict=True)
+        ),
+        optimism=optimism,
+        failed=int((mine["status"] == Status.FAILED).sum()),
+        table=mine.reset_index(drop=True),
+    )
+
+
+def _mean(values: Iterable[float]) -> Mean | None:
+    of = np.asarray(list(values), dtype=float)
+    if not of.size:
+        return None
+    mean = float(of.mean())
+    if of.size == 1:
+        return Mean(mean, None, None)
+    half = t_quantile(of.size - 1, CONFIDENCE) * float(of.std(ddof=1)) / float(np.sqrt(of.size))
+    return Mean(mean, mean - half, mean + half)
+
+
+def confirmation_values(result: Confirmation) -> dict[str, Any]:
+    """Put a confirmation in JSON-like values: what `confirm.json` and `--json` hold."""
+    return {
+        "run_id": result.run_id,
+        "seeds": list(result.seeds),
+        "confidence": CONFIDENCE,
+        "failed": result.failed,
+        "optimism": None if result.optimism is None else asdict(result.optimism),
+        "points": [asdict(one) for one in result.points],
+    }
+
+
+def confirmation_table(result: Confirmation) -> Table:
+    """Tabulate a confirmation for the terminal; differences in points."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from invact.figures.style import quantity
+
+    stay = sum(bool(one.non_dominated) for one in result.points)
+    caption = [
+        f"selected, valid.: validation accuracy that selected it, and of {len(result.seeds)} fresh seeds",
+        f"+-: {CONFIDENCE:.0%} interval of the fresh test accuracy, points; flattered: selected - valid.",
+        f"{stay} of {len(result.points)} stay non-dominated by fresh test accuracy; P: share of resamples",
+    ]
+    if (mean := result.optimism) is not None:
+        assert mean.low is not None
+        assert mean.high is not None
+        low, high = 100 * mean.low, 100 * mean.high
+        caption.append(
+            f"selection had flattered validation accuracy by {100 * mean.value:+.2f} points "
+            f"({CONFIDENCE:.0%} interval {low:+.2f} to {high:+.2f})"
+        )
+    if result.failed:
+        caption.append(f"{result.failed} runs failed and are not in the means")
+    table = Table(
+        title=Text(f"{result.name}: the front on {len(result.seeds)} fresh seeds", style="bold"),
+        caption=Text("\n".join(caption)),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE,
+    )
+    table.add_column("configuration", overflow="fold", min_width=14)
+    for name in ("MACs", "selected", "valid.", "test", "+-", "flattered", "stays", "P"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in result.points:
+        validation, test = one.validation, one.test
+        table.add_row(
+            Text(one.point.label),
+            quantity(one.point.macs),
+            f"{one.point.accuracy:.2%}",
+            "" if validation is None else f"{validation.value:.2%}",
+            "" if test is None else f"{test.value:.2%}",
+            "" if test is None or test.high is None else f"{100 * (test.high - test.value):.2f}",
+            "" if one.optimism is None else f"{100 * one.optimism.value:+.2f}",
+            {True: "yes", False: "no", None: ""}[one.non_dominated],
+            "" if one.p_non_dominated is None else f"{one.p_non_dominated:.2f}",
+        )
+    return table
+
+
+def write_confirmation(
+    result: Confirmation, folder: Path, formats: Iterable[str] | None = None
+) -> list[Path]:
+    """Write `confirm.<format>` for `csv`, `json`, `png` and `svg`; other formats of a front have none.
+
+    Raises:
+        EnvironmentFault: the folder cannot be written.
+    """
+    from invact.figures.confirmation import confirmation_figure
+    from invact.report import picture, write_atomically
+
+    writers = {
+        "csv": lambda: result.to_pandas().to_csv(index=False, lineterminator="\n").encode(),
+        "json": lambda: (json.dumps(confirmation_values(result), indent=2, allow_nan=False) + "\n").encode(),
+        "png": lambda: picture(confirmation_figure(result), "png"),
+        "svg": lambda: picture(confirmation_figure(result), "svg"),
+    }
+    paths = []
+    for name in writers if formats is None else dict.fromkeys(formats):
+        if name in writers:
+            paths.append(Path(folder) / f"confirm.{name}")
+            write_atomically(paths[-1], writers[name]())
+    return paths
