@@ -239,6 +239,8 @@ def front(
     _show(as_json, values | {"files": [str(file) for file in files]}, *tables)
     for file in files:
         typer.echo(f"wrote {file}", err=True)
+    if failed:
+        raise Incomplete(f"{name}: {failed} runs failed; the same command tries them again")
 
 
 @app.command()
