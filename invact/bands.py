@@ -113,10 +113,10 @@ def uncertainty_of(
     seeds = sorted(set(runs["seed"])) if len(runs) else []
     if len(seeds) < 2:
         return None
-    wide = (
-        runs.set_index(["config", "seed"])[["validation_accuracy", "test_accuracy"]].astype(float).unstack()
-    )
-    first = runs.drop_duplicates("config").set_index("config").loc[wide.index]
+    # In the order of trials: of equals, the first is on a front.
+    first = runs.sort_values(["trial", "config"]).drop_duplicates("config").set_index("config")
+    scores = runs.set_index(["config", "seed"])[["validation_accuracy", "test_accuracy"]].astype(float)
+    wide = scores.unstack().loc[first.index]
     macs = first["macs"].astype(float)
     part = wide.notna().all(axis=1) & (macs > 0)
     if not part.any():

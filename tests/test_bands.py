@@ -32,7 +32,7 @@ def a_table(arms=("relu", "inverse"), seeds=5, per_arm=3, better=0.02, sd=0.001)
         }
         for number, arm in enumerate(arms)
         for size in range(per_arm)
-        for level in [0.9 + 0.01 * size + better * number]
+        for level in [0.7 + 0.01 * size + better * number]
         for seed in range(seeds)
     )
 
@@ -90,7 +90,7 @@ def test_every_other_arm_is_held_against_relu_at_a_level_for_all():
     found = uncertainty_of(a_table(arms=arms))
     assert [gap.control for gap in found.gaps] == ["relu"] * 3
     assert {gap.treatment for gap in found.gaps} == set(arms) - {"relu"}
-    assert {gap.confidence for gap in found.gaps} == {pytest.approx(1 - 0.05 / 3)}
+    assert {round(gap.confidence, 12) for gap in found.gaps} == {round(1 - 0.05 / 3, 12)}
     table = a_table(arms=arms)
     relu, inverse = (candidates_of(table[table["param.activation"] == arm]) for arm in ("relu", "inverse"))
     (gap,) = [gap for gap in found.gaps if gap.treatment == "inverse"]
@@ -107,7 +107,7 @@ def test_the_verdict_reads_both_ways():
     assert gap.verdict == "inverse's front dominates relu's"
     (gap,) = uncertainty_of(a_table(arms=["inverse", "relu"])).gaps
     assert gap.verdict == "relu's front dominates inverse's"
-    (gap,) = uncertainty_of(a_table(better=0.0, sd=0.05)).gaps
+    (gap,) = uncertainty_of(a_table(better=0.0, sd=0.02)).gaps
     assert gap.verdict == "neither front dominates"
     (gap,) = uncertainty_of(a_table(better=0.0), margin=2.0).gaps
     assert gap.verdict == "equal within the margin at all budgets"
