@@ -1,25 +1,27 @@
-"""What a network costs: MACs, parameters and filters, by layer and in total, from the built model.
+"""What a network costs, by layer and in total, from the built model: MACs, weights, memory.
 
-The convention, stated once:
+What counts as a MAC, an elementwise operation and a filter is said in `invact.macs`. Beyond that:
 
-- One multiply-add is one MAC, for a batch of one. Padding taps count, the bias does not.
-- A transposed convolution costs each input element times its kernel; the zeros between are not worked on.
-- Elementwise work (activations, normalisation, merging, pooling, rescaling, padding) is reported apart,
-  as the number of output elements, and is no MAC.
 - Parameters are all weights of a layer, trainable or not, counted at the first call of a shared layer.
-- Filters are the trained output channels of a layer, likewise counted once: `filters` of a convolution,
-  `units` of a dense layer, channels times multiplier of a depthwise convolution, both of a separable one.
+- Bytes written are those of each call's outputs, in their own dtype. A view (reshape, flatten, dropout in
+  inference) writes none, and what a call writes and reads again inside itself is not counted.
+- Activation memory is what is alive during a call: tensors written and still to be read, the call's own
+  inputs and outputs included (`invact.memory`). Weights and the inside of a call are not in it.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from invact.calls import Call, Program, list_calls
+from invact.counterpart import relu_macs
 from invact.errors import InputError
-from invact.macs import Shape, register_macs, rule_of
+from invact.macs import OPERATIONS, Shape, register_macs, rule_of
+from invact.memory import Step, live_bytes
 
 if TYPE_CHECKING:
     import keras
@@ -39,7 +41,11 @@ class LayerCost:
         macs: multiply-adds.
         params: weights, 0 at a shared layer's later calls.
         filters: trained output channels, 0 at a shared layer's later calls.
-        elementwise: output elements of work that is no multiply-add.
+        elementwise: elements written by work that is no multiply-add.
+        bytes_written: of its outputs.
+        activation_bytes: of all tensors that are alive during the call.
+        relu_macs: multiply-adds of the call in the ReLU network of equal channels
+            (`invact.counterpart.relu_macs`); None if there is no such network.
     """
 
     name: str
@@ -49,6 +55,9 @@ class LayerCost:
     params: int
     filters: int
     elementwise: int
+    bytes_written: int = 0
+    activation_bytes: int = 0
+    relu_macs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,11 +68,13 @@ class Cost:
         layers: one entry for each call of a layer, in the order of computation.
 
     Example:
-        >>> conv = LayerCost("conv", "Conv2D", (8, 8, 4), macs=2304, params=40, filters=4, elementwise=0)
-        >>> act = LayerCost("act", "ReLU", (8, 8, 4), macs=0, params=0, filters=0, elementwise=256)
+        >>> conv = LayerCost("conv", "Conv2D", (8, 8, 4), 2304, 40, 4, 0, 1024, 1280, relu_macs=4608)
+        >>> act = LayerCost("act", "InverseActivation", (8, 8, 8), 0, 0, 0, 512, 2048, 3072, relu_macs=0)
         >>> cost = Cost((conv, act))
         >>> cost.macs, cost.params, cost.filters, cost.elementwise
-        (2304, 40, 4, 256)
+        (2304, 40, 4, 512)
+        >>> cost.bytes_written, cost.activation_bytes, cost.saved
+        (3072, 3072, 0.5)
     """
 
     layers: tuple[LayerCost, ...]
@@ -85,38 +96,64 @@ class Cost:
 
     @property
     def elementwise(self) -> int:
-        """Output elements of work that is no multiply-add."""
+        """Elements written by work that is no multiply-add."""
         return sum(layer.elementwise for layer in self.layers)
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes of all outputs of all calls."""
+        return sum(layer.bytes_written for layer in self.layers)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Peak activation memory: the most bytes that are alive during any call."""
+        return max((layer.activation_bytes for layer in self.layers), default=0)
+
+    @property
+    def relu_macs(self) -> int | None:
+        """Multiply-adds of the ReLU network of equal channels; None if there is no such network."""
+        macs = [layer.relu_macs for layer in self.layers]
+        return None if None in macs else sum(filter(None, macs))
+
+    @property
+    def saved(self) -> float | None:
+        """Share of multiply-adds saved against the ReLU network of equal channels: 1 - macs / relu_macs."""
+        return 1 - self.macs / self.relu_macs if self.relu_macs else None
 
     def to_pandas(self) -> pd.DataFrame:
         """Return a table with one row for each call of a layer and the fields of `LayerCost` as columns."""
         import pandas as pd
 
-        return pd.DataFrame(list(self.layers), columns=[field.name for field in fields(LayerCost)])
+        table = pd.DataFrame(list(self.layers), columns=[field.name for field in fields(LayerCost)])
+        return table.astype({"relu_macs": "Int64"})
 
 
-# Calls of keras.ops that multiply and add outside of any layer. Their names are those of Keras' classes.
+# Calls of keras.ops that multiply and add in a way that no rule here describes, or run a function of the
+# user's. Their names are those of Keras' classes.
 _UNCOUNTED_OPERATIONS = {
-    "Conv", "ConvTranspose", "Correlate", "DepthwiseConv", "Dot", "DotProductAttention", "Einsum", "FFT",
-    "FFT2", "IFFT2", "IRFFT", "ISTFT", "Inner", "Kron", "Matmul", "Outer", "RFFT", "STFT", "SeparableConv",
-    "Tensordot", "Vdot",
+    "AssociativeScan", "CDist", "Cond", "Corrcoef", "Correlate", "CustomGradient", "ElasticTransform", "FFT",
+    "FFT2", "ForiLoop", "GaussianBlur", "IFFT2", "IRFFT", "ISTFT", "JVP", "Map", "RFFT", "SSIM", "STFT",
+    "Scan", "SobelEdges", "Switch", "VectorizedMap", "WhileLoop",
 }  # fmt: skip
+
+# Operations that only look at their input in another way.
+_VIEW_OPERATIONS = {"ExpandDims", "Ravel", "Reshape", "Squeeze", "StopGradient", "View"}
 
 
 def count_macs(model: keras.Model, input_shape: Sequence[Any] | None = None) -> Cost:
-    """Count the MACs, parameters and filters of a built model, before any training.
+    """Count what a built model costs, before any training: MACs, weights, memory, layer by layer.
 
-    Every call of a layer counts, in nested models too; the shapes are inferred anew from the model's graph
-    for a batch of one, because a layer that is shared has several.
+    Every call of a layer counts, in nested models too; a layer made of layers is followed
+    (`invact.calls.list_calls` says how).
 
     Args:
-        model: a functional or Sequential Keras model.
+        model: a built Keras model; functional, sequential or subclassed.
         input_shape: where the model leaves dimensions open: the shape of its input without the batch, or
             a list of such shapes, one for each input.
 
     Raises:
-        InputError: the model has no graph (not built, or subclassed), an open dimension, a layer with
-            weights and without a rule, or a call of `keras.ops` that multiplies and adds.
+        InputError: the model is not built, has an open dimension, a layer with weights and without a rule,
+            a layer made of layers that cannot be followed, or a call of `keras.ops` without a rule.
 
     Example:
         >>> import keras
@@ -126,136 +163,111 @@ def count_macs(model: keras.Model, input_shape: Sequence[Any] | None = None) -> 
         True
         >>> cost.params, cost.filters
         (40, 4)
+        >>> cost.activation_bytes == 4 * 8 * 8 * (1 + 4)  # the image and the four maps, in float32
+        True
     """
-    graph = _graph(model)
-    if graph is None:
-        raise InputError(
-            f"model {getattr(model, 'name', model)!r}: no graph to count. Allowed: a functional model, or a "
-            "Sequential one that is built (start it with keras.Input)"
-        )
+    program = list_calls(model, input_shape)
+    counts: list[tuple[int, int]] = [_work(call) for call in program.calls]
+    live = _live(program)
+    relu: Sequence[int | None] = relu_macs(program, [macs for macs, _ in counts]) or [None] * len(counts)
     rows: list[LayerCost] = []
-    _visit(graph, _input_tensors(model, graph, input_shape), "", rows, set())
+    seen: set[int] = set()
+    for call, (macs, elementwise), alive, wide in zip(program.calls, counts, live, relu, strict=True):
+        weights = {id(weight): math.prod(weight.shape) for weight in getattr(call.operation, "weights", ())}
+        fresh = sum(size for key, size in weights.items() if key not in seen)
+        rule = rule_of(call.operation) if fresh else None
+        seen.update(weights)
+        rows.append(
+            LayerCost(
+                call.name,
+                type(call.operation).__name__,
+                tuple(call.outputs[0].shape[1:]),
+                macs,
+                fresh,
+                rule.filters(call.operation) if rule else 0,
+                elementwise,
+                0 if _is_view(call.operation) else _bytes(call.outputs),
+                alive,
+                wide,
+            )
+        )
+    rest = {id(weight): weight for weight in getattr(model, "weights", ()) if id(weight) not in seen}
+    if rest:
+        # Of layers made of layers, beside those of their parts, and of layers that no call reaches.
+        size = sum(math.prod(weight.shape) for weight in rest.values())
+        rows.append(LayerCost("other weights", type(model).__name__, (), 0, size, 0, 0, relu_macs=0))
     return Cost(tuple(rows))
 
 
-def _graph(operation: Any) -> Any:
-    """The graph behind a model or a keras.Function; None for anything else."""
+def _work(call: Call) -> tuple[int, int]:
+    """MACs of a call, and the elements that its other work writes."""
     import keras
 
-    if isinstance(operation, keras.Sequential):
-        return operation._functional
-    return operation if isinstance(operation, keras.Function) else None
-
-
-def _input_tensors(model: Any, graph: Any, input_shape: Sequence[Any] | None) -> list[Any]:
-    import keras
-
-    declared = [tuple(tensor.shape[1:]) for tensor in graph.inputs]
-    if input_shape is None:
-        given = declared
-    elif any(isinstance(shape, list | tuple) for shape in input_shape):
-        given = [tuple(shape) for shape in input_shape]
-    else:
-        given = [tuple(input_shape)]
-    fits = len(given) == len(declared) and all(
-        len(shape) == len(open_shape)
-        and all(o in (None, size) for size, o in zip(shape, open_shape, strict=True))
-        for shape, open_shape in zip(given, declared, strict=True)
-    )
-    if not fits or _open(given):
-        wanted = declared[0] if len(declared) == 1 else declared
-        raise InputError(
-            f"model {model.name!r}: input_shape: received {input_shape}. Allowed: numbers that fit {wanted}"
-        )
-    return [
-        keras.KerasTensor((1, *shape), dtype=tensor.dtype)
-        for shape, tensor in zip(given, graph.inputs, strict=True)
-    ]
-
-
-def _visit(graph: Any, tensors: Any, prefix: str, rows: list[LayerCost], seen: set[int]) -> Any:
-    """Infer shapes along a graph and append what each call costs; `seen` holds counted weights, by id."""
-    import keras
-
-    def counted(operation: Any) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            inner = _graph(operation)
-            if inner is not None:
-                return _visit(
-                    inner, (args or tuple(kwargs.values()))[0], f"{prefix}{operation.name}/", rows, seen
-                )
-            try:
-                outputs = operation.compute_output_spec(*args, **kwargs)
-                if _open(_shapes(outputs)):
-                    # EinsumDense remembers the shape it was built with; tracing the call asks its inputs.
-                    outputs = keras.Operation.compute_output_spec(operation, *args, **kwargs)
-            except ValueError as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(f"layer {prefix + operation.name!r}: {reason}") from None
-            rows.append(_call_cost(operation, prefix, _shapes((args, kwargs)), _shapes(outputs), seen))
-            return outputs
-
-        return call
-
-    # Keras pins these names for us: the dependency is `keras>=3.15,<3.16`.
-    return graph._run_through_graph(tensors, operation_fn=counted)
-
-
-def _shapes(structure: Any) -> list[Any]:
-    import keras
-
-    leaves = keras.tree.flatten(structure)
-    return [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, keras.KerasTensor)]
-
-
-def _open(shapes: Sequence[Sequence[int | None]]) -> bool:
-    return any(size is None for shape in shapes for size in shape)
-
-
-def _call_cost(
-    operation: Any, prefix: str, inputs: list[Shape], outputs: list[Shape], seen: set[int]
-) -> LayerCost:
-    import keras
-
-    name, kind = prefix + operation.name, type(operation).__name__
-    if _open(outputs):
-        raise InputError(
-            f"layer {name!r}: its shape {outputs} depends on the values of its inputs: cannot count"
-        )
-    elements = sum(math.prod(shape) for shape in outputs)
+    operation, kind = call.operation, type(call.operation).__name__
+    outputs = [tuple(tensor.shape) for tensor in call.outputs]
+    inputs = [tuple(tensor.shape) for tensor in call.inputs]
+    elements = 0 if _is_view(operation) else sum(map(math.prod, outputs))
     if not isinstance(operation, keras.Layer):
         if kind in _UNCOUNTED_OPERATIONS or type(operation).__module__.endswith(".linalg"):
             raise InputError(
-                f"operation {name!r}: keras.ops.{kind.lower()} multiplies and adds outside of a layer. "
-                "Allowed: a layer (for your own, invact.cost.register_macs)"
+                f"operation {call.name!r}: keras.ops has no rule for the MACs of {kind}. Allowed: a layer of "
+                "your own around it, with invact.register_macs"
             )
-        return LayerCost(name, kind, outputs[0][1:], 0, 0, 0, elements)
-
-    weights = {id(weight): math.prod(weight.shape) for weight in operation.weights}
-    fresh = {key: size for key, size in weights.items() if key not in seen}
+        count = OPERATIONS.get(kind)
+        macs = count(operation, call.operands, outputs) if count else 0
+        return macs, 0 if macs else elements
     rule = rule_of(operation)
-    if rule is None and weights:
+    if rule is not None:
+        return rule.macs(operation, inputs, outputs), rule.elementwise(operation, inputs, outputs)
+    if operation.weights:
         raise InputError(
-            f"layer {name!r}: no rule for the MACs of {kind}, which has weights. "
-            f"Allowed: register one with invact.cost.register_macs({kind}, rule)"
+            f"layer {call.name!r}: no rule for the MACs of {kind}, which has weights. "
+            f"Allowed: register one with invact.register_macs({kind}, rule)"
         )
-    macs = rule[0](operation, inputs, outputs) if rule else 0
-    filters = rule[1](operation) if rule and fresh else 0
-    seen.update(weights)
-    return LayerCost(
-        name, kind, outputs[0][1:], macs, sum(fresh.values()), filters,
-        elements if _touches(operation, macs) else 0,
-    )  # fmt: skip
+    return 0, elements
 
 
-def _touches(layer: Any, macs: int) -> bool:
-    """Whether a call does elementwise work in inference."""
+def _live(program: Program) -> list[int]:
+    """Bytes alive during each call; a view has its input's buffer."""
+    buffers: dict[int, Hashable] = {}
+
+    def names(tensors: Sequence[Any]) -> list[Hashable]:
+        return [buffers.setdefault(id(tensor), id(tensor)) for tensor in tensors]
+
+    steps = []
+    for call in program.calls:
+        reads = names(call.inputs)
+        if _is_view(call.operation) and call.inputs:
+            buffers[id(call.outputs[0])] = reads[0]
+        writes = names(call.outputs)
+        sizes = {name: _bytes([tensor]) for name, tensor in zip(writes, call.outputs, strict=True)}
+        steps.append(Step(frozenset(reads), sizes))
+    inputs: dict[Hashable, int] = {id(tensor): _bytes([tensor]) for tensor in program.inputs}
+    return live_bytes(inputs, steps, frozenset(names(program.outputs)))
+
+
+def _bytes(tensors: Sequence[Any]) -> int:
+    return sum(math.prod(tensor.shape) * _width(tensor.dtype) for tensor in tensors)
+
+
+@functools.cache
+def _width(dtype: str) -> int:
+    import ml_dtypes  # noqa: F401 tells NumPy of bfloat16 and its kin
+    import numpy as np
+
+    # Text has no fixed width, and no part in a network's arithmetic.
+    return 0 if dtype == "string" else np.dtype(dtype).itemsize
+
+
+def _is_view(operation: Any) -> bool:
+    """Whether an operation, in inference, gives back its input: as it is, or in another shape."""
     import keras
 
-    if macs:
-        return getattr(layer, "activation", None) not in (None, keras.activations.linear)
+    if not isinstance(operation, keras.Layer):
+        return type(operation).__name__ in _VIEW_OPERATIONS
     kl = keras.layers
     noise = (kl.Dropout, kl.SpatialDropout1D, kl.SpatialDropout2D, kl.SpatialDropout3D)
     noise_too = (kl.AlphaDropout, kl.GaussianDropout, kl.GaussianNoise)
-    free = (kl.Flatten, kl.Reshape, kl.Identity, kl.Embedding)
-    return not isinstance(layer, noise + noise_too + free)
+    return isinstance(
+        operation, (*noise, *noise_too, kl.ActivityRegularization, kl.Flatten, kl.Reshape, kl.Identity)
+    )
