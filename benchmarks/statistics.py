@@ -114,8 +114,9 @@ def boundaries(replications: int) -> None:
 
 def type_one(replications: int) -> None:
     error = math.sqrt(ALPHA * (1 - ALPHA) / replications)
-    print(f"\n### Type I error at the margin (alpha 0.05, 2 Monte Carlo errors: {2 * error:.4f})\n")
+    print(f"\n### Type I error at the bound (alpha 0.05, 2 Monte Carlo errors: {2 * error:.4f})\n")
     row(
+        "test",
         "noise",
         "correlation",
         "fixed n = 5",
@@ -124,22 +125,23 @@ def type_one(replications: int) -> None:
         "without futility",
         "anytime to 60",
     )
-    row(*["---"] * 7)
-    for noise in NOISES:
-        for correlation in (0, 0.5) if not noise.startswith("one") else (0,):
-            values = differences(
-                noise, correlation, 0.002, -MARGIN, (replications, 60), SEED + int(10 * correlation)
-            )
-            first = values[:, : LOOKS[-1]]
-            row(
-                noise,
-                correlation,
-                float(fixed(values[:, :5]).mean()),
-                float(fixed(first).mean()),
-                float(stops(first, MARGIN, ALPHA).crossed.mean()),
-                float(stops(first, MARGIN, ALPHA, futility=False).crossed.mean()),
-                float(ever(values).mean()),
-            )
+    row(*["---"] * 8)
+    for margin in (MARGIN, 0.0):
+        for noise in NOISES if margin else NOISES[:2]:
+            for correlation in (0, 0.5) if not noise.startswith("one") else (0,):
+                seed = SEED + int(10 * correlation) + (100 if margin == 0 else 0)
+                values = differences(noise, correlation, 0.002, -margin, (replications, 60), seed)
+                first = values[:, : LOOKS[-1]]
+                row(
+                    "non-inferiority" if margin else "superiority",
+                    noise,
+                    correlation,
+                    float(fixed(values[:, :5], margin=margin).mean()),
+                    float(fixed(first, margin=margin).mean()),
+                    float(stops(first, margin, ALPHA).crossed.mean()),
+                    float(stops(first, margin, ALPHA, futility=False).crossed.mean()),
+                    float(ever(values, margin=margin).mean()),
+                )
 
 
 def coverage(replications: int) -> None:
@@ -344,7 +346,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replications", type=int, default=100_000)
     replications = parser.parse_args().replications
-    for part in (boundaries, type_one, coverage, promise, cost):
+    for part in (boundaries, type_one, coverage, population, promise, cost):
         part(replications)
 
 

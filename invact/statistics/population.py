@@ -109,9 +109,7 @@ def scopes(control: ArrayLike, treatment: ArrayLike, confidence: float = 0.95) -
     )
 
 
-def population_interval(
-    found: Scopes, estimate: float, interval: tuple[float, float]
-) -> tuple[float, float]:
+def population_interval(found: Scopes, estimate: float, interval: tuple[float, float]) -> tuple[float, float]:
     """Carry an adjusted interval over to the population of images: that of a test that may stop early.
 
     The interval after a stop is for this test set. With h the distance of either end from the estimate, and
