@@ -160,7 +160,8 @@ def coverage(replications: int) -> None:
     for alpha in (0.025, 0.05):
         splines = tables(alpha)
         for truth in (-MARGIN, -MARGIN / 2, 0.0, MARGIN / 2):
-            for ratio in (0.5, 0.7, 1.0, 1.5):
+            # At the margin itself the spread cancels.
+            for ratio in (1.0,) if truth == -MARGIN else (0.5, 0.7, 1.0, 1.5):
                 sd = ratio * MARGIN
                 values = differences("normal", 0, sd / math.sqrt(2), truth, (replications, LOOKS[-1]))
                 found = stops(values, MARGIN, alpha)
@@ -217,7 +218,7 @@ class World:
     item_sd: float
     truth: float
     margin: float = 0.03
-    items: int = 500
+    items: int = 200
 
     def draw(self, rng: np.random.Generator, replications: int, seeds: int) -> NDArray[np.float32]:
         """Treatment - control of each seed and item, shape (replications, seeds, items)."""
@@ -275,15 +276,16 @@ def population_ends(
 
 
 def population(replications: int) -> None:
+    """A fifth of the replications: every one has a test set of its own, correct or wrong item by item."""
     print("\n### Coverage for the population of images, after stopping (95 %)\n")
     names = ("seeds alone", "fixed n", "population_interval", "normal quantile for items")
     row("sd of seeds", "sd of arm x item", "truth / margin", *names)
     row(*["---"] * 7)
     ends = Ends.of(0.025)
-    for seed_sd, item_sd in ((0.05, 0.7), (0.05, 0.3), (0.2, 0.5)):
-        for share in (-1.0, -0.5, 0.0, 0.5):
+    for seed_sd, item_sd in ((0.05, 0.7), (0.2, 0.5)):
+        for share in (-1.0, 0.0, 0.5):
             world = World(seed_sd, item_sd, share * World.margin)
-            found = population_ends(world, ends, min(replications, 20_000))
+            found = population_ends(world, ends, replications // 5)
             inside = [(found[name][0] < world.truth) & (world.truth < found[name][1]) for name in names]
             row(seed_sd, item_sd, share, *(float(one.mean()) for one in inside))
 
@@ -342,12 +344,16 @@ def cost(replications: int) -> None:
             )
 
 
+PARTS = {part.__name__: part for part in (boundaries, type_one, coverage, population, promise, cost)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replications", type=int, default=100_000)
-    replications = parser.parse_args().replications
-    for part in (boundaries, type_one, coverage, population, promise, cost):
-        part(replications)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    asked = parser.parse_args()
+    for name in asked.only:
+        PARTS[name](asked.replications)
 
 
 if __name__ == "__main__":
