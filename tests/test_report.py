@@ -78,8 +78,8 @@ def noisy_front():
             "macs": 1_000 * (size + 1) + number,
             "params": 10,
             "filters": 4,
-            "validation_accuracy": 0.8 + 0.03 * size + 0.01 * number + rng.normal(0, 0.01),
-            "test_accuracy": 0.8 + 0.03 * size + 0.01 * number + rng.normal(0, 0.01),
+            "validation_accuracy": 0.8 + 0.03 * size + 0.002 * number + rng.normal(0, 0.01),
+            "test_accuracy": 0.8 + 0.03 * size + 0.002 * number + rng.normal(0, 0.01),
             "run_id": "r",
             "param.activation": arm,
         }
