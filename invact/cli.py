@@ -248,13 +248,25 @@ def cost(
     reference: Annotated[
         str, typer.Argument(metavar="FILE", help="A sweep, a claim, a configuration, or a .keras model.")
     ],
+    input_shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SHAPE", help="Of a model's input where it is open, e.g. 224,224,3; once for each input."
+        ),
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a row for each layer.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Count MACs, parameters and filters by layer."""
+    """Count MACs, parameters, filters, elementwise work and memory by layer."""
+    if as_csv and as_json:
+        raise InputError("--csv: received --json too. Allowed: one of them")
     load_tensorflow()
-    from invact.inspection import cost_tables, cost_values, costs_of
+    from invact.inspection import cost_csv, cost_tables, cost_values, costs_of
 
-    costs = costs_of(reference)
+    costs = costs_of(reference, input_shape)
+    if as_csv:
+        typer.echo(cost_csv(costs), nl=False)
+        return
     _show(as_json, cost_values(costs), *cost_tables(costs))
 
 

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from invact.calls import Call, Program, list_calls
 from invact.counterpart import relu_macs
 from invact.errors import InputError
-from invact.macs import OPERATIONS, Shape, register_macs, rule_of
+from invact.macs import Shape, register_macs, rule_of
 from invact.memory import Step, live_bytes
+from invact.operations import OPERATIONS, UNCOUNTED, VIEWS
 
 if TYPE_CHECKING:
     import keras
@@ -128,18 +129,6 @@ class Cost:
         return table.astype({"relu_macs": "Int64"})
 
 
-# Calls of keras.ops that multiply and add in a way that no rule here describes, or run a function of the
-# user's. Their names are those of Keras' classes.
-_UNCOUNTED_OPERATIONS = {
-    "AssociativeScan", "CDist", "Cond", "Corrcoef", "Correlate", "CustomGradient", "ElasticTransform", "FFT",
-    "FFT2", "ForiLoop", "GaussianBlur", "IFFT2", "IRFFT", "ISTFT", "JVP", "Map", "RFFT", "SSIM", "STFT",
-    "Scan", "SobelEdges", "Switch", "VectorizedMap", "WhileLoop",
-}  # fmt: skip
-
-# Operations that only look at their input in another way.
-_VIEW_OPERATIONS = {"ExpandDims", "Ravel", "Reshape", "Squeeze", "StopGradient", "View"}
-
-
 def count_macs(model: keras.Model, input_shape: Sequence[Any] | None = None) -> Cost:
     """Count what a built model costs, before any training: MACs, weights, memory, layer by layer.
 
@@ -208,7 +197,7 @@ def _work(call: Call) -> tuple[int, int]:
     inputs = [tuple(tensor.shape) for tensor in call.inputs]
     elements = 0 if _is_view(operation) else sum(map(math.prod, outputs))
     if not isinstance(operation, keras.Layer):
-        if kind in _UNCOUNTED_OPERATIONS or type(operation).__module__.endswith(".linalg"):
+        if kind in UNCOUNTED or type(operation).__module__.endswith(".linalg"):
             raise InputError(
                 f"operation {call.name!r}: keras.ops has no rule for the MACs of {kind}. Allowed: a layer of "
                 "your own around it, with invact.register_macs"
@@ -264,7 +253,7 @@ def _is_view(operation: Any) -> bool:
     import keras
 
     if not isinstance(operation, keras.Layer):
-        return type(operation).__name__ in _VIEW_OPERATIONS
+        return type(operation).__name__ in VIEWS
     kl = keras.layers
     noise = (kl.Dropout, kl.SpatialDropout1D, kl.SpatialDropout2D, kl.SpatialDropout3D)
     noise_too = (kl.AlphaDropout, kl.GaussianDropout, kl.GaussianNoise)

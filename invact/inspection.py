@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +16,20 @@ from invact.locations import DATASETS, locate
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from invact.cost import Cost
+    from invact.cost import Cost, LayerCost
 
-__all__ = ["cost_tables", "cost_values", "costs_of", "inventory", "inventory_tables"]
+__all__ = ["cost_csv", "cost_tables", "cost_values", "costs_of", "inventory", "inventory_tables"]
 
 
-def costs_of(reference: str) -> dict[str, Cost]:
+def costs_of(reference: str, input_shape: Sequence[str] | None = None) -> dict[str, Cost]:
     """Count what the networks of a file cost.
 
     Args:
         reference: a `.keras` model; or a TOML file or shipped name: of a sweep, the networks it enqueues,
             or else its smallest; of a claim, each arm; of a configuration, its network. A configuration's
             file has the keys of `Config`, and `data`.
+        input_shape: for a `.keras` model with open dimensions: the shape of each input as text, without
+            the batch, e.g. `"224,224,3"`.
 
     Returns:
         A name for each network -> its cost.
@@ -36,8 +39,14 @@ def costs_of(reference: str) -> dict[str, Cost]:
     """
     from invact.cost import count_macs
 
+    shapes = [_shape(text) for text in input_shape or ()]
     if reference.endswith(".keras"):
-        return {Path(reference).name: count_macs(_read_model(Path(reference)))}
+        path = Path(reference)
+        model = _read_model(path)
+        with within(str(path)):
+            return {path.name: count_macs(model, shapes or None)}
+    if shapes:
+        raise InputError(f"input_shape: received {input_shape}. Allowed: with a .keras model")
     path = find("sweeps", reference)
     configs, source = _networks(path)
     data = source.load()
@@ -48,6 +57,16 @@ def costs_of(reference: str) -> dict[str, Cost]:
             name: count_macs(build_model(config, data.input_shape, data.classes, data.maximum))
             for name, config in configs.items()
         }
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(size) for size in text.split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise InputError(f"input_shape: received {text!r}. Allowed: sizes without the batch, e.g. 224,224,3")
+    return shape
 
 
 def _networks(path: Path) -> tuple[dict[str, Config], Source]:
@@ -101,40 +120,68 @@ def cost_values(costs: Mapping[str, Cost]) -> dict[str, Any]:
                 "params": cost.params,
                 "filters": cost.filters,
                 "elementwise": cost.elementwise,
-                "layers": cost.to_pandas().to_dict("records"),
+                "bytes_written": cost.bytes_written,
+                "activation_bytes": cost.activation_bytes,
+                "relu_macs": cost.relu_macs,
+                "saved": cost.saved,
+                "layers": [asdict(layer) for layer in cost.layers],
             }
             for name, cost in costs.items()
         ]
     }
 
 
+def cost_csv(costs: Mapping[str, Cost]) -> str:
+    """Put costs in CSV: a row for each call of a layer, its network in the first column."""
+    import pandas as pd
+
+    tables = [cost.to_pandas() for cost in costs.values()]
+    named = pd.concat(tables, keys=list(costs), names=["network", None]).reset_index(level="network")
+    text: str = named.to_csv(index=False)
+    return text
+
+
 def cost_tables(costs: Mapping[str, Cost]) -> list[Table]:
     """Tabulate costs for the terminal, a table for each network."""
+    numbers = ("macs", "params", "filters", "elementwise", "bytes_written", "activation_bytes")
+
+    def row(named: Sequence[str], of: Cost | LayerCost) -> tuple[str, ...]:
+        return (*named, *(f"{getattr(of, number):,}" for number in numbers))
+
     return [
         _table(
             name,
-            ("layer", "kind", "output", "MACs", "parameters", "filters", "elementwise"),
+            (
+                "layer",
+                "kind",
+                "output",
+                "MACs",
+                "parameters",
+                "filters",
+                "elementwise",
+                "bytes written",
+                "bytes alive",
+            ),
             [
                 *(
-                    (
-                        layer.name,
-                        layer.kind,
-                        " x ".join(map(str, layer.output_shape)),
-                        *(f"{n:,}" for n in (layer.macs, layer.params, layer.filters, layer.elementwise)),
-                    )
+                    row((layer.name, layer.kind, " x ".join(map(str, layer.output_shape))), layer)
                     for layer in cost.layers
                 ),
-                (
-                    "total",
-                    "",
-                    "",
-                    *(f"{n:,}" for n in (cost.macs, cost.params, cost.filters, cost.elementwise)),
-                ),
+                row(("total, peak", "", ""), cost),
             ],
-            numbers=4,
+            len(numbers),
+            _saving(cost),
         )
         for name, cost in costs.items()
     ]
+
+
+def _saving(cost: Cost) -> str:
+    if cost.relu_macs is None or cost.saved is None:
+        return "there is no ReLU network of equal channels to compare with"
+    if cost.relu_macs == cost.macs:
+        return ""
+    return f"saves {cost.saved:.1%} of the {cost.relu_macs:,} MACs of the ReLU network of equal channels"
 
 
 def inventory(store: Path | None = None, tracking_uri: str | None = None) -> dict[str, Any]:
@@ -205,23 +252,35 @@ def inventory_tables(found: Mapping[str, Any]) -> list[Table]:
     return tables
 
 
+def _maker(record: Mapping[str, Any]) -> str:
+    return str(record["kind"] if record["kind"] == "confirmation" else record["driver"])
+
+
 def _counts(runs: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {status}" for status, count in runs.items())
 
 
-def _table(title: str, columns: Iterable[str], rows: Iterable[tuple[str, ...]], numbers: int = 0) -> Table:
+def _table(
+    title: str,
+    columns: Iterable[str],
+    rows: Iterable[tuple[str, ...]],
+    numbers: int = 0,
+    caption: str = "",
+) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE)
+    table = Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        caption=Text(caption) if caption else None,
+        caption_justify="left",
+        box=box.SIMPLE,
+    )
     names = list(columns)
     for index, column in enumerate(names):
         table.add_column(column, justify="right" if index >= len(names) - numbers and numbers else "left")
     for row in rows:
         table.add_row(*map(Text, row))
     return table
-def _maker(record: Mapping[str, Any]) -> str:
-    return str(record["kind"] if record["kind"] == "confirmation" else record["driver"])
-
-

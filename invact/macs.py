@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from invact.errors import InputError
@@ -25,7 +24,7 @@ from invact.errors import InputError
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["OPERATIONS", "FilterRule", "MacRule", "Rule", "Shape", "register_macs", "rule_of"]
+__all__ = ["FilterRule", "MacRule", "Rule", "Shape", "register_macs", "rule_of", "sites"]
 
 Shape = tuple[int, ...]
 
@@ -71,7 +70,7 @@ def _elements(*shapes: Shape) -> int:
     return sum(math.prod(shape) for shape in shapes)
 
 
-def _sites(layer: Any, shape: Shape) -> int:
+def sites(layer: Any, shape: Shape) -> int:
     """Positions of a batch of images, whichever side the channels are on."""
     import keras
 
@@ -141,7 +140,7 @@ def _conv_steps(layer: Any, inputs: Sequence[Shape], outputs: Sequence[Shape]) -
     """Steps of a convolutional recurrent layer times the positions of its state."""
     batch, steps, *_ = inputs[0]
     image = (batch, *outputs[0][2:]) if layer.return_sequences else outputs[0]
-    return steps * _sites(layer, image)
+    return steps * sites(layer, image)
 
 
 _REGISTERED: dict[type, Rule] = {}
@@ -170,18 +169,18 @@ def _rules() -> dict[type, Rule]:
         elementwise=lambda layer, i, o: math.prod(i[0][:-1]) * i[1][-2] * (3 * i[0][-1] + 1),
     )
     for conv in (kl.Conv1D, kl.Conv2D, kl.Conv3D):
-        table[conv] = Rule(lambda layer, i, o: _sites(layer, o[0]) * _size(layer.kernel), _filters)
+        table[conv] = Rule(lambda layer, i, o: sites(layer, o[0]) * _size(layer.kernel), _filters)
     for transpose in (kl.Conv1DTranspose, kl.Conv2DTranspose, kl.Conv3DTranspose):
-        table[transpose] = Rule(lambda layer, i, o: _sites(layer, i[0]) * _size(layer.kernel), _filters)
+        table[transpose] = Rule(lambda layer, i, o: sites(layer, i[0]) * _size(layer.kernel), _filters)
     for depthwise in (kl.DepthwiseConv1D, kl.DepthwiseConv2D):
         table[depthwise] = Rule(
-            lambda layer, i, o: _sites(layer, o[0]) * _size(layer.kernel),
+            lambda layer, i, o: sites(layer, o[0]) * _size(layer.kernel),
             lambda layer: math.prod(layer.kernel.shape[-2:]),
         )
     for separable in (kl.SeparableConv1D, kl.SeparableConv2D):
         table[separable] = Rule(
             lambda layer, i, o: (
-                _sites(layer, o[0]) * (_size(layer.depthwise_kernel) + _size(layer.pointwise_kernel))
+                sites(layer, o[0]) * (_size(layer.depthwise_kernel) + _size(layer.pointwise_kernel))
             ),
             lambda layer: math.prod(layer.depthwise_kernel.shape[-2:]) + layer.filters,
         )
@@ -221,63 +220,6 @@ def _rules() -> dict[type, Rule]:
         table[plain] = Rule(_nothing, elementwise=lambda layer, i, o: _elements(*o))
     table[kl.Embedding] = Rule(_nothing, elementwise=_nothing)
     return table
-
-
-def _einsum(operation: Any, operands: Sequence[Shape], outputs: Sequence[Shape]) -> int:
-    terms = operation.subscripts.replace(" ", "").partition("->")[0].split(",")
-    if len(terms) == 1:
-        return 0
-    if len(terms) > 2:
-        raise InputError(
-            f"operation {operation.name!r}: keras.ops.einsum of {len(terms)} tensors: its MACs depend on the "
-            "order. Allowed: two at a time"
-        )
-    sizes: dict[str, int] = {}
-    for term, shape in zip(terms, operands, strict=True):
-        before, dots, after = term.partition("...")
-        sizes |= zip(before, shape, strict=False)
-        if after:
-            sizes |= zip(after, shape[-len(after) :], strict=True)
-        middle = shape[len(before) : len(shape) - len(after)] if dots else ()
-        for place, size in enumerate(reversed(middle)):
-            # Broadcast: the larger size is the one worked on.
-            sizes[f".{place}"] = max(size, sizes.get(f".{place}", 1))
-    result = operation.subscripts.partition("->")[2] or "".join(terms)
-    # A label of one tensor alone that is not in the result is summed before the product.
-    alone = {each for each in sizes if sum(each in term for term in terms) == 1 and each not in result}
-    return math.prod(size for label, size in sizes.items() if label not in alone)
-
-
-def _tensordot(operation: Any, operands: Sequence[Shape], outputs: Sequence[Shape]) -> int:
-    axes, (left, right) = operation.axes, operands
-    if isinstance(axes, int):
-        contracted = math.prod(left[len(left) - axes :])
-    else:
-        first = axes[0]
-        contracted = math.prod(left[axis] for axis in ([first] if isinstance(first, int) else first))
-    return math.prod(left) * math.prod(right) // max(contracted, 1)
-
-
-def _product(operation: Any, operands: Sequence[Shape], outputs: Sequence[Shape]) -> int:
-    """A product over the last axis of the first tensor; with a number it is elementwise."""
-    return math.prod(outputs[0]) * operands[0][-1] if all(operands[:2]) else 0
-
-
-OPERATIONS: Mapping[str, MacRule] = MappingProxyType(
-    {
-        "Conv": lambda op, i, o: _sites(op, o[0]) * math.prod(i[1]),
-        "ConvTranspose": lambda op, i, o: _sites(op, i[0]) * math.prod(i[1]),
-        "DepthwiseConv": lambda op, i, o: _sites(op, o[0]) * math.prod(i[1]),
-        "Dot": _product,
-        "Einsum": _einsum,
-        "Inner": _product,
-        "Matmul": _product,
-        "SeparableConv": lambda op, i, o: _sites(op, o[0]) * (math.prod(i[1]) + math.prod(i[2])),
-        "Tensordot": _tensordot,
-        "Vdot": lambda op, i, o: math.prod(i[0]),
-    }
-)
-"""From an operation of `keras.ops`, by the name of its class, to its MACs."""
 
 
 def register_macs(

@@ -1,15 +1,18 @@
+import io
 import json
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 from invact.config import Config, shipped
-from invact.cost import count_macs
+from invact.cost import LayerCost, count_macs
 from invact.data import Dataset
 from invact.errors import EnvironmentFault, InputError
-from invact.inspection import cost_tables, cost_values, costs_of, inventory, inventory_tables
+from invact.inspection import cost_csv, cost_tables, cost_values, costs_of, inventory, inventory_tables
+from invact.layers import InverseActivation
 from invact.models import build_model
 from invact.tracking import open_store
 
@@ -20,7 +23,6 @@ CLAIM = """
 data = "digits"
 ratios = [0.75, 0.5]
 margin = 1.0
-seeds = [0, 1]
 config = { filters = 8, depth = 1 }
 """
 
@@ -43,9 +45,10 @@ def test_a_configuration_costs_what_its_network_costs(folder: Path, digits: Data
 
 def test_a_claim_costs_each_arm_of_it(folder: Path) -> None:
     costs = costs_of(written(folder, CLAIM))
-    assert list(costs) == ["relu (control)", "inverse x 0.75", "inverse x 0.5"]
-    assert [cost.layers[1].filters or cost.filters - 10 for cost in costs.values()]
-    control, more, less = costs.values()
+    control, more, less = (
+        next(cost for name, cost in costs.items() if name.startswith(arm))
+        for arm in ("control", "treatment 0.75", "treatment 0.5")
+    )
     assert control.macs > less.macs == 64 * 9 * 4 + 16 * 8 * 10
     assert more.macs == 64 * 9 * 6 + 16 * 12 * 10
 
@@ -61,6 +64,21 @@ def test_a_sweep_costs_what_it_enqueues_or_else_its_smallest(write) -> None:
 @pytest.mark.parametrize("name", ["digits", "digits_claim"])
 def test_shipped_names_are_taken(name: str) -> None:
     assert all(cost.macs > 0 for cost in costs_of(name).values())
+
+
+def test_open_dimensions_of_a_saved_model_are_given(folder: Path) -> None:
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(inputs))
+    keras.Model(inputs, x, name="open").save(folder / "m.keras")
+    path = str(folder / "m.keras")
+    (cost,) = costs_of(path, ["10,8,3"]).values()
+    assert cost.macs == 8 * 6 * 27 * 4
+    for shapes in (None, ["10,8"], ["10,8,3", "3"], ["10,x,3"], ["10,-8,3"], [""]):
+        with pytest.raises(InputError, match="input_shape: received") as error:
+            costs_of(path, shapes)
+        assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=r"Allowed: with a \.keras model"):
+        costs_of("digits", ["10,8,3"])
 
 
 def test_a_saved_model_costs_the_same(folder: Path, digits: Dataset) -> None:
@@ -144,14 +162,41 @@ def test_costs_are_json_and_tables_say_the_same(folder: Path) -> None:
     costs = costs_of(written(folder, CLAIM))
     values = json.loads(json.dumps(cost_values(costs), allow_nan=False))
     for network, cost in zip(values["networks"], costs.values(), strict=True):
-        assert network["macs"] == cost.macs == sum(layer["macs"] for layer in network["layers"])
-        assert network["params"] == cost.params
+        for key in ("macs", "params", "filters", "elementwise", "bytes_written", "relu_macs"):
+            assert network[key] == getattr(cost, key) == sum(layer[key] for layer in network["layers"])
+        assert network["activation_bytes"] == max(each["activation_bytes"] for each in network["layers"])
+        assert network["saved"] == pytest.approx(1 - cost.macs / cost.relu_macs)
     console = Console(width=200)
     with console.capture() as shown:
         for table in cost_tables(costs):
             console.print(table)
     for cost in costs.values():
-        assert f"{cost.macs:,}" in shown.get()
+        for number in (cost.macs, cost.bytes_written, cost.activation_bytes):
+            assert f"{number:,}" in shown.get()
+    treated = [cost for cost in costs.values() if cost.saved]
+    for cost in treated:
+        assert f"saves {cost.saved:.1%} of the {cost.relu_macs:,} MACs" in shown.get()
+    assert 0 < shown.get().count("saves") == len(treated) < len(costs)
+
+
+def test_costs_are_csv_with_a_row_for_each_layer(folder: Path) -> None:
+    costs = costs_of(written(folder, CLAIM))
+    table = pd.read_csv(io.StringIO(cost_csv(costs)))
+    assert list(table.columns) == ["network", *LayerCost.__annotations__]
+    assert list(table["network"].unique()) == list(costs)
+    for name, rows in table.groupby("network"):
+        assert (rows["macs"].sum(), rows["params"].sum()) == (costs[name].macs, costs[name].params)
+        assert rows["activation_bytes"].max() == costs[name].activation_bytes
+        assert rows["relu_macs"].dtype.kind == "i"
+
+
+def test_what_has_no_relu_network_beside_it_is_said(folder: Path) -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, InverseActivation()(inputs))
+    costs = {"bare": count_macs(model)}
+    assert json.loads(json.dumps(cost_values(costs), allow_nan=False))["networks"][0]["saved"] is None
+    assert pd.read_csv(io.StringIO(cost_csv(costs)))["relu_macs"].isna().all()
+    assert "no ReLU network" in str(cost_tables(costs)[0].caption)
 
 
 def test_an_inventory_has_all_that_is_shipped_and_makes_no_store(folder: Path) -> None:
