@@ -12,11 +12,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+SHOWN = 2
 COPIED = ("invact", "tests", "benchmarks", "sweeps", "search_spaces", "pyproject.toml")
 
 
@@ -38,13 +40,16 @@ class Mutation:
     new: str
     tests: tuple[str, ...]
 
-    def apply(self, root: Path) -> None:
-        """Write it into a copy of the package."""
+    @contextmanager
+    def made(self, root: Path) -> Iterator[None]:
+        """Write it into a copy of the package, and take it back."""
         path = root / "invact" / self.path
         text = path.read_text()
         if text.count(self.old) != 1:
             raise SystemExit(f"{self.name}: {self.path} has its text {text.count(self.old)} times, not once")
         path.write_text(text.replace(self.old, self.new))
+        yield
+        path.write_text(text)
 
 
 LEFT_OUT = "test_diagnostics.py::test_each_seed_left_out_is_scipys_paired_test"
@@ -212,65 +217,64 @@ MUTATIONS = (
 )
 
 
-def run(root: Path, tests: Iterable[str]) -> tuple[int, tuple[str, ...]]:
-    """Pytest's exit code and the functions that failed, in a copy."""
+def run(root: Path, tests: Iterable[str]) -> tuple[str, ...]:
+    """The first tests that fail in a copy."""
     answer = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "-q", "--tb=no", "-rfE", "--noconftest"),
+            *(sys.executable, "-m", "pytest", "-q", "--tb=no", "-rfE", "--noconftest", f"--maxfail={SHOWN}"),
             *("-p", "no:cacheprovider", "-o", "addopts=--strict-markers -m 'not slow'"),
             *(f"tests/{test}" for test in tests),
         ],
         cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ | {"PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
         check=False,
     )
-    failed = re.findall(r"^(?:FAILED|ERROR) \S*?(?:::(\w+)|(test_\w+\.py))", answer.stdout, re.MULTILINE)
-    if answer.returncode > 1:
+    # A mistake that cannot be imported, say, would be noticed by anything.
+    if answer.returncode > 1 or re.search(r"^ERROR", answer.stdout, re.MULTILINE):
         raise SystemExit(f"pytest: {answer.stdout[-2000:]}{answer.stderr[-2000:]}")
-    return answer.returncode, tuple(dict.fromkeys(name or file for name, file in failed))
+    found = re.findall(r"^FAILED \S+?::(\w+)", answer.stdout, re.MULTILINE)
+    return tuple(dict.fromkeys(found))
 
 
-def copy(folder: str) -> Path:
-    root = Path(folder)
-    for name in COPIED:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, root / name)
-    return root
+@contextmanager
+def copied() -> Iterator[Path]:
+    """A copy of what the tests need."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for name in COPIED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, root / name)
+        yield root
 
 
-def survivors(mutations: Iterable[Mutation]) -> list[Mutation]:
-    """Print the table; return what no test noticed."""
-    alive = []
-    print("| mistake | file | tests that fail |\n| --- | --- | --- |")
-    for mutation in mutations:
-        with tempfile.TemporaryDirectory() as folder:
-            root = copy(folder)
-            mutation.apply(root)
-            code, failed = run(root, mutation.tests)
-        if code == 0:
-            alive.append(mutation)
-        names = ", ".join(f"`{name}`" for name in failed[:3]) + (
-            f" and {len(failed) - 3} more" if len(failed) > 3 else ""
-        )
-        print(f"| {mutation.name} | `{mutation.path}` | {names or 'NONE'} |", flush=True)
+def survivors(mutations: Iterable[Mutation]) -> list[str]:
+    """Print the table; return the names of what no test noticed."""
+    mutations, alive = list(mutations), []
+    with copied() as root:
+        # Tests that fail without a mistake would notice nothing.
+        if failed := run(root, sorted({test for one in mutations for test in one.tests})):
+            raise SystemExit(f"without any mistake: {', '.join(failed)} failed")
+        print("| mistake | in | tests that fail |\n| --- | --- | --- |", flush=True)
+        for mutation in mutations:
+            with mutation.made(root):
+                failed = run(root, mutation.tests)
+            if not failed:
+                alive.append(mutation.name)
+            names = ", ".join(f"`{name}`" for name in failed) or "NONE"
+            print(f"| {mutation.name} | `{mutation.path}` | {names} |", flush=True)
     return alive
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="part of the names")
-    mutations = [one for one in MUTATIONS if parser.parse_args().only in one.name]
-    with tempfile.TemporaryDirectory() as folder:
-        # Tests that fail without a mistake would notice nothing.
-        code, failed = run(copy(folder), sorted({test for one in mutations for test in one.tests}))
-    if code:
-        raise SystemExit(f"without any mistake: {', '.join(failed)} failed")
-    if alive := survivors(mutations):
-        raise SystemExit(f"survived: {', '.join(one.name for one in alive)}")
+    only = parser.parse_args().only
+    if alive := survivors(one for one in MUTATIONS if only in one.name):
+        raise SystemExit(f"survived: {', '.join(alive)}")
 
 
 if __name__ == "__main__":
