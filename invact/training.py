@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import threading
 import time
@@ -128,7 +129,8 @@ def _fit(
 
 
 def _epoch_function(model: Any, config: Config, seed: int, data: Dataset, batch: int, steps: int) -> Any:
-    # One graph loop over tensors in memory: tf.data's autotune thread would stall every epoch's end.
+    # One graph loop over tensors in memory: tf.data's autotune thread would stall every epoch's end. They are
+    # arguments of the graph, since TensorFlow never lets go of what a graph with a loop has captured.
     images, labels = tf.constant(data.x_train), tf.constant(data.y_train, tf.int32)
     weights = model.trainable_variables
     optimizer = _optimizer(config, steps)
@@ -136,7 +138,7 @@ def _epoch_function(model: Any, config: Config, seed: int, data: Dataset, batch:
     order_seed = derive_seed("augmentation", seed)
 
     @tf.function  # type: ignore[untyped-decorator]
-    def run_epoch(epoch: Any, order: Any) -> Any:
+    def run_epoch(images: Any, labels: Any, epoch: Any, order: Any) -> Any:
         total, hits, step = tf.constant(0.0), tf.constant(0), tf.constant(0)
         while step < steps and tf.math.is_finite(total):
             index = order[step]
@@ -159,8 +161,10 @@ def _epoch_function(model: Any, config: Config, seed: int, data: Dataset, batch:
         )
 
     # Traced here, so that the epochs' seconds are training alone.
-    run_epoch.get_concrete_function(tf.TensorSpec((), tf.int32), tf.TensorSpec((steps, batch), tf.int32))
-    return run_epoch
+    run_epoch.get_concrete_function(
+        images, labels, tf.TensorSpec((), tf.int32), tf.TensorSpec((steps, batch), tf.int32)
+    )
+    return functools.partial(run_epoch, images, labels)
 
 
 def _optimizer(config: Config, steps: int) -> Any:

@@ -1,3 +1,4 @@
+import gc
 import math
 import random
 import threading
@@ -6,6 +7,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import users
 
 from invact.config import Config
@@ -238,3 +240,17 @@ def test_seeds_of_different_purposes_are_independent() -> None:
     seeds = {derive_seed(purpose, seed) for purpose in ("order", "augmentation") for seed in range(1000)}
     assert len(seeds) == 2000
     assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_nothing_keeps_the_images_of_a_training(digits) -> None:
+    """A worker trains hundreds of networks: what one leaves behind would fill the memory."""
+    config = Config(filters=2, depth=1, epochs=1, batch_size=561)
+    before = _images(digits)
+    train(config, 0, digits)
+    keras.backend.clear_session()
+    gc.collect()
+    assert _images(digits) == before
+
+
+def _images(data) -> int:
+    return sum(isinstance(each, tf.Tensor) and each.shape == data.x_train.shape for each in gc.get_objects())
