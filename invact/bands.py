@@ -136,7 +136,7 @@ def uncertainty_of(
 
 
 def _gaps(
-    candidates: Candidates, arms: pd.Series | None, margin: float, resamples: int
+    candidates: Candidates, arms: pd.Series[str] | None, margin: float, resamples: int
 ) -> tuple[ArmGap, ...]:
     if arms is None or candidates.test.shape[1] < 3:
         return ()

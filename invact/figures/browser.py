@@ -130,7 +130,11 @@ def interactive_front(front: ParetoFront) -> go.Figure:
 
 def _add_band(figure: go.Figure, uncertainty: Uncertainty, end: float) -> None:
     band = uncertainty.band
-    look = {"mode": "lines", "line": {"shape": "hv", "width": 0}, "fillcolor": "rgba(138, 138, 138, 0.22)"}
+    look: dict[str, Any] = {
+        "mode": "lines",
+        "line": {"shape": "hv", "width": 0},
+        "fillcolor": "rgba(138, 138, 138, 0.22)",
+    }
     for values, fill in zip(possible(band), (None, "tonexty"), strict=True):
         x, y = stepped(band.budgets, values, end)
         figure.add_scatter(x=x, y=y, fill=fill, hoverinfo="skip", showlegend=False, **look)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from invact.figures.style import FAINT, INK, arm_of, looks, quantity, style
 
@@ -77,7 +77,7 @@ def _confirmation_figure(result: Confirmation) -> Figure:
         color=INK,
         pad=10,
     )
-    dot = {"marker": "o", "color": FAINT, "markersize": 8, "linestyle": ""}
+    dot: dict[str, Any] = {"marker": "o", "color": FAINT, "markersize": 8, "linestyle": ""}
     figure.legend(
         handles=[
             Line2D([], [], markerfacecolor="white", label="selected by (validation)", **dot),
