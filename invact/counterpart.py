@@ -117,12 +117,9 @@ def _widened(call: Call, macs: int, before: int, after: int, kinds: dict[str, tu
     if not macs or before == after == 1:
         return macs
     if _is(call, kinds["separable"]):
-        depthwise, pointwise = (
-            math.prod(kernel.shape)
-            for kernel in (call.operation.depthwise_kernel, call.operation.pointwise_kernel)
-        )
-        sites: int = macs // (depthwise + pointwise)
-        return sites * before * (depthwise + pointwise * after)
+        depthwise: int = math.prod(call.operation.depthwise_kernel.shape)
+        pointwise: int = math.prod(call.operation.pointwise_kernel.shape)
+        return macs // (depthwise + pointwise) * before * (depthwise + pointwise * after)
     if _is(call, kinds["mixing"]):
         return macs * before * after
     if _is(call, kinds["depthwise"]):

@@ -85,6 +85,12 @@ def test_counting_leaves_a_model_as_it_was():
     np.testing.assert_array_equal(model(np.ones((1, 9, 9, 3))), output)
 
 
+def test_a_function_of_keras_is_walked():
+    inputs = keras.Input((5,))
+    function = keras.Function(inputs, kl.Dense(3, name="dense")(inputs) + 1)
+    assert count_macs(function).macs == 15
+
+
 def test_a_layer_made_of_layers_is_followed_inside_of_a_functional_model():
     inputs = keras.Input((6, 4))
     model = keras.Model(inputs, kl.Dense(3, name="out")(Block(name="block")(inputs)))

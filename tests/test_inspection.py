@@ -6,7 +6,9 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from invact.cli import app
 from invact.config import Config, shipped
 from invact.cost import LayerCost, count_macs
 from invact.data import Dataset
@@ -25,6 +27,15 @@ ratios = [0.75, 0.5]
 margin = 1.0
 config = { filters = 8, depth = 1 }
 """
+
+
+@keras.saving.register_keras_serializable("invact_tests")
+class Shift(keras.Layer):
+    def build(self, input_shape):
+        self.shift = self.add_weight(shape=(input_shape[-1],))
+
+    def call(self, inputs):
+        return inputs + self.shift
 
 
 def written(folder: Path, text: str, name: str = "f.toml") -> str:
@@ -188,6 +199,29 @@ def test_costs_are_csv_with_a_row_for_each_layer(folder: Path) -> None:
         assert (rows["macs"].sum(), rows["params"].sum()) == (costs[name].macs, costs[name].params)
         assert rows["activation_bytes"].max() == costs[name].activation_bytes
         assert rows["relu_macs"].dtype.kind == "i"
+
+
+def test_the_command_prints_one_format(folder: Path) -> None:
+    path = written(folder, 'data = "digits"\nfilters = 3\n')
+    shown = CliRunner().invoke(app, ["cost", path, "--csv"])
+    assert shown.stdout == cost_csv(costs_of(path))
+    both = CliRunner().invoke(app, ["cost", path, "--csv", "--json"])
+    assert isinstance(both.exception, InputError)
+    assert str(both.exception) == "--csv: received --json too. Allowed: one of them"
+
+
+def test_an_unbuilt_model_is_one_line(folder: Path) -> None:
+    keras.Sequential([keras.layers.Dense(3)], name="unbuilt").save(folder / "m.keras")
+    with pytest.raises(InputError, match=r"m\.keras: model 'unbuilt': not built, .*Allowed") as error:
+        costs_of(str(folder / "m.keras"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_layer_with_weights_and_no_rule_is_one_line(folder: Path) -> None:
+    inputs = keras.Input((4,))
+    keras.Model(inputs, Shift(name="shift")(inputs)).save(folder / "m.keras")
+    with pytest.raises(InputError, match=r"m\.keras: layer 'shift': no rule .*register_macs\(Shift, rule\)"):
+        costs_of(str(folder / "m.keras"))
 
 
 def test_what_has_no_relu_network_beside_it_is_said(folder: Path) -> None:
