@@ -115,13 +115,13 @@ def uncertainty_of(
         return None
     # In the order of trials: of equals, the first is on a front.
     first = runs.sort_values(["trial", "config"]).drop_duplicates("config").set_index("config")
-    scores = runs.set_index(["config", "seed"])[["validation_accuracy", "test_accuracy"]].astype(float)
-    wide = scores.unstack().loc[first.index]
-    macs = first["macs"].astype(float)
-    part = wide.notna().all(axis=1) & (macs > 0)
-    if not part.any():
+    first = first[first["macs"].astype(float) > 0]
+    scores = runs.pivot(index="config", columns="seed", values=["validation_accuracy", "test_accuracy"])
+    wide = scores.astype(float).loc[first.index].dropna()
+    if wide.empty:
         return None
-    wide, first, macs = wide[part], first[part], macs[part]
+    first = first.loc[wide.index]
+    macs = first["macs"].astype(float)
     candidates = Candidates(wide["validation_accuracy"], wide["test_accuracy"], macs)
     resamples = min(10_000, max(1_000, CELLS // len(macs)))
     return Uncertainty(
@@ -141,7 +141,9 @@ def _gaps(
     if arms is None or candidates.test.shape[1] < 3:
         return ()
     order = [BASELINE, *ARMS]
-    present = sorted(set(arms.dropna()), key=lambda arm: order.index(arm) if arm in order else len(order))
+    present = sorted(
+        set(arms.dropna()), key=lambda arm: (order.index(arm) if arm in order else len(order), arm)
+    )
     if len(present) < 2:
         return ()
 
