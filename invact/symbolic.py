@@ -81,41 +81,42 @@ def _maker(tensor: Any) -> Any:
 
 
 def model_arguments(model: Any, input_shape: Sequence[Any] | None) -> tuple[Any, ...]:
-    """Symbolic tensors of batch 1 to call a model with."""
+    """Make symbolic tensors of batch 1 to call a model with, in the structure that it takes.
+
+    Args:
+        model: built.
+        input_shape: of its input without the batch, or a list of such shapes; what the model declares, or
+            was built with, unless given.
+
+    Raises:
+        InputError: a dimension is open, or the shapes do not fit.
+    """
     import keras
 
     several = input_shape is not None and any(isinstance(shape, list | tuple) for shape in input_shape)
     given = None if input_shape is None else [*map(tuple, input_shape)] if several else [tuple(input_shape)]
-    if isinstance(model, keras.Function) or getattr(model, "_functional", None) is not None:
-        graph = model if isinstance(model, keras.Function) else model._functional
-        declared = [tuple(tensor.shape[1:]) for tensor in graph.inputs]
-        dtypes = [tensor.dtype for tensor in graph.inputs]
-        structure = graph._inputs_struct
+    graph = model if isinstance(model, keras.Function) else getattr(model, "_functional", None)
+    if graph is not None:
+        structure, declared = graph._inputs_struct, [tuple(each.shape[1:]) for each in graph.inputs]
     else:
-        recorded = dict(model._build_shapes_dict or {})
-        structure = recorded.get("input_shape", next(iter(recorded.values()), None))
-        if structure is not None:
-            structure = keras.tree.map_shape_structure(
-                lambda shape: keras.KerasTensor((1, *shape[1:])), structure
-            )
-        declared = [tuple(tensor.shape[1:]) for tensor in symbolic_leaves(structure)]
         parameters = inspect.signature(model.call).parameters.values()
         needed = sum(
             each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters
         )
-        if needed > 1 or not declared:
-            # Keras keeps the shape of the first argument only, and without a build not even that.
+        # Keras keeps the shapes of the first argument, when it builds a model.
+        structure = next(iter((model._build_shapes_dict or {}).values()), None) if needed < 2 else None
+        if structure is not None:
+            structure = keras.tree.map_shape_structure(keras.KerasTensor, structure)
+        declared = [tuple(each.shape[1:]) for each in symbolic_leaves(structure)]
+        if not declared:
             if given is None or len(given) < needed:
-                raise InputError(
-                    f"model {model.name!r}: input_shape: received {input_shape}. Allowed: the shapes of its "
-                    f"{needed} arguments"
-                )
-            if is_open(given):
-                raise _misfit(model, input_shape, "the call")
-            tensors = [keras.KerasTensor((1, *shape)) for shape in given]
-            return tuple(tensors) if needed > 1 else (tensors if several else tensors[0],)
-        dtypes = [keras.config.floatx()] * len(declared)
-        if given is not None and len(given) == len(declared):
+                raise _misfit(model, input_shape, f"the {needed} arguments of its call, a list of shapes")
+            structure = [keras.KerasTensor((1, *shape)) for shape in given]
+            if needed > 1 and not is_open(given):
+                return tuple(structure)
+            structure = structure if several else structure[0]
+            declared = [(None,) * len(shape) for shape in given]
+        elif given is not None and len(given) == len(declared):
             # The shape that it was built with is one of many.
             declared = [(None,) * len(shape) for shape in declared]
     chosen = declared if given is None else given
@@ -126,7 +127,8 @@ def model_arguments(model: Any, input_shape: Sequence[Any] | None) -> tuple[Any,
     )
     if not fits or is_open(chosen):
         raise _misfit(model, input_shape, declared[0] if len(declared) == 1 else declared)
-    tensors = [keras.KerasTensor((1, *shape), dtype) for shape, dtype in zip(chosen, dtypes, strict=True)]
+    leaves = symbolic_leaves(structure)
+    tensors = [keras.KerasTensor((1, *shape), leaf.dtype) for shape, leaf in zip(chosen, leaves, strict=True)]
     return (keras.tree.pack_sequence_as(structure, tensors),)
 
 

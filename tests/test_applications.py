@@ -9,7 +9,7 @@ from invact.cost import count_macs
 # Multiply-adds as published, in millions, and how close the count must come: papers round, and some leave out
 # the classifier.
 PUBLISHED = {
-    # He et al., 2015, arXiv:1512.03385, table 1 ("FLOPs (multiply-adds)"), and section 1 for VGG.
+    # He et al., 2015, arXiv:1512.03385, table 1 ("FLOPs (multiply-adds)"), and section 4.1 for VGG.
     "ResNet50": (3_800, 0.02),
     "ResNet101": (7_600, 0.01),
     "ResNet152": (11_300, 0.01),
@@ -21,7 +21,6 @@ PUBLISHED = {
     "MobileNetV2": (300, 0.01),
     # Howard et al., 2019, arXiv:1905.02244, table 3.
     "MobileNetV3Large": (219, 0.02),
-    "MobileNetV3Small": (56, 0.01),
     # Tan and Le, 2019, arXiv:1905.11946, table 2; they say FLOPS.
     "EfficientNetB0": (390, 0.02),
     "EfficientNetB1": (700, 0.02),
