@@ -24,7 +24,7 @@ epochs = 1
 batch_size = 64
 {config}
 """
-KEYS = {"ratios": "[0.5]", "margin": "50.0", "seeds": "[0, 1, 2]"}
+KEYS = {"ratios": "[0.5]", "margin": "50.0", "looks": "[2, 3]", "pilot": "2", "repeat": "false"}
 BUDGET = "objective = {{ max_macs = {} }}"
 
 
@@ -114,13 +114,17 @@ def test_a_bad_space_is_refused_in_one_line(invact, folder, write, space, words)
     ("text", "words"),
     [
         (claim_text(ratio="[0.5]"), ["ratio: unknown key", "did you mean 'ratios'?"]),
-        (claim_text(seeds="[3]"), ["insufficient", "at least 2"]),
-        (claim_text(seeds="[]"), ["seeds: received []"]),
-        (claim_text(seeds="[1, 1]"), ["each once"]),
+        (claim_text(pilot="1"), ["pilot: received 1, which is insufficient", "at least 2"]),
+        (claim_text(looks="[1]"), ["looks: received [1], which is insufficient"]),
+        (claim_text(looks="[3, 3]"), ["increasing"]),
+        (
+            claim_text(curve="{ control = [4, 8], treatment = [2, 3, 4] }"),
+            ["curve.control: received 2 widths"],
+        ),
         (claim_text(margin="0"), ["margin: received 0. Allowed: greater than 0"]),
         (claim_text(margin="-1.5"), ["margin: received -1.5"]),
         (claim_text(margin="nan"), ["margin: received nan"]),
-        (claim_text(margin=""), ["margin: missing key"]),
+        (claim_text(ratios=""), ["ratios: missing key"]),
         (claim_text(alpha="0"), ["alpha: received 0"]),
         (claim_text(alpha="0.5"), ["alpha: received 0.5. Allowed: less than 0.5"]),
         (claim_text(ratios="[0.0]"), ["ratios.0: received 0.0"]),
@@ -224,9 +228,12 @@ def test_json_is_one_document_on_standard_output(invact, folder, write, cluster)
     assert again["front"] == values["front"]
     assert sorted(file.name for file in (folder / "out").iterdir()) == ["front.csv", "front.svg"]
     (folder / "c.toml").write_text(claim_text())
+    planned = json.loads(invact("claim", "c.toml", "--plan", "--json").out)
+    assert [step["name"] for step in planned["data_sets"]["digits"]["steps"]] == ["pilot", "confirmation"]
     claimed = invact("claim", "c.toml", "--scheduler", cluster, "--json")
     assert claimed.code == 0, claimed.err
-    assert json.loads(claimed.out)["ratios"][0]["n"] == 3
+    found = json.loads(claimed.out)
+    assert found["data_sets"][0]["verdict"] == found["verdict"]
     assert "networks" in json.loads(invact("cost", "c.toml", "--json").out)
     listed = json.loads(invact("list", "--json").out)
     assert {one["name"] for one in listed["others"]} == {"both", "c"}

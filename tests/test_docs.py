@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from invact.claim import ClaimFile
+from invact.claim.file import ClaimFile
 from invact.cli import app
 from invact.config import Config
 from invact.inspection import costs_of

@@ -333,13 +333,16 @@ def test_the_gap_is_drawn_with_its_margin():
 
 def test_claim_figure_shows_the_evidence():
     differences = [[-0.03, -0.02, -0.025], [0.001, -0.002, 0.0]]
+    estimates = [-0.0255, 0.0005]
     intervals = [(-0.031, -0.019), (-0.003, 0.002)]
-    figure = claim_figure([0.5, 0.7], differences, intervals, ["REFUTED", "SUPPORTED"], 0.005, title="claim")
+    evidence = ([0.5, 0.7], differences, estimates, intervals, ["REFUTED", "SUPPORTED"], 0.005)
+    figure = claim_figure(*evidence, title="claim")
     (axes,) = figure.axes
     drawn = {
         round(float(x), 9) for scatter in axes.collections for x in np.asarray(scatter.get_offsets())[:, 0]
     }
-    assert drawn == {round(100 * float(x), 9) for each in differences for x in [*each, np.mean(each)]}
+    values = [*differences[0], *differences[1], *estimates]
+    assert drawn == {round(100 * x, 9) for x in values}
     lines = [tuple(np.round(line.get_xdata(), 9)) for line in axes.lines]
     assert lines[:2] == [(-3.1, -1.9), (-0.3, 0.2)]
     assert (-0.5, -0.5) in lines
@@ -347,15 +350,12 @@ def test_claim_figure_shows_the_evidence():
     assert low < -3 < 0.2 < high
     for text in ("REFUTED", "SUPPORTED", "margin \N{MINUS SIGN}0.5", "0.7", "n = 3", "claim", "90%"):
         assert text in texts_of(figure)
-    assert picture(figure, "svg") == picture(
-        claim_figure([0.5, 0.7], differences, intervals, ["REFUTED", "SUPPORTED"], 0.005, title="claim"),
-        "svg",
-    )
+    assert picture(figure, "svg") == picture(claim_figure(*evidence, title="claim"), "svg")
 
 
 def test_claim_figure_refuses_unequal_lengths():
     with pytest.raises(InputError, match="lengths"):
-        claim_figure([0.5], [], [], [], 0.005)
+        claim_figure([0.5], [], [], [], [], 0.005)
 
 
 def test_svg_is_xml_and_png_has_the_stated_size():

@@ -9,15 +9,11 @@ from statsmodels.stats.multitest import multipletests
 
 from invact.errors import InputError
 from invact.statistics.inference import (
-    NonInferiority,
-    RatioVerdict,
-    Verdict,
     _two_one_sided,
     equivalence,
     holm,
     non_inferiority,
-    overall,
-    verdicts,
+    superiority,
 )
 
 MARGIN, SD, REPLICATIONS = 0.005, 0.004, 20_000
@@ -29,11 +25,6 @@ alphas = st.sampled_from([0.01, 0.025, 0.05, 0.1])
 
 def monte_carlo_error(rate: float, replications: int = REPLICATIONS) -> float:
     return math.sqrt(rate * (1 - rate) / replications)
-
-
-def a_test(p_value: float = 0.5, p_inferior: float | None = None, alpha: float = 0.05) -> NonInferiority:
-    opposite = 1 - p_value if p_inferior is None else p_inferior
-    return NonInferiority(10, 0.0, SD, 0.0, p_value, opposite, (-0.01, 0.01), MARGIN, alpha)
 
 
 @given(samples, margins, alphas)
@@ -161,17 +152,26 @@ def test_power_is_that_of_the_noncentral_t(truth):
     ],
 )
 def test_family_wise_error(truths, false):
-    # Holm keeps the level when some ratios truly are as good; adjusting by the number left alone would not.
+    # Holm keeps the level when some data sets truly are as good; adjusting by the number left would not.
     alpha = 0.05
     noise = np.random.default_rng(11).normal(np.reshape(truths, (3, 1)), SD, (REPLICATIONS, 3, 5))
     errors = 0
-    for arms in noise:
-        judged = verdicts({ratio: non_inferiority(d, MARGIN, alpha) for ratio, d in enumerate(arms)})
-        errors += any(judged[index].verdict is Verdict.SUPPORTED for index in false)
+    for sets in noise:
+        adjusted = holm([non_inferiority(d, MARGIN, alpha).p_value for d in sets])
+        errors += bool((adjusted[list(false)] < alpha).any())
     rate = errors / REPLICATIONS
     expected = 1 - (1 - alpha / len(false)) ** len(false)
     assert rate <= alpha + 2 * monte_carlo_error(alpha)
     assert rate > expected - 5 * monte_carlo_error(alpha)
+
+
+@given(samples)
+def test_superiority_is_scipys_one_sample_t_test(differences):
+    assume(np.ptp(differences) > 1e-6)
+    expected = stats.ttest_1samp(differences, 0, alternative="greater")
+    found = superiority(differences)
+    assert found.p_value == pytest.approx(expected.pvalue, abs=1e-12)
+    assert found.margin == 0
 
 
 def test_equivalence_golden_values():
@@ -210,46 +210,3 @@ def test_holm_against_statsmodels(p_values):
 def test_holm_refuses(p_values):
     with pytest.raises(InputError, match="p values"):
         holm(p_values)
-
-
-def test_verdicts_use_adjusted_p_values():
-    judged = verdicts({0.5: a_test(0.9999), 0.6: a_test(0.04), 0.7: a_test(0.001)})
-    assert [one.verdict for one in judged] == [Verdict.REFUTED, Verdict.INCONCLUSIVE, Verdict.SUPPORTED]
-    assert [one.ratio for one in judged] == [0.5, 0.6, 0.7]
-    assert [one.p_value for one in judged] == pytest.approx([0.9999, 0.08, 0.003])
-    assert judged[0].p_inferior == pytest.approx(3 * (1 - 0.9999))
-    (alone,) = verdicts({0.6: a_test(0.04)})
-    assert alone.verdict is Verdict.SUPPORTED
-
-
-def test_verdicts_need_one_level():
-    with pytest.raises(InputError, match="alpha"):
-        verdicts({0.5: a_test(alpha=0.05), 0.7: a_test(alpha=0.01)})
-
-
-def test_a_p_value_of_alpha_is_not_below_it():
-    assert verdicts({0.5: a_test(0.05, 0.95)})[0].verdict is Verdict.INCONCLUSIVE
-    assert verdicts({0.5: a_test(0.95, 0.05)})[0].verdict is Verdict.INCONCLUSIVE
-
-
-S, R, IN = Verdict.SUPPORTED, Verdict.REFUTED, Verdict.INCONCLUSIVE
-
-
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        ({}, IN),
-        ({0.5: S}, S),
-        ({0.5: R, 0.7: S}, S),
-        ({0.5: IN, 0.7: S, 1.0: R}, S),
-        ({0.5: R, 0.7: R}, R),
-        ({0.5: R, 0.7: R, 1.0: S}, R),
-        ({0.5: R, 0.7: IN}, IN),
-        ({0.5: IN}, IN),
-        ({1.0: S}, IN),
-        ({1.0: R, 1.5: R}, IN),
-    ],
-)
-def test_overall(found, expected):
-    judged = [RatioVerdict(ratio, a_test(), 0.5, 0.5, verdict) for ratio, verdict in found.items()]
-    assert overall(judged) is expected

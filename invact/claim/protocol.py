@@ -48,10 +48,12 @@ from invact.statistics.ratios import Gates, curve_ratio, line_ratio
 if TYPE_CHECKING:
     import pandas as pd
 
-    from invact.claim.runs import Runs
+    from invact.claim.file import TuningFile
+    from invact.claim.runs import Results, Runs
     from invact.cost import Cost
     from invact.data import Dataset
     from invact.record import Record
+    from invact.store import Store
 
 __all__ = ["plan_claim", "test_claim"]
 
@@ -97,16 +99,18 @@ def test_claim(
     if not isinstance(claim, Claim):
         claim = load_claim(claim)
     opened = open_store(None if store is None else Path(store), tracking_uri)
-    results = []
+    results: list[SetResult] = []
+    records: list[Record] = []
     for name, source in zip(claim.file.data, claim.sources, strict=True):
         data = source.load()
         costs = _costs(claim, data)
         settings = claim.file.model_dump(mode="json")
+        # Before the record is opened, which keeps the file: a refused one leaves no trace.
+        registered = _bound(claim, opened, name, settings, deviation)
         with opened.record(
             claim.name,
             "claim",
-            # What is trained and tested may change until it is registered: it is still this claim.
-            digest({"data": name}),
+            _identity(name),
             files={
                 claim.path.name: claim.path.read_text(encoding="utf-8"),
                 SETTINGS: claim.file.model_dump_json(indent=1),
@@ -114,7 +118,6 @@ def test_claim(
             params=settings,
             data=data,
         ) as record:
-            registered = _bound(claim, record, settings, deviation)
             with Runs(
                 claim.name,
                 record,
@@ -129,7 +132,12 @@ def test_claim(
                 result = protocol.run()
             _write(ClaimResult(claim.name, (result,), {}, claim.file.level), record)
         results.append(result)
-    return ClaimResult(claim.name, tuple(results), _over(claim, results), claim.file.level)
+        records.append(record)
+    found = ClaimResult(claim.name, tuple(results), _over(claim, results), claim.file.level)
+    if found.over:
+        for record in records:
+            _keep(found, record, "over_data_sets")
+    return found
 
 
 def plan_claim(
@@ -174,30 +182,67 @@ def plan_claim(
 def _known_plan(
     claim: Claim, name: str, data: Dataset, store: str | Path | None, tracking_uri: str | None
 ) -> Plan | None:
-    from invact.claim.runs import series_of
-    from invact.results import Status
+    """The plan that the record's pilot gives; None where there is no record, or the pilot has not ended."""
+    from invact.claim.runs import Results
     from invact.tracking import open_store
 
-    folder = Path("mlruns" if store is None else store)
-    if tracking_uri is None and not folder.exists():
+    if tracking_uri is None and not Path("mlruns" if store is None else store).exists():
         return None
     try:
-        record = open_store(None if store is None else Path(store), tracking_uri).latest(claim.name, "claim")
+        opened = open_store(None if store is None else Path(store), tracking_uri)
+        record = opened.latest(claim.name, "claim", identity=_identity(name))
     except InputError:
         return None
-    table = record.table()
-    if not len(table):
+    results = Results(record.table(), data)
+    recipes = tuned(claim, results)
+    return None if recipes is None else planned(claim, results, claim.cells(recipes))
+
+
+def _identity(data: str) -> str:
+    # What is trained and tested may change until it is registered: it is still this claim.
+    return digest({"data": data})
+
+
+def points_of(claim: Claim, tuning: TuningFile) -> list[tuple[Recipe, dict[str, Cell]]]:
+    """Each point of the tuning, with every network of the protocol trained by it."""
+    recipes = recipes_of(tuning, claim.file.config)
+    return [(recipe, claim.cells(dict.fromkeys(claim.cells(), recipe))) for recipe in recipes]
+
+
+def tuned(claim: Claim, results: Results) -> dict[str, Recipe] | None:
+    """The recipe of each network with the best mean validation accuracy; None where runs are missing."""
+    tuning = claim.file.tuning
+    if tuning is None:
+        return {}
+    seeds = claim.seeds("tuning", tuning.seeds)
+    found, best = {}, dict.fromkeys(claim.cells(), -1.0)
+    for recipe, cells in points_of(claim, tuning):
+        for key, cell in cells.items():
+            rows = results.rows("tuning", cell, seeds)
+            if len(rows) < len(seeds):
+                return None
+            # What diverged has no validation accuracy: it is no good.
+            mean = float(rows["validation_accuracy"].fillna(0).mean())
+            if mean > best[key]:
+                found[key], best[key] = recipe, mean
+    return found
+
+
+def piloted(claim: Claim, cells: Mapping[str, Cell]) -> tuple[Cell, Cell]:
+    """The networks of the pilot: control, and placebo at the smallest ratio.
+
+    What they differ by is what shrinking as far as the claim goes costs without the second sign.
+    """
+    return cells[CONTROL], cells[key_of(PLACEBO, claim.ratios[-1])]
+
+
+def planned(claim: Claim, results: Results, cells: Mapping[str, Cell]) -> Plan | None:
+    """The plan that the pilot gives; None where runs are missing."""
+    seeds = claim.seeds("pilot", claim.file.pilot)
+    control, placebo = (results.series("pilot", cell, seeds) for cell in piloted(claim, cells))
+    if min(len(control), len(placebo)) < len(seeds):
         return None
-    cells = claim.cells()
-    arms = []
-    for cell in (cells[CONTROL], cells[key_of(PLACEBO, claim.ratios[-1])]):
-        mine = (table["param.step"] == "pilot") & (table["param.key"] == cell.key)
-        rows = table[mine & (table["status"] != Status.FAILED)].set_index("seed")
-        seeds = claim.seeds("pilot", claim.file.pilot)
-        if not set(seeds) <= set(rows.index):
-            return None
-        arms.append(series_of(rows.loc[list(seeds)], data))
-    return plan_of(claim.file, *arms)
+    return plan_of(claim.file, control, placebo)
 
 
 def _costs(claim: Claim, data: Dataset) -> dict[str, Cost]:
@@ -214,14 +259,14 @@ def _costs(claim: Claim, data: Dataset) -> dict[str, Cost]:
 
 
 def _bound(
-    claim: Claim, record: Record, settings: Mapping[str, Any], deviation: str | None
+    claim: Claim, store: Store, name: str, settings: Mapping[str, Any], deviation: str | None
 ) -> Preregistration | None:
-    """What the claim is bound to; None where it may still be planned."""
-    registered = read(record)
-    if registered is None:
+    """What the claim is bound to; None where it may still be planned, or the user departs from it."""
+    try:
+        registered = read(store.latest(claim.name, "claim", identity=_identity(name)))
+    except InputError:
         return None
-    changes = registered.changes(settings)
-    if not changes:
+    if registered is None or not (changes := registered.changes(settings)):
         return registered
     if deviation is None:
         key, (was, now) = next(iter(changes.items()))
@@ -246,13 +291,17 @@ def _over(claim: Claim, results: list[SetResult]) -> dict[float, Any]:
     return found
 
 
-def _write(result: ClaimResult, record: Record) -> None:
+def _keep(result: ClaimResult, record: Record, under: str) -> None:
     from invact.claim.report import write_claim
 
-    (one,) = result.sets
     with tempfile.TemporaryDirectory() as folder:
         write_claim(result, Path(folder))
-        record.log_folder(Path(folder), "verdict")
+        record.log_folder(Path(folder), under)
+
+
+def _write(result: ClaimResult, record: Record) -> None:
+    (one,) = result.sets
+    _keep(result, record, "verdict")
     metrics = {}
     if one.plan.margin is not None:
         metrics["claim/margin"] = one.plan.margin
@@ -310,27 +359,17 @@ class _Protocol:
         tuning = self.claim.file.tuning
         if tuning is None:
             return {}
-        points = recipes_of(tuning, self.claim.file.config)
         seeds = self._seeds("tuning", tuning.seeds)
-        tried = [self.claim.cells(dict.fromkeys(self.claim.cells(), point)) for point in points]
+        tried = [cells for _, cells in points_of(self.claim, tuning)]
         self.runs.train("tuning", [(cell, seeds) for cells in tried for cell in cells.values()])
-        found = {}
-        for key in tried[0]:
-            means = [
-                float(self.runs.rows("tuning", cells[key], seeds)["validation_accuracy"].fillna(0).mean())
-                for cells in tried
-            ]
-            found[key] = points[int(np.argmax(means))]
-        return found
+        return tuned(self.claim, self.runs.results) or {}
 
     def _pilot(self, cells: Mapping[str, Cell]) -> Plan:
-        file = self.claim.file
-        seeds = self._seeds("pilot", file.pilot)
-        # What shrinking as far as the claim goes costs without the second sign.
-        pair = (cells[CONTROL], cells[key_of(PLACEBO, self.claim.ratios[-1])])
-        self.runs.train("pilot", [(cell, seeds) for cell in pair])
-        control, placebo = (self.runs.series("pilot", cell, seeds) for cell in pair)
-        return plan_of(file, control, placebo)
+        seeds = self._seeds("pilot", self.claim.file.pilot)
+        self.runs.train("pilot", [(cell, seeds) for cell in piloted(self.claim, cells)])
+        plan = planned(self.claim, self.runs.results, cells)
+        assert plan is not None
+        return plan
 
     def _design(
         self, plan: Plan, procedure: Procedure, cells: Mapping[str, Cell], recipes: Mapping[str, Recipe]
@@ -435,7 +474,7 @@ class _Protocol:
             )
 
     def _series(self, cell: Cell, procedure: Procedure) -> Series:
-        return self.runs.series("confirmation", cell, self._seeds("confirmation", procedure.most))
+        return self.runs.results.series("confirmation", cell, self._seeds("confirmation", procedure.most))
 
     def _also(self, cells: Mapping[str, Cell], arm: str, ratio: float, procedure: Procedure) -> Comparison:
         """Compare the treatment with one more arm at the same filters, under the same procedure."""
@@ -460,8 +499,8 @@ class _Protocol:
         assert first.outcome.estimate is not None
         n = first.outcome.n
         seeds = self._seeds("confirmation", n)
-        control, treatment = (self.runs.series("confirmation", cell, seeds) for cell in pair)
-        old, new = (self._correct(self.runs.rows("confirmation", cell, seeds)) for cell in pair)
+        control, treatment = (self.runs.results.series("confirmation", cell, seeds) for cell in pair)
+        old, new = (self._correct(self.runs.results.rows("confirmation", cell, seeds)) for cell in pair)
         both = scopes(old, new, 1 - 2 * procedure.alpha)
         counted = {name: self._relative(pair[1].key, name) for name in ("filters", "macs", "params")}
         result = RatioResult(
@@ -490,7 +529,7 @@ class _Protocol:
         blocks = {"confirmation": self._seeds("confirmation", n), "repeat": self._seeds("repeat", n)}
         for step, seeds in blocks.items():
             self.runs.train(step, [(control, seeds)], "negative control")
-        first, second = (self.runs.series(step, control, seeds) for step, seeds in blocks.items())
+        first, second = (self.runs.results.series(step, control, seeds) for step, seeds in blocks.items())
         differences = second.accuracy - first.accuracy
         test = one_sided(differences, margin, procedure.alpha)
         both = equivalence(differences, margin)
@@ -508,7 +547,7 @@ class _Protocol:
             (cell.config.filters, self.costs[key].macs, float(accuracy), cell.role == TREATMENT)
             for key, cell in cells.items()
             if isinstance(cell.config.filters, int)
-            for accuracy in self.runs.series("curve", cell, seeds).accuracy
+            for accuracy in self.runs.results.series("curve", cell, seeds).accuracy
         )
         widths, macs, accuracies, treated = zip(*points, strict=True)
         return CurveResult(
@@ -548,6 +587,6 @@ class _Protocol:
             curve=curve,
             preregistration=registered,
             reruns=tuple(self.runs.reruns),
-            table=self.runs.table,
+            table=self.runs.results.table,
         )
         return replace(result, reasons=set_reasons(result, self.claim.file))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,11 +26,53 @@ if TYPE_CHECKING:
     from invact.data import Dataset, Source
     from invact.record import Record
 
-__all__ = ["RERUNS", "Runs", "series_of"]
+__all__ = ["RERUNS", "Results", "Runs"]
 
 RERUNS = 2
 """How often a session tries a run again, with the same seed, that failed for a fault of the machine."""
 FILE = "reruns.json"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What has been trained for a claim.
+
+    Attributes:
+        table: one row for each (network, seed), as `Record.table` has it.
+        data: what was trained on.
+    """
+
+    table: pd.DataFrame
+    data: Dataset
+
+    def of(self, step: str, cell: Cell) -> pd.DataFrame:
+        """The runs of a network in a step that have ended."""
+        if not len(self.table):
+            return self.table
+        mine = (self.table["param.step"] == step) & (self.table["param.key"] == cell.key)
+        mine &= self.table["config"] == cell.config.digest()
+        return self.table[mine & (self.table["status"] != Status.FAILED)]
+
+    def rows(self, step: str, cell: Cell, seeds: Sequence[int]) -> pd.DataFrame:
+        """Those of the longest unbroken part of the seeds, in their order, by seed."""
+        rows = self.of(step, cell).set_index("seed")
+        done = list(itertools.takewhile(lambda seed: seed in rows.index, seeds))
+        return rows.loc[done]
+
+    def series(self, step: str, cell: Cell, seeds: Sequence[int]) -> Series:
+        """Their test accuracies; a run that diverged or collapsed counts at chance level, and as failed."""
+        rows = self.rows(step, cell, seeds)
+        failed = (rows["status"] == Status.DIVERGED) | ~(
+            rows["validation_accuracy"] > collapsed_at(self.data)
+        )
+        accuracy = rows["test_accuracy"].where(~failed, chance_of(self.data))
+        return Series(accuracy.to_numpy(float), failed.to_numpy(bool))
+
+    def failed(self, step: str) -> pd.DataFrame:
+        """The runs of a step that ended in an error."""
+        if not len(self.table):
+            return self.table
+        return self.table[(self.table["param.step"] == step) & (self.table["status"] == Status.FAILED)]
 
 
 class Runs:
@@ -45,6 +89,9 @@ class Runs:
         workers: processes to train with.
         scheduler: address of a cluster that is up.
         show: whether to show progress.
+
+    Attributes:
+        results: what there is.
     """
 
     def __init__(
@@ -68,7 +115,7 @@ class Runs:
             Engine, source, data, workers=workers, scheduler=scheduler, imports=imports
         )
         self._resources = contextlib.ExitStack()
-        self.table = record.table()
+        self.results = Results(record.table(), data)
 
     def __enter__(self) -> Runs:
         return self
@@ -96,8 +143,8 @@ class Runs:
             if attempt:
                 self._log_reruns(step)
             self._train(step, trials, missing, note)
-            self.table = self._record.table()
-        failed = self._failed(step)
+            self.results = Results(self._record.table(), self._data)
+        failed = self.results.failed(step)
         if len(failed):
             first = failed.iloc[0]
             raise Incomplete(
@@ -105,20 +152,6 @@ class Runs:
                 f"the same command tries them again. The first: {first['label']}, seed {first['seed']}: "
                 f"{first['error']}"
             )
-
-    def rows(self, step: str, cell: Cell, seeds: Sequence[int]) -> pd.DataFrame:
-        """The runs of a network in a step that have ended, for the longest unbroken part of the seeds."""
-        rows = self._of(step, cell).set_index("seed")
-        done = []
-        for seed in seeds:
-            if seed not in rows.index:
-                break
-            done.append(seed)
-        return rows.loc[done]
-
-    def series(self, step: str, cell: Cell, seeds: Sequence[int]) -> Series:
-        """Their test accuracies, with failed runs at chance level."""
-        return series_of(self.rows(step, cell, seeds), self._data)
 
     @property
     def reruns(self) -> list[dict[str, Any]]:
@@ -129,23 +162,12 @@ class Runs:
             return []
         return found
 
-    def _of(self, step: str, cell: Cell) -> pd.DataFrame:
-        table = self.table
-        if not len(table):
-            return table
-        mine = (table["param.step"] == step) & (table["param.key"] == cell.key)
-        mine &= (table["config"] == cell.config.digest()) & (table["status"] != Status.FAILED)
-        return table[mine]
-
-    def _failed(self, step: str) -> pd.DataFrame:
-        table = self.table
-        return table[(table["param.step"] == step) & (table["status"] == Status.FAILED)]
-
     def _trials(self, step: str, wanted: list[tuple[Cell, Sequence[int]]]) -> list[Trial]:
         known: dict[tuple[str, str, str], int] = {}
-        if len(self.table):
-            keys = zip(*(self.table[name] for name in ("param.step", "param.key", "config")), strict=True)
-            known = dict(zip(keys, self.table["trial"], strict=True))
+        table = self.results.table
+        if len(table):
+            keys = zip(*(table[name] for name in ("param.step", "param.key", "config")), strict=True)
+            known = dict(zip(keys, table["trial"], strict=True))
         following = max(known.values(), default=-1) + 1
         trials = []
         for cell, seeds in wanted:
@@ -159,7 +181,7 @@ class Runs:
                     tuple(seeds),
                     f"{step}: {cell.label}",
                     {"step": step, "key": cell.key, "role": cell.role, "ratio": cell.ratio},
-                    frozenset(self._of(step, cell)["seed"]) & frozenset(seeds),
+                    frozenset(self.results.of(step, cell)["seed"]) & frozenset(seeds),
                 )
             )
         return trials
@@ -182,13 +204,6 @@ class Runs:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         again = [
             {"step": step, "label": row["label"], "seed": row["seed"], "error": row["error"], "at": now}
-            for row in self._failed(step).to_dict("records")
+            for row in self.results.failed(step).to_dict("records")
         ]
         self._record.keep({FILE: json.dumps(self.reruns + again, indent=1).encode()})
-
-
-def series_of(rows: pd.DataFrame, data: Dataset) -> Series:
-    """Test accuracies of runs; one that diverged or collapsed counts at chance level, and as failed."""
-    chance, limit = chance_of(data), collapsed_at(data)
-    failed = (rows["status"] == Status.DIVERGED) | ~(rows["validation_accuracy"] > limit)
-    return Series(rows["test_accuracy"].where(~failed, chance).to_numpy(float), failed.to_numpy(bool))
