@@ -1,7 +1,11 @@
 import importlib
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from invact.statistics.gaps import front_gap
+from invact.statistics.uncertainty import Candidates
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,6 +23,17 @@ def test_every_mistake_can_still_be_made(mutations):
         for test in mutation.tests:
             file, _, name = test.partition("::")
             assert f"def {name.partition('[')[0]}" in (ROOT / "tests" / file).read_text(), test
+
+
+def test_arms_that_share_their_luck_differ_by_a_constant():
+    # Both fronts rise and fall with the seed. Resampled each on its own, they would not do so together.
+    luck = np.random.default_rng(0).normal(0, 0.01, (3, 8))
+    control = Candidates(0.8 + luck, 0.8 + luck, [100, 200, 300])
+    treatment = Candidates(0.81 + luck, 0.81 + luck, [100, 200, 300])
+    found = front_gap(control, treatment, margin=0.005, resamples=500)
+    assert found.gap == pytest.approx([0.01] * 3)
+    assert found.low == pytest.approx(found.high)
+    assert found.dominates
 
 
 @pytest.mark.slow
