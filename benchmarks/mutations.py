@@ -147,6 +147,13 @@ MUTATIONS = (
         (LADDER,),
     ),
     Mutation(
+        "dropped failures: left out of a claim's series",
+        "claim/runs.py",
+        "return Series(accuracy.to_numpy(float), failed.to_numpy(bool))",
+        "return Series(accuracy[~failed].to_numpy(float), failed[~failed].to_numpy(bool))",
+        ("test_claim.py::test_failed_runs_count_at_chance_level_and_no_run_is_dropped",),
+    ),
+    Mutation(
         "a ladder that goes on after a failure",
         "statistics/ladder.py",
         "if rung.wanted or rung.verdict is not Verdict.SUPPORTED:",
@@ -212,7 +219,7 @@ def run(root: Path, tests: Iterable[str]) -> tuple[str, ...]:
     """The first tests that fail in a copy."""
     answer = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "-q", "--tb=no", "-rfE", "--noconftest", f"--maxfail={SHOWN}"),
+            *(sys.executable, "-m", "pytest", "-q", "--tb=no", "-rfE", f"--maxfail={SHOWN}"),
             *("-p", "no:cacheprovider", "-o", "addopts=--strict-markers -m 'not slow'"),
             *(f"tests/{test}" for test in tests),
         ],
