@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from invact.arms import ARMS, Arm, register_arm
     from invact.check import check_model
-    from invact.claim import Claim, ClaimResult, load_claim, test_claim
+    from invact.claim import Claim, ClaimResult, load_claim, plan_claim, test_claim
     from invact.config import Config
     from invact.confirmation import Confirmation
     from invact.cost import Cost, count_macs
@@ -31,7 +31,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "arms": ("ARMS", "Arm", "register_arm"),
     "check": ("check_model",),
-    "claim": ("Claim", "ClaimResult", "load_claim", "test_claim"),
+    "claim": ("Claim", "ClaimResult", "load_claim", "plan_claim", "test_claim"),
     "config": ("Config",),
     "confirmation": ("Confirmation",),
     "cost": ("Cost", "count_macs"),
@@ -76,6 +76,7 @@ __all__ = [
     "load_space",
     "load_sweep",
     "pareto_front",
+    "plan_claim",
     "register_arm",
     "register_macs",
     "run_sweep",
