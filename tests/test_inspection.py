@@ -210,6 +210,7 @@ def test_the_command_prints_one_format(folder: Path) -> None:
     assert str(both.exception) == "--csv: received --json too. Allowed: one of them"
 
 
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built:UserWarning")
 def test_an_unbuilt_model_is_one_line(folder: Path) -> None:
     keras.Sequential([keras.layers.Dense(3)], name="unbuilt").save(folder / "m.keras")
     with pytest.raises(InputError, match=r"m\.keras: model 'unbuilt': not built, .*Allowed") as error:
