@@ -1,7 +1,6 @@
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -417,7 +416,9 @@ def test_the_whole_protocol_and_again(whole, cluster, monkeypatch, capfd) -> Non
     again = run_claim(whole, scheduler=cluster, show=False)
     assert values_of(again) == values_of(result)
     # A change is refused before anything is trained, with what was registered.
-    with pytest.raises(InputError, match=r"margin: received 30, registered 40.0 on 20.*--deviation") as error:
+    with pytest.raises(
+        InputError, match=r"margin: received 30.0, registered 40.0 on 20.*--deviation"
+    ) as error:
         run_claim(load_claim(whole, {"margin": 30}), scheduler=cluster, show=False)
     assert str(whole) in str(error.value)
 
@@ -503,12 +504,7 @@ def test_no_assay_sensitivity_ends_the_claim(write_claim, cluster) -> None:
     assert set(one.table["param.step"]) == {"pilot"}
     assert one.preregistration is None
     assert "No claim is allowed" in one.reasons[0]
-
-
-def test_replacing_nothing_keeps_a_result(write_claim, cluster) -> None:
-    """`values_of` leaves tables out, and only those."""
-    result = run_claim(load_claim(write_claim("", "learning_rate = 1e-9")), scheduler=cluster, show=False)
+    # All of it can be written as JSON, but for the table of runs.
     values = values_of(result)
-    assert set(values["sets"][0]) == {name for name in vars(result.sets[0]) if name != "table"}
-    assert values_of(replace(result, name="x"))["name"] == "x"
+    assert set(values["sets"][0]) == {name for name in vars(one) if name != "table"}
     json.dumps(values, allow_nan=False)

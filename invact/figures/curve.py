@@ -14,7 +14,7 @@ from invact.statistics.ratios import Ratio
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["curve_figure"]
 
@@ -69,8 +69,7 @@ def _panel(
             model = fit.asymptote - np.exp(fit.b - np.exp(fit.c) * (np.log(along) + fit.shift * z))
             axes.plot(along, 100 * model, color=color, linewidth=1.6)
     axes.set_xscale("log")
-    ticks = np.unique(x)
-    axes.set_xticks(ticks if len(ticks) <= 12 else ticks[:: len(ticks) // 8], minor=False)
+    axes.set_xticks(_apart(np.unique(x)), minor=False)
     axes.set_xticks([], minor=True)
     axes.set_xticklabels([quantity(tick) for tick in axes.get_xticks()], rotation=45, fontsize=9)
     axes.set_xlabel(what)
@@ -81,3 +80,13 @@ def _panel(
         text = f"ratio {ratio.estimate:.3f} ({low:.3f} to {high:.3f})"
     axes.set_title(text, loc="left", fontsize=10.5, color=INK if ratio.identifiable else FAINT)
     axes.legend(loc="lower right")
+
+
+def _apart(values: NDArray[np.float64]) -> list[float]:
+    """The values that are far enough apart, on a logarithmic scale, for their texts not to touch."""
+    chosen = [float(values[0])]
+    gap = np.log(values[-1] / values[0]) / 16
+    for value in values[1:].tolist():
+        if np.log(value / chosen[-1]) >= gap:
+            chosen.append(value)
+    return chosen
