@@ -181,7 +181,7 @@ def _pictures(result: ClaimResult, one: SetResult) -> dict[str, bytes]:
             [outcome.interval for outcome in outcomes if outcome.interval is not None],
             [ratio.rung.verdict for ratio in drawn],
             outcomes[0].margin,
-            title=f"{result.name}: fewer MACs {one.verdict}, fewer filters {one.filters_verdict}",
+            title=f"{result.name}: fewer filters {one.filters_verdict}",
             level=1 - 2 * result.alpha,
         )
         files["claim.png"] = picture(figure, "png")
