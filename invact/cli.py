@@ -160,7 +160,11 @@ def claim(
         "method": method,
         "config.epochs": epochs,
     }
-    read = load_claim(reference, _overrides(changes, settings))
+    values = _overrides(changes, settings)
+    if method is not None:
+        # The file's looks or pairs are another method's.
+        values.setdefault("pairs" if method == "sequential" else "looks", None)
+    read = load_claim(reference, values)
     load_tensorflow()
     if plan:
         plans = plan_claim(read, store=store, tracking_uri=tracking_uri, workers=workers)

@@ -230,6 +230,8 @@ def test_json_is_one_document_on_standard_output(invact, folder, write, cluster)
     (folder / "c.toml").write_text(claim_text())
     planned = json.loads(invact("claim", "c.toml", "--plan", "--json").out)
     assert [step["name"] for step in planned["data_sets"]["digits"]["steps"]] == ["pilot", "confirmation"]
+    # The file's looks are not those of another method.
+    assert invact("claim", "c.toml", "--plan", "--method", "fixed", "--set", "pairs=4").code == 0
     claimed = invact("claim", "c.toml", "--scheduler", cluster, "--json")
     assert claimed.code == 0, claimed.err
     found = json.loads(claimed.out)

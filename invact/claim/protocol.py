@@ -98,13 +98,13 @@ def test_claim(
 
     if not isinstance(claim, Claim):
         claim = load_claim(claim)
+    settings = claim.file.model_dump(mode="json")
+    # All that can be wrong with the file shows before there is a store.
+    prepared = [(data := source.load(), _costs(claim, data)) for source in claim.sources]
     opened = open_store(None if store is None else Path(store), tracking_uri)
     results: list[SetResult] = []
     records: list[Record] = []
-    for name, source in zip(claim.file.data, claim.sources, strict=True):
-        data = source.load()
-        costs = _costs(claim, data)
-        settings = claim.file.model_dump(mode="json")
+    for name, source, (data, costs) in zip(claim.file.data, claim.sources, prepared, strict=True):
         # Before the record is opened, which keeps the file: a refused one leaves no trace.
         registered = _bound(claim, opened, name, settings, deviation)
         with opened.record(
