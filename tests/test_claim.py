@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from invact.claim import load_claim, plan_claim, test_claim
-from invact.claim.cells import key_of, recipes_of
+from invact.claim.cells import key_of
 from invact.claim.file import BLOCKS, TuningFile
 from invact.claim.plan import MOST, plan_of
 from invact.claim.preregistration import changes_between, read, register, sha256
 from invact.claim.result import values_of
 from invact.claim.runs import Results
+from invact.claim.tuning import recipes_of
 from invact.cost import count_macs
 from invact.engine import Engine
 from invact.errors import EnvironmentFault, Incomplete, InputError

@@ -6,15 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scipy.stats import qmc
-
 from invact.config import Config
 from invact.errors import InputError
 
 if TYPE_CHECKING:
-    from invact.claim.file import ClaimFile, TuningFile
+    from invact.claim.file import ClaimFile
 
-__all__ = ["Cell", "Recipe", "cells_of", "check_distinct", "curve_of", "key_of", "recipes_of"]
+__all__ = ["Cell", "Recipe", "cells_of", "check_distinct", "curve_of", "key_of"]
 
 CONTROL, TREATMENT, PLACEBO, MATCHED = "control", "treatment", "placebo", "matched"
 
@@ -152,20 +150,3 @@ def check_distinct(file: ClaimFile) -> None:
             raise InputError(
                 f"also: received {arm!r}. Allowed: arms other than control and treatment, each once"
             )
-
-
-def recipes_of(tuning: TuningFile, config: Mapping[str, Any]) -> tuple[Recipe, ...]:
-    """The points that the tuning tries, the same for every arm: a Halton sequence on logarithmic scales.
-
-    Source: Halton, Numerische Mathematik 2, 1960 (scipy.stats.qmc, not scrambled).
-    """
-    ranges = [tuning.learning_rate, *([tuning.weight_decay] if tuning.weight_decay else [])]
-    # The first point of the sequence is a corner.
-    points = qmc.Halton(len(ranges), scramble=False).random(tuning.trials + 1)[1:]
-    decay = Config.model_validate(dict(config)).weight_decay
-    recipes = []
-    for point in points:
-        scaled = [low * (high / low) ** share for share, (low, high) in zip(point, ranges, strict=True)]
-        rate, *rest = (float(f"{value:.4g}") for value in scaled)
-        recipes.append(Recipe(rate, rest[0] if rest else decay))
-    return tuple(recipes)

@@ -18,10 +18,11 @@ from invact.statistics.procedures import Method, Procedure
 
 if TYPE_CHECKING:
     from invact.claim.file import Claim, ClaimFile
+    from invact.claim.runs import Results
     from invact.cost import Cost
     from invact.data import Dataset
 
-__all__ = ["Plan", "Speed", "Step", "plan_of", "speed_of", "steps_of"]
+__all__ = ["Plan", "Speed", "Step", "piloted", "plan_of", "planned", "speed_of", "steps_of"]
 
 MOST = 100
 """Pairs beyond which no plan goes: what they could still show is smaller than anyone's margin."""
@@ -59,6 +60,23 @@ class Plan:
     def keeps(self) -> float | None:
         """Part of the control's gain over the placebo that the margin leaves, by the gain's lower bound."""
         return None if self.margin is None else 1 - self.margin / self.assay.bound
+
+
+def piloted(claim: Claim, cells: Mapping[str, Cell]) -> tuple[Cell, Cell]:
+    """The networks of the pilot: control, and placebo at the smallest ratio.
+
+    What they differ by is what shrinking as far as the claim goes costs without the second sign.
+    """
+    return cells[CONTROL], cells[key_of(PLACEBO, claim.ratios[-1])]
+
+
+def planned(claim: Claim, results: Results, cells: Mapping[str, Cell]) -> Plan | None:
+    """The plan that the pilot gives; None where runs are missing."""
+    seeds = claim.seeds("pilot", claim.file.pilot)
+    control, placebo = (results.series("pilot", cell, seeds) for cell in piloted(claim, cells))
+    if min(len(control), len(placebo)) < len(seeds):
+        return None
+    return plan_of(claim.file, control, placebo)
 
 
 def plan_of(file: ClaimFile, control: Series, placebo: Series) -> Plan:

@@ -20,12 +20,13 @@ from invact.claim.cells import (
     Recipe,
     curve_of,
     key_of,
-    recipes_of,
 )
+from invact.claim.design import BINDING, RATIO_CONFIDENCE, design_of
 from invact.claim.file import Claim, load_claim
-from invact.claim.plan import Plan, Step, chance_of, collapsed_at, plan_of, speed_of, steps_of
+from invact.claim.plan import Plan, Step, piloted, planned, speed_of, steps_of
 from invact.claim.preregistration import Preregistration, changes_between, read, register
 from invact.claim.result import ClaimResult, CurveResult, RatioResult, Repeat, SetResult
+from invact.claim.tuning import points_of, tuned
 from invact.claim.wording import ratio_reasons, set_reasons
 from invact.config import digest
 from invact.errors import EnvironmentFault, InputError, within
@@ -43,13 +44,12 @@ from invact.statistics.ladder import (
 )
 from invact.statistics.population import population_interval, scopes
 from invact.statistics.procedures import Procedure
-from invact.statistics.ratios import Gates, curve_ratio, line_ratio
+from invact.statistics.ratios import curve_ratio, line_ratio
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from invact.claim.file import TuningFile
-    from invact.claim.runs import Results, Runs
+    from invact.claim.runs import Runs
     from invact.cost import Cost
     from invact.data import Dataset
     from invact.record import Record
@@ -58,9 +58,6 @@ if TYPE_CHECKING:
 __all__ = ["plan_claim", "test_claim"]
 
 SETTINGS = "settings.json"
-RATIO_CONFIDENCE = 0.95
-BINDING = ("data", "margin", "alpha", "method", "looks", "futility", "ratios", "seeds", "recipes")
-"""Keys of the design that decide the evidence; the others say it in words, or follow from these."""
 
 
 def test_claim(
@@ -203,48 +200,6 @@ def _identity(data: str) -> str:
     return digest({"data": data})
 
 
-def points_of(claim: Claim, tuning: TuningFile) -> list[tuple[Recipe, dict[str, Cell]]]:
-    """Each point of the tuning, with every network of the protocol trained by it."""
-    recipes = recipes_of(tuning, claim.file.config)
-    return [(recipe, claim.cells(dict.fromkeys(claim.cells(), recipe))) for recipe in recipes]
-
-
-def tuned(claim: Claim, results: Results) -> dict[str, Recipe] | None:
-    """The recipe of each network with the best mean validation accuracy; None where runs are missing."""
-    tuning = claim.file.tuning
-    if tuning is None:
-        return {}
-    seeds = claim.seeds("tuning", tuning.seeds)
-    found, best = {}, dict.fromkeys(claim.cells(), -1.0)
-    for recipe, cells in points_of(claim, tuning):
-        for key, cell in cells.items():
-            rows = results.rows("tuning", cell, seeds)
-            if len(rows) < len(seeds):
-                return None
-            # What diverged has no validation accuracy: it is no good.
-            mean = float(rows["validation_accuracy"].fillna(0).mean())
-            if mean > best[key]:
-                found[key], best[key] = recipe, mean
-    return found
-
-
-def piloted(claim: Claim, cells: Mapping[str, Cell]) -> tuple[Cell, Cell]:
-    """The networks of the pilot: control, and placebo at the smallest ratio.
-
-    What they differ by is what shrinking as far as the claim goes costs without the second sign.
-    """
-    return cells[CONTROL], cells[key_of(PLACEBO, claim.ratios[-1])]
-
-
-def planned(claim: Claim, results: Results, cells: Mapping[str, Cell]) -> Plan | None:
-    """The plan that the pilot gives; None where runs are missing."""
-    seeds = claim.seeds("pilot", claim.file.pilot)
-    control, placebo = (results.series("pilot", cell, seeds) for cell in piloted(claim, cells))
-    if min(len(control), len(placebo)) < len(seeds):
-        return None
-    return plan_of(claim.file, control, placebo)
-
-
 def _costs(claim: Claim, data: Dataset) -> dict[str, Cost]:
     """Build every network of the protocol once: what cannot be built is refused before any training."""
     from invact.cost import count_macs
@@ -341,7 +296,8 @@ class _Protocol:
         if plan.margin is None or plan.procedure is None:
             return self._result(plan, (), None, None, None)
         procedure, margin = plan.procedure, plan.margin
-        self._register(self._design(plan, procedure, cells, recipes))
+        curve = curve_of(claim.file, claim.ratios, recipes)
+        self._register(design_of(claim, self.data, plan, procedure, cells, curve, self.costs))
         rungs = self._confirm(cells, procedure, margin)
         decisive = next((one for one in reversed(rungs) if one.verdict is Verdict.SUPPORTED), rungs[0])
         also = {arm: self._also(cells, arm, decisive.ratio, procedure) for arm in claim.file.also}
@@ -349,7 +305,7 @@ class _Protocol:
             self._ratio(cells, rung, procedure, also if rung is decisive else {}) for rung in rungs
         )
         repeat = self._repeat(cells[CONTROL], procedure, margin) if claim.file.repeat else None
-        return self._result(plan, ratios, repeat, self._curve(recipes), self.registered)
+        return self._result(plan, ratios, repeat, self._curve(curve), self.registered)
 
     def _seeds(self, block: str, count: int) -> tuple[int, ...]:
         return self.claim.seeds(block, count)
@@ -370,66 +326,6 @@ class _Protocol:
         plan = planned(self.claim, self.runs.results, cells)
         assert plan is not None
         return plan
-
-    def _design(
-        self, plan: Plan, procedure: Procedure, cells: Mapping[str, Cell], recipes: Mapping[str, Recipe]
-    ) -> dict[str, Any]:
-        """All that decides the evidence and the verdict, as it is registered."""
-        claim, file = self.claim, self.claim.file
-        curve = curve_of(file, claim.ratios, recipes)
-        gates = Gates()
-        return {
-            "claim": claim.name,
-            "data": {"name": self.data.name, "digest": self.data.digest, "test_images": self.data.test_count},
-            "settings": file.model_dump(mode="json"),
-            "hypothesis": "H0: mean(test accuracy of treatment - of control) <= -margin, paired by seed",
-            "margin": plan.margin,
-            "margin_from": {
-                "fixed": file.margin is not None,
-                "gain": plan.assay.gain,
-                "lower_95": plan.assay.bound,
-                "cap": file.margin_cap / 100,
-                "sd": plan.sd,
-                "sd_upper_80": plan.sd_upper,
-                "pairs": plan.pairs,
-                "power": plan.power,
-            },
-            "alpha": procedure.alpha,
-            "method": str(procedure.method),
-            "looks": list(procedure.looks),
-            "levels": list(procedure.levels()),
-            "futility": procedure.futility,
-            "ratios": list(claim.ratios),
-            "needed": {
-                "fewer filters": "non-inferior to control, and better than placebo",
-                "fewer MACs": "also fewer MACs as counted, better than matched, and the equivalence ratio of "
-                "MACs, where it is identifiable, below 1 with its whole interval",
-            },
-            "seeds": {
-                "pilot": list(self._seeds("pilot", file.pilot)),
-                "confirmation": list(self._seeds("confirmation", procedure.most)),
-                "repeat": list(self._seeds("repeat", procedure.most)) if file.repeat else [],
-                "curve": list(self._seeds("curve", file.curve.seeds)) if file.curve else [],
-            },
-            "recipes": {
-                key: cell.config.model_dump(mode="json") | {"macs": self.costs[key].macs}
-                for key, cell in {**cells, **curve}.items()
-            },
-            "curve": {
-                "confidence": RATIO_CONFIDENCE,
-                "g": gates.g,
-                "slope_bounds": list(gates.slope_bounds),
-                "lack_of_fit": gates.lack_of_fit,
-                "widths": gates.widths,
-            },
-            "exclusions": {
-                "none": "every run of a registered seed counts",
-                "diverged or collapsed": f"counts at chance level, {chance_of(self.data):g}; the verdict "
-                "needs the result without its pair as well",
-                "collapsed": f"validation accuracy at most {collapsed_at(self.data):g}",
-                "fault of the machine": "run again with the same seed, and listed",
-            },
-        }
 
     def _register(self, design: Mapping[str, Any]) -> None:
         """Register the design, or make sure that it is the one that was registered."""
@@ -535,11 +431,10 @@ class _Protocol:
         both = equivalence(differences, margin)
         return Repeat(n, test.mean, test.interval, both, both.p_value < procedure.alpha)
 
-    def _curve(self, recipes: Mapping[str, Recipe]) -> CurveResult | None:
+    def _curve(self, cells: Mapping[str, Cell]) -> CurveResult | None:
         file = self.claim.file
         if file.curve is None:
             return None
-        cells = curve_of(file, self.claim.ratios, recipes)
         seeds = self._seeds("curve", file.curve.seeds)
         self.runs.train("curve", [(cell, seeds) for cell in cells.values()])
         # A run at chance level stays in: it counts, and the gates see it.
