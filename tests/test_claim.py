@@ -411,6 +411,9 @@ def test_the_whole_protocol_and_again(whole, cluster, monkeypatch, capfd) -> Non
     for name in ("claim.png", "qq.png", "curve.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG"), name
     assert len(pd.read_csv(folder / "runs.csv")) == len(one.table)
+    text = " ".join(one.reasons)
+    for words in ("sign flips p = ", "for the population of images", "The negative control", "Registered on"):
+        assert words in text
     assert (folder / "report.md").read_text().startswith(f"# tiny_claim on digits: {result.verdict}")
     # Again: nothing is trained, and everything comes out the same.
     monkeypatch.setattr(Engine, "__enter__", lambda engine: pytest.fail("an engine was started"))

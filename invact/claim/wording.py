@@ -12,6 +12,7 @@ from invact.statistics.sequential import Decision
 if TYPE_CHECKING:
     from invact.claim.file import ClaimFile
     from invact.claim.result import CurveResult, RatioResult, SetResult
+    from invact.statistics.diagnostics import Diagnostics
 
 __all__ = ["points", "ratio_reasons", "set_reasons"]
 
@@ -58,7 +59,11 @@ def ratio_reasons(one: RatioResult, file: ClaimFile, procedure: Procedure) -> tu
     assert outcome.p_value is not None
     assert outcome.p_inferior is not None
     margin = 100 * outcome.margin
-    found = f"{points(outcome.estimate)} points ({_interval(outcome, level)}; {_pairs(outcome, procedure)})"
+    interval = _interval(outcome, level)
+    if one.population:
+        low, high = (points(bound) for bound in one.population)
+        interval += f", {low} to {high} for the population of images"
+    found = f"{points(outcome.estimate)} points ({interval}; {_pairs(outcome, procedure)})"
     where = (
         f"At {rung.ratio:g} of the filters ({one.macs_ratio:.3g} of the MACs, {one.params_ratio:.3g} of the "
         f"parameters) {file.treatment}"
@@ -97,7 +102,19 @@ def ratio_reasons(one: RatioResult, file: ClaimFile, procedure: Procedure) -> tu
         reasons.append("It saves no MACs.")
     for arm, other in one.also.items():
         reasons.append(_difference(f"{arm} at the same filters", other))
+    if one.diagnostics:
+        reasons.append(_diagnostics(one.diagnostics))
     return tuple(reason.strip() for reason in reasons)
+
+
+def _diagnostics(found: Diagnostics) -> str:
+    parts = [f"{'exact ' if found.sign_flip.exact else ''}sign flips p = {found.sign_flip.p_value:.2g}"]
+    if found.left_out:
+        parts.append(f"without any one seed p is at most {max(found.left_out):.2g}")
+    parts.append(f"the smallest margin that holds is {100 * found.smallest_margin:.2f} points")
+    if found.spread_ratio is not None:
+        parts.append(f"the treatment's spread is {found.spread_ratio:.2f} times the control's")
+    return f"Diagnostics, not adjusted for the looks: {', '.join(parts)}."
 
 
 def _beats(found: Comparison | None, other: str, first: Comparison) -> list[str]:
