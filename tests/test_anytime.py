@@ -98,7 +98,7 @@ def test_directions_and_no_spread():
     [
         ([0.1], MARGIN, 0.05, 1.0, "insufficient"),
         ([0.1, math.nan], MARGIN, 0.05, 1.0, "differences"),
-        ([0.1, 0.2], 0.0, 0.05, 1.0, "margin"),
+        ([0.1, 0.2], -0.1, 0.05, 1.0, "margin"),
         ([0.1, 0.2], MARGIN, 0.5, 1.0, "alpha"),
         ([0.1, 0.2], MARGIN, 0.05, 0.0, "scale"),
         ([0.1, 0.2], MARGIN, 0.05, math.nan, "scale"),
