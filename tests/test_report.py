@@ -491,7 +491,7 @@ def test_html_in_a_browser(tmp_path):
     shown = len(front.points) + len(front.dominated)
     ticks = sum(one.macs is not None for one in front.apart)
     assert drawn.count('<path class="point') == shown + ticks
-    for text in ("Validation accuracy", "MACs of one image", "over budget (4)", "budget 5 M"):
+    for text in ("points: validation", "MACs of one image", "over budget (4)", "budget 5 M"):
         assert text in drawn
     assert "95% band" in drawn
     hover = drawn[drawn.index('class="hoverlayer') :]
