@@ -151,7 +151,6 @@ def test_no_spread():
         ([0.0, math.nan], MARGIN, 0.05, LOOKS, "differences"),
         ([[0.0, 0.1]], MARGIN, 0.05, LOOKS, "shape"),
         ([0.0, 0.1], -0.1, 0.05, LOOKS, "margin"),
-        ([0.0, 0.1], -0.1, 0.05, LOOKS, "margin"),
         ([0.0, 0.1], MARGIN, 0.5, LOOKS, "alpha"),
         ([0.0, 0.1], MARGIN, 0.05, (5,), "looks"),
         ([0.0, 0.1], MARGIN, 0.05, (7, 5), "looks"),
