@@ -220,7 +220,7 @@ def test_an_estimate_beyond_its_interval_is_on_its_end():
 def simulations():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parents[1]))
-        yield importlib.import_module("benchmarks.statistics")
+        yield importlib.import_module("benchmarks.error_rates")
 
 
 @pytest.fixture(scope="module")

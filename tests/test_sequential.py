@@ -91,7 +91,7 @@ def test_adjusted_p_value_is_uniform_at_the_margin():
 @pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.025, 0.05])
 def test_coverage_of_the_adjusted_interval(alpha):
-    path = Path(__file__).parents[1] / "benchmarks" / "statistics.py"
+    path = Path(__file__).parents[1] / "benchmarks" / "error_rates.py"
     spec = importlib.util.spec_from_file_location("benchmark_of_statistics", path)
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)

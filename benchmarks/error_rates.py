@@ -1,6 +1,6 @@
 """The error rates, coverage and cost of the non-inferiority tests, by simulation with a known truth.
 
-    python -m benchmarks.statistics
+    python -m benchmarks.error_rates
 
 The tables go into docs/statistics.md.
 """
