@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from invact.confirmation import Confirmation
     from invact.cost import Cost, count_macs
     from invact.errors import EnvironmentFault, Incomplete, InputError, InvactError
+    from invact.latency import Latencies, measure_latency
     from invact.layers import InverseActivation
     from invact.macs import register_macs
     from invact.objectives import Objective
@@ -36,6 +37,7 @@ _HOMES = {
     "confirmation": ("Confirmation",),
     "cost": ("Cost", "count_macs"),
     "errors": ("EnvironmentFault", "Incomplete", "InputError", "InvactError"),
+    "latency": ("Latencies", "measure_latency"),
     "layers": ("InverseActivation",),
     "macs": ("register_macs",),
     "objectives": ("Objective",),
@@ -62,6 +64,7 @@ __all__ = [
     "InputError",
     "InvactError",
     "InverseActivation",
+    "Latencies",
     "Objective",
     "ParetoFront",
     "SearchSpace",
@@ -75,6 +78,7 @@ __all__ = [
     "load_claim",
     "load_space",
     "load_sweep",
+    "measure_latency",
     "pareto_front",
     "plan_claim",
     "register_arm",

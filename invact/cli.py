@@ -88,6 +88,14 @@ def sweep(
     sampler: Annotated[str | None, typer.Option(help="One of the driver's samplers.")] = None,
     trials: Annotated[int | None, typer.Option(help="Configurations in all, finished ones included.")] = None,
     max_macs: Annotated[int | None, typer.Option(help="Budget of multiply-accumulates.")] = None,
+    max_params: Annotated[int | None, typer.Option(help="Budget of parameters.")] = None,
+    max_activation_bytes: Annotated[
+        int | None, typer.Option(help="Budget of peak activation memory, in bytes.")
+    ] = None,
+    max_bytes_moved: Annotated[int | None, typer.Option(help="Budget of bytes read and written.")] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="Budget of the median time of one inference, in milliseconds.")
+    ] = None,
     epochs: Epochs = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the sampler.")] = None,
     workers: Workers = None,
@@ -107,6 +115,10 @@ def sweep(
         "sampler": sampler,
         "trials": trials,
         "objective.max_macs": max_macs,
+        "objective.max_params": max_params,
+        "objective.max_activation_bytes": max_activation_bytes,
+        "objective.max_bytes_moved": max_bytes_moved,
+        "objective.max_latency_ms": max_latency_ms,
         "config.epochs": epochs,
         "seed": seed,
     }
@@ -272,6 +284,42 @@ def cost(
         typer.echo(cost_csv(costs), nl=False)
         return
     _show(as_json, cost_values(costs), *cost_tables(costs))
+
+
+@app.command()
+def latency(
+    reference: Annotated[
+        str, typer.Argument(metavar="FILE", help="A sweep, a claim, a configuration, or a .keras model.")
+    ],
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(help="tensorflow, litert, onnx, litert:int8 or onnx:int8; repeatable."),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Images of one inference.")] = 1,
+    threads: Annotated[int, typer.Option(help="Processor threads, each pinned.")] = 1,
+    rounds: Annotated[int, typer.Option(help="Turns of each network.")] = 30,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a row for each network.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Time the inference of networks in turns, and measure its memory."""
+    if as_csv and as_json:
+        raise InputError("--csv: received --json too. Allowed: one of them")
+    load_tensorflow()
+    from invact.inspection import latency_tables, latency_values, models_of
+    from invact.latency import measure_latency
+
+    found = measure_latency(
+        models_of(reference),
+        batch,
+        runtime=runtime or ["tensorflow"],
+        threads=threads,
+        rounds=rounds,
+        show=True,
+    )
+    if as_csv:
+        typer.echo(found.to_pandas().to_csv(index=False), nl=False)
+        return
+    _show(as_json, latency_values(found), *latency_tables(found))
 
 
 @app.command("list")

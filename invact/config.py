@@ -101,6 +101,7 @@ class Config(Frozen):
             filters; `channels`: filters divided by the multiplicity, hence the same channels; `macs` and
             `params`: the filter count whose MACs or parameters come closest to those of `reference`.
         reference: the arm whose network at `filters` is the reference of `macs` and `params`.
+        width_target: what `macs` and `params` aim at instead, for every arm alike, and do not exceed.
         options: keywords of a user's own builder.
         optimizer: Keras optimizer.
         learning_rate: its peak.
@@ -126,6 +127,7 @@ class Config(Frozen):
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
     width_rule: Literal["filters", "channels", "macs", "params"] = "filters"
     reference: ArmName = "relu"
+    width_target: Annotated[int, Field(strict=True, ge=1)] | None = None
     options: dict[str, Scalar] = Field(default_factory=dict)
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -177,6 +179,10 @@ class Config(Frozen):
                 raise ValueError(
                     f"{key}: received {len(value)} values. Allowed: one, or {self.depth}, one for each stage"
                 )
+        if self.width_target is not None and self.width_rule not in ("macs", "params"):
+            raise ValueError(
+                f'width_target: received {self.width_target}. Allowed: with width_rule = "macs" or "params"'
+            )
         if self.options and self.model in BUILDERS:
             raise ValueError(
                 f"options: received {sorted(self.options)}. Allowed: with a builder of your own only"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from invact.engine import Engine, EpochDone, Job
+from invact.measures import MEASURES, amount
 from invact.results import Status, TrialResult
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Trial:
         label: a few words for tables and pictures.
         values: the parameters that distinguish it from the other trials.
         recorded: those of the seeds that an earlier session has finished.
+        known: what is known before any training, by column of the table of runs: `invact.gate.Gate.known`.
     """
 
     number: int
@@ -38,6 +40,7 @@ class Trial:
     label: str
     values: Mapping[str, Scalar]
     recorded: frozenset[int] = frozenset()
+    known: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,14 +100,16 @@ class Coordinator:
                     self._record.finish_trial(trial.number)
                 on_end(trial, ended.pop(trial.number))
 
-    def refuse(self, trial: Trial, cost: Cost, overrun: float) -> None:
+    def refuse(self, trial: Trial, cost: Cost) -> None:
         """Record a trial over budget: it is decided, and nothing is trained."""
         for seed in trial.seeds:
             result = TrialResult(trial.config, seed, Status.OVER_BUDGET, cost)
-            self._record.finish(self._start(trial, seed), result, overrun)
+            self._record.finish(self._start(trial, seed), result, trial.known)
         if len(trial.seeds) > 1:
             self._record.finish_trial(trial.number)
-        self._progress.refused(trial.label, cost.macs, len(trial.seeds))
+        slack = {name: trial.known.get(f"slack_{name}", 0.0) for name in MEASURES}
+        worst = min(slack, key=lambda name: slack[name])
+        self._progress.refused(trial.label, amount(worst, trial.known[worst]), len(trial.seeds))
 
     def _submit(self, trial: Trial, seed: int) -> None:
         run_id = self._start(trial, seed)
@@ -131,7 +136,8 @@ class Coordinator:
             for epoch in event.result.epochs[seen:]:
                 self._record.epoch(run.run_id, epoch)
             # The model is kept only where the trial turns out to be on the front.
-            self._record.finish(run.run_id, replace(event.result, model=b""))
+            result = replace(event.result, model=b"")
+            self._record.finish(run.run_id, result, run.trial.known)
             self._progress.ended(run.run_id, event.result)
             return run
 

@@ -5,6 +5,8 @@ What counts as a MAC, an elementwise operation and a filter is said in `invact.m
 - Parameters are all weights of a layer, trainable or not, counted at the first call of a shared layer.
 - Bytes written are those of each call's outputs, in their own dtype. A view (reshape, flatten, dropout in
   inference) writes none, and what a call writes and reads again inside itself is not counted.
+- Bytes moved are those of a call's inputs, weights and outputs, each once: what a call exchanges with memory
+  when nothing of it is in a cache. A view moves none.
 - Activation memory is what is alive during a call: tensors written and still to be read, the call's own
   inputs and outputs included (`invact.memory`). Weights and the inside of a call are not in it.
 """
@@ -21,6 +23,7 @@ from invact.calls import Call, Program, list_calls
 from invact.counterpart import relu_macs
 from invact.errors import InputError
 from invact.macs import Shape, register_macs, rule_of
+from invact.measures import MEASURES
 from invact.memory import Step, live_bytes
 from invact.operations import OPERATIONS, UNCOUNTED, VIEWS
 
@@ -44,6 +47,7 @@ class LayerCost:
         filters: trained output channels, 0 at a shared layer's later calls.
         elementwise: elements written by work that is no multiply-add.
         bytes_written: of its outputs.
+        bytes_moved: of its inputs, weights and outputs.
         activation_bytes: of all tensors that are alive during the call.
         relu_macs: multiply-adds of the call in the ReLU network of equal channels
             (`invact.counterpart.relu_macs`); None if there is no such network.
@@ -57,6 +61,7 @@ class LayerCost:
     filters: int
     elementwise: int
     bytes_written: int = 0
+    bytes_moved: int = 0
     activation_bytes: int = 0
     relu_macs: int | None = None
 
@@ -69,13 +74,13 @@ class Cost:
         layers: one entry for each call of a layer, in the order of computation.
 
     Example:
-        >>> conv = LayerCost("conv", "Conv2D", (8, 8, 4), 2304, 40, 4, 0, 1024, 1280, relu_macs=4608)
-        >>> act = LayerCost("act", "InverseActivation", (8, 8, 8), 0, 0, 0, 512, 2048, 3072, relu_macs=0)
+        >>> conv = LayerCost("conv", "Conv2D", (8, 8, 4), 2304, 40, 4, 0, 1024, 1440, 1280, relu_macs=4608)
+        >>> act = LayerCost("act", "InverseActivation", (8, 8, 8), 0, 0, 0, 512, 2048, 3072, 3072, 0)
         >>> cost = Cost((conv, act))
         >>> cost.macs, cost.params, cost.filters, cost.elementwise
         (2304, 40, 4, 512)
-        >>> cost.bytes_written, cost.activation_bytes, cost.saved
-        (3072, 3072, 0.5)
+        >>> cost.bytes_written, cost.bytes_moved, cost.activation_bytes, cost.saved
+        (3072, 4512, 3072, 0.5)
     """
 
     layers: tuple[LayerCost, ...]
@@ -106,9 +111,24 @@ class Cost:
         return sum(layer.bytes_written for layer in self.layers)
 
     @property
+    def bytes_moved(self) -> int:
+        """Bytes of the inputs, weights and outputs of all calls: a proxy of memory traffic."""
+        return sum(layer.bytes_moved for layer in self.layers)
+
+    @property
     def activation_bytes(self) -> int:
         """Peak activation memory: the most bytes that are alive during any call."""
         return max((layer.activation_bytes for layer in self.layers), default=0)
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """Every measure of `invact.measures.MEASURES` that is counted, by name.
+
+        Example:
+            >>> Cost(()).counted
+            {'macs': 0, 'params': 0, 'activation_bytes': 0, 'bytes_moved': 0}
+        """
+        return {name: getattr(self, name) for name, measure in MEASURES.items() if measure.counted}
 
     @property
     def relu_macs(self) -> int | None:
@@ -162,7 +182,9 @@ def count_macs(model: keras.Model, input_shape: Sequence[Any] | None = None) -> 
     rows: list[LayerCost] = []
     seen: set[int] = set()
     for call, (macs, elementwise), alive, wide in zip(program.calls, counts, live, relu, strict=True):
-        weights = {id(weight): math.prod(weight.shape) for weight in getattr(call.operation, "weights", ())}
+        variables = getattr(call.operation, "weights", ())
+        weights = {id(weight): math.prod(weight.shape) for weight in variables}
+        written = 0 if _is_view(call.operation) else _bytes(call.outputs)
         fresh = sum(size for key, size in weights.items() if key not in seen)
         rule = rule_of(call.operation) if fresh else None
         seen.update(weights)
@@ -175,7 +197,8 @@ def count_macs(model: keras.Model, input_shape: Sequence[Any] | None = None) -> 
                 fresh,
                 rule.filters(call.operation) if rule else 0,
                 elementwise,
-                0 if _is_view(call.operation) else _bytes(call.outputs),
+                written,
+                written + _bytes((*call.inputs, *variables)) if written else 0,
                 alive,
                 wide,
             )

@@ -10,6 +10,7 @@ import os
 import queue
 import socket
 import uuid
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 
 from invact import __version__
 from invact.errors import EnvironmentFault, InputError, one_line
+from invact.quiet import TENSORFLOW
 from invact.results import Epoch, Scores, Status, TrialResult
 
 if TYPE_CHECKING:
@@ -69,9 +71,11 @@ class Engine:
     Args:
         source: where the data are; every worker loads them itself, and must get the same digest.
         data: the coordinator's copy.
-        workers: how many processes to start here; one for each core unless given. Ignored with `scheduler`.
+        workers: how many processes to start here; one for each processor that is not reserved unless given.
+            Ignored with `scheduler`.
         scheduler: address of a cluster that is up already, `tcp://host:port`.
         imports: modules to import on every worker, which register the user's own arms or rules.
+        reserved: processors to leave to other work, where there are others.
 
     Raises:
         InputError: `workers` is not positive, or `scheduler` is no address.
@@ -87,11 +91,14 @@ class Engine:
         workers: int | None = None,
         scheduler: str | None = None,
         imports: tuple[str, ...] = (),
+        reserved: Collection[int] = (),
     ) -> None:
         if workers is not None and not 1 <= workers <= 1024:
             raise InputError(f"workers: received {workers}. Allowed: 1 to 1024")
         self._setting = _Setting(source, data.digest, imports, f"invact-{uuid.uuid4().hex}")
-        self._workers = workers or len(os.sched_getaffinity(0))
+        allowed = os.sched_getaffinity(0)
+        self._processors = allowed - set(reserved) or allowed
+        self._workers = workers or len(self._processors)
         self._scheduler = scheduler
         self._events: queue.SimpleQueue[EpochDone | JobDone] = queue.SimpleQueue()
         self._futures: dict[str, Any] = {}
@@ -157,8 +164,11 @@ class Engine:
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
                 # Ctrl-C reaches every process of the terminal; the coordinator alone answers it.
-                preload=["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
-                env={"TF_CPP_MIN_LOG_LEVEL": "3"},
+                preload=[
+                    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
+                    f"import os; os.sched_setaffinity(0, {self._processors})",
+                ],
+                env={name: os.environ.get(name, value) for name, value in TENSORFLOW.items()},
             )
             address = self._resources.enter_context(cluster).scheduler_address
         else:

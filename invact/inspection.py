@@ -17,8 +17,19 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from invact.cost import Cost, LayerCost
+    from invact.latency import Latencies
 
-__all__ = ["cost_csv", "cost_tables", "cost_values", "costs_of", "inventory", "inventory_tables"]
+__all__ = [
+    "cost_csv",
+    "cost_tables",
+    "cost_values",
+    "costs_of",
+    "inventory",
+    "inventory_tables",
+    "latency_tables",
+    "latency_values",
+    "models_of",
+]
 
 
 def costs_of(reference: str, input_shape: Sequence[str] | None = None) -> dict[str, Cost]:
@@ -40,13 +51,25 @@ def costs_of(reference: str, input_shape: Sequence[str] | None = None) -> dict[s
     from invact.cost import count_macs
 
     shapes = [_shape(text) for text in input_shape or ()]
+    if shapes and not reference.endswith(".keras"):
+        raise InputError(f"input_shape: received {input_shape}. Allowed: with a .keras model")
+    models = models_of(reference)
+    with within(reference):
+        return {name: count_macs(model, shapes or None) for name, model in models.items()}
+
+
+def models_of(reference: str) -> dict[str, Any]:
+    """Build the networks of a file, or read them; see `costs_of`.
+
+    Returns:
+        A name for each network -> the Keras model.
+
+    Raises:
+        InputError: not such a file, or a model cannot be read or built.
+    """
     if reference.endswith(".keras"):
         path = Path(reference)
-        model = _read_model(path)
-        with within(str(path)):
-            return {path.name: count_macs(model, shapes or None)}
-    if shapes:
-        raise InputError(f"input_shape: received {input_shape}. Allowed: with a .keras model")
+        return {path.name: _read_model(path)}
     path = find("sweeps", reference)
     configs, source = _networks(path)
     data = source.load()
@@ -54,7 +77,7 @@ def costs_of(reference: str, input_shape: Sequence[str] | None = None) -> dict[s
 
     with within(str(path)):
         return {
-            name: count_macs(build_model(config, data.input_shape, data.classes, data.maximum))
+            name: build_model(config, data.input_shape, data.classes, data.maximum)
             for name, config in configs.items()
         }
 
@@ -121,6 +144,7 @@ def cost_values(costs: Mapping[str, Cost]) -> dict[str, Any]:
                 "filters": cost.filters,
                 "elementwise": cost.elementwise,
                 "bytes_written": cost.bytes_written,
+                "bytes_moved": cost.bytes_moved,
                 "activation_bytes": cost.activation_bytes,
                 "relu_macs": cost.relu_macs,
                 "saved": cost.saved,
@@ -143,7 +167,7 @@ def cost_csv(costs: Mapping[str, Cost]) -> str:
 
 def cost_tables(costs: Mapping[str, Cost]) -> list[Table]:
     """Tabulate costs for the terminal, a table for each network."""
-    numbers = ("macs", "params", "filters", "elementwise", "bytes_written", "activation_bytes")
+    numbers = ("macs", "params", "filters", "elementwise", "bytes_written", "bytes_moved", "activation_bytes")
 
     def row(named: Sequence[str], of: Cost | LayerCost) -> tuple[str, ...]:
         return (*named, *(f"{getattr(of, number):,}" for number in numbers))
@@ -160,6 +184,7 @@ def cost_tables(costs: Mapping[str, Cost]) -> list[Table]:
                 "filters",
                 "elementwise",
                 "bytes written",
+                "bytes moved",
                 "bytes alive",
             ),
             [
@@ -174,6 +199,31 @@ def cost_tables(costs: Mapping[str, Cost]) -> list[Table]:
         )
         for name, cost in costs.items()
     ]
+
+
+def latency_values(found: Latencies) -> dict[str, Any]:
+    """Put latencies in JSON-like values."""
+    return asdict(found)
+
+
+def latency_tables(found: Latencies) -> list[Table]:
+    """Tabulate latencies for the terminal."""
+    where = f"{len(found.processors)} pinned processors" if found.processors else "not pinned"
+    about = ", ".join([found.machine, f"{found.threads} threads, {where}", *found.versions.values()])
+    rows = [
+        (
+            row.name,
+            row.runtime,
+            f"{row.p50_ms:.3f}",
+            f"{row.p90_ms:.3f}",
+            f"{row.ratio:.2f}",
+            f"{row.ratio_low:.2f} to {row.ratio_high:.2f}",
+            "" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.1f}",
+        )
+        for row in found.rows
+    ]
+    columns = ("network", "runtime", "p50 ms", "p90 ms", "ratio", "quartiles", "peak MiB")
+    return [_table(f"one inference of {found.batch}", columns, rows, 5, about)]
 
 
 def _saving(cost: Cost) -> str:

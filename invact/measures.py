@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["MEASURES", "Costs", "Measure"]
+__all__ = ["MEASURES", "Costs", "Measure", "amount"]
 
 
 @dataclass(frozen=True)
@@ -40,3 +40,14 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
     }
 )
 """All measures by name, the default of fronts and objectives first."""
+
+
+def amount(name: str, value: float) -> str:
+    """Write an amount of a measure in full.
+
+    Example:
+        >>> amount("macs", 12345), amount("latency_ms", 0.41666)
+        ('12,345 MACs', '0.417 ms')
+    """
+    measure = MEASURES[name]
+    return f"{value:,.0f} {measure.label}" if measure.counted else f"{value:,.3g} {measure.label}"

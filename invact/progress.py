@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from invact.results import Epoch, Status, TrialResult
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-__all__ = ["BarProgress", "LineProgress", "Progress", "make_progress"]
+__all__ = ["BarProgress", "LineProgress", "Progress", "make_progress", "track"]
+
+_Item = TypeVar("_Item")
 
 
 class Progress:
@@ -38,7 +41,7 @@ class Progress:
     def ended(self, key: str, result: TrialResult) -> None:
         """A run ended."""
 
-    def refused(self, label: str, macs: int, runs: int) -> None:
+    def refused(self, label: str, cost: str, runs: int) -> None:
         """A trial was over budget."""
 
 
@@ -71,9 +74,9 @@ class LineProgress(Progress):
         """Say how the run ended, and the time left."""
         self._say(f"{self._labels.pop(key)}, seed {result.seed}: {outcome(result)}")
 
-    def refused(self, label: str, macs: int, runs: int) -> None:
-        """Say what the refused trial would cost."""
-        self._say(f"{label}: {Status.OVER_BUDGET}, {macs:,} MACs", runs)
+    def refused(self, label: str, cost: str, runs: int) -> None:
+        """Say what the refused trial would cost too much of."""
+        self._say(f"{label}: {Status.OVER_BUDGET}, {cost}", runs)
 
     def _say(self, text: str, runs: int = 1) -> None:
         self._done += runs
@@ -144,10 +147,10 @@ class BarProgress(Progress):
         self._bars.advance(self._all)
         self.message(f"{label}, seed {result.seed}: {outcome(result)}")
 
-    def refused(self, label: str, macs: int, runs: int) -> None:
-        """Say what the refused trial would cost."""
+    def refused(self, label: str, cost: str, runs: int) -> None:
+        """Say what the refused trial would cost too much of."""
         self._bars.advance(self._all, runs)
-        self.message(f"{label}: {Status.OVER_BUDGET}, {macs:,} MACs")
+        self.message(f"{label}: {Status.OVER_BUDGET}, {cost}")
 
 
 def outcome(result: TrialResult) -> str:
@@ -170,3 +173,18 @@ def make_progress(total: int, done: int = 0, *, show: bool = True) -> Progress:
     if not show:
         return Progress()
     return BarProgress(total, done) if sys.stderr.isatty() else LineProgress(total, done)
+
+
+def track(items: Sequence[_Item], description: str, *, show: bool = True) -> Iterable[_Item]:
+    """Go through items with a bar and the time left on a terminal, and with nothing elsewhere.
+
+    Example:
+        >>> list(track([1, 2], "counting"))
+        [1, 2]
+    """
+    if not show or not sys.stderr.isatty():
+        return iter(items)
+    from rich.console import Console
+    from rich.progress import track as bar
+
+    return bar(items, description, console=Console(stderr=True), transient=True)

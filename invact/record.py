@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from invact.errors import InputError, InvactError
+from invact.measures import MEASURES
 from invact.results import Status, TrialResult
 
 if TYPE_CHECKING:
@@ -32,9 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "Record"]
 
 METRICS = {
-    "macs": "cost/macs",
-    "params": "cost/params",
     "filters": "cost/filters",
+    **{name: f"cost/{name}" for name in MEASURES},
     # The epochs' train/accuracy is a running mean over augmented batches: another quantity.
     "train_accuracy": "train/final_accuracy",
     "validation_accuracy": "validation/final_accuracy",
@@ -45,10 +45,12 @@ METRICS = {
     "seconds": "time/seconds",
     "images_per_second": "time/images_per_second",
     "overrun": "budget/overrun",
+    **{f"slack_{name}": f"budget/{name}_slack" for name in MEASURES},
+    "width_slack": "budget/width_slack",
 }
 """The columns of the table that are metrics, and what MLflow calls them: what is before `/` is a section."""
 
-COUNTS = ("macs", "params", "filters")
+COUNTS = ("filters", *(name for name, measure in MEASURES.items() if measure.counted))
 
 COLUMNS = ("trial", "config", "label", "seed", "status", *METRICS, "error", "run_id")
 """The columns that every table has; `param.<name>` for each varied parameter and `config_json` follow."""
@@ -157,13 +159,13 @@ class Record:
             metrics |= {f"{split}/accuracy": scores.accuracy, f"{split}/loss": scores.loss}
         self._runs.log(run_id, metrics, step=epoch.number)
 
-    def finish(self, run_id: str, result: TrialResult, overrun: float | None = None) -> None:
+    def finish(self, run_id: str, result: TrialResult, known: Mapping[str, float] | None = None) -> None:
         """Log a result and end its run: from then on it counts, unless it FAILED.
 
         Args:
             run_id: what `start` returned.
             result: what came of it.
-            overrun: by what share the configuration exceeds the budget; at most 0 is within.
+            known: what was known before the training, by column of `METRICS`.
         """
         files = {}
         if result.cost is not None:
@@ -176,7 +178,7 @@ class Record:
             files[MODEL] = result.model
         self._runs.keep(run_id, files)
         tags = {STATUS: result.status.value} | ({ERROR: result.error} if result.error else {})
-        self._runs.log(run_id, _measured(result, overrun), tags=tags, step=len(result.epochs))
+        self._runs.log(run_id, _measured(result, known or {}), tags=tags, step=len(result.epochs))
         # Last, so that a run that counts is whole.
         self._runs.end(run_id, "FAILED" if result.status is Status.FAILED else "FINISHED")
 
@@ -325,11 +327,11 @@ def count(results: Iterable[Any]) -> Counter[Status]:
     return Counter(Status(run.data.tags[STATUS]) for run in results)
 
 
-def _measured(result: TrialResult, overrun: float | None) -> dict[str, float | None]:
+def _measured(result: TrialResult, known: Mapping[str, float]) -> dict[str, float | None]:
     values: dict[str, float | None] = {
         "seconds": result.seconds,
         "images_per_second": result.images_per_second,
-        "overrun": overrun,
+        **known,
     }
     if result.cost is not None:
         values |= {name: getattr(result.cost, name) for name in COUNTS}

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from invact.config import Config, Scalar
 from invact.coordinator import Trial
-from invact.cost import count_macs
-from invact.domains import Choice
 from invact.drivers import Outcome, Proposal, make_driver
-from invact.errors import InputError
-from invact.models import build_model
+from invact.measures import MEASURES
 from invact.pareto import non_dominated
 from invact.results import Status
 
@@ -21,17 +17,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from invact.coordinator import Coordinator, Run
-    from invact.cost import Cost
-    from invact.data import Dataset
-    from invact.parameters import Parameter
+    from invact.gate import Gate
+    from invact.measures import Costs
     from invact.record import Record
     from invact.spaces import SearchSpace
     from invact.sweep import Sweep
 
-__all__ = ["Search", "small_configurations"]
-
-MOST_BUILDS = 100
-"""How many networks to build at most in search of one within the budget."""
+__all__ = ["Search"]
 
 
 class Search:
@@ -39,17 +31,17 @@ class Search:
 
     Args:
         sweep: what to search.
-        data: the data set, for the networks' shapes.
+        gate: says before any training what a configuration costs.
 
     Raises:
         InputError: the driver cannot search this space.
         EnvironmentFault: the driver's extra is not installed.
     """
 
-    def __init__(self, sweep: Sweep, data: Dataset) -> None:
+    def __init__(self, sweep: Sweep, gate: Gate) -> None:
         file = sweep.file
         self._sweep = sweep
-        self._data = data
+        self._gate = gate
         self._driver = make_driver(
             file.driver,
             sweep.sampler,
@@ -61,7 +53,7 @@ class Search:
             epochs=_longest(sweep.space),
         )
         self._proposals: dict[int, Proposal] = {}
-        self._scores: list[tuple[float, int]] = []
+        self._scores: list[tuple[float, float]] = []
         self._next = 0
         self._started = 0
 
@@ -69,27 +61,6 @@ class Search:
     def started(self) -> int:
         """How many trials were begun, those of earlier sessions included."""
         return self._started
-
-    def check_budget(self) -> None:
-        """Refuse a space of which no configuration is within the budget.
-
-        Raises:
-            InputError: says what the smallest one costs.
-        """
-        objective = self._sweep.file.objective
-        costs = []
-        for values in itertools.islice(small_configurations(self._sweep.space), MOST_BUILDS):
-            cost = self._cost(self._sweep.space.config(values))
-            if objective.overrun(cost.macs, cost.params) <= 0:
-                return
-            costs.append(cost)
-        smallest = min(costs, key=lambda cost: objective.overrun(cost.macs, cost.params))
-        budgets = {"max_macs": objective.max_macs, "max_params": objective.max_params}
-        received = ", ".join(f"{key} {value:,}" for key, value in budgets.items() if value is not None)
-        raise InputError(
-            f"{self._sweep.path}: objective: received {received}. Allowed: at least the smallest network of "
-            f"{self._sweep.space.source}: {smallest.macs:,} MACs, {smallest.params:,} parameters"
-        )
 
     def resume(self, table: pd.DataFrame) -> list[Trial]:
         """Tell the driver what is known, and return the trials of which some seeds are missing or failed."""
@@ -99,7 +70,11 @@ class Search:
         for trial in trials:
             if len(trial.recorded) == len(trial.seeds):
                 self._know(trial, table)
-        return [trial for trial in trials if len(trial.recorded) < len(trial.seeds)]
+        return [
+            replace(trial, known=self._gate.known(trial.config, self._gate.costs(trial.config)[1]))
+            for trial in trials
+            if len(trial.recorded) < len(trial.seeds)
+        ]
 
     def run(self, coordinator: Coordinator, record: Record, unfinished: Sequence[Trial]) -> None:
         """Finish what is unfinished, then propose, until the sweep has its trials."""
@@ -128,18 +103,14 @@ class Search:
             trial = Trial(self._next, config, sweep.file.seeds, _label(values), values)
             self._next += 1
             self._started += 1
-            cost = self._cost(config)
-            overrun = sweep.file.objective.overrun(cost.macs, cost.params)
-            if overrun <= 0:
+            cost, costs = self._gate.costs(config)
+            trial = replace(trial, known=self._gate.known(config, costs))
+            if sweep.file.objective.overrun(costs) <= 0:
                 self._proposals[trial.number] = proposal
                 return trial
-            coordinator.refuse(trial, cost, overrun)
-            self._driver.tell(proposal, Outcome(Status.OVER_BUDGET, cost.macs, cost.params))
+            coordinator.refuse(trial, cost)
+            self._driver.tell(proposal, Outcome(Status.OVER_BUDGET, costs))
         return None
-
-    def _cost(self, config: Config) -> Cost:
-        data = self._data
-        return count_macs(build_model(config, data.input_shape, data.classes, data.maximum))
 
     def _varied(self, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
         return {name: value for name, value in values.items() if self._sweep.space[name].domain.size > 1}
@@ -159,8 +130,11 @@ class Search:
 
     def _know(self, trial: Trial, table: pd.DataFrame) -> None:
         rows = table[table["trial"] == trial.number]
-        columns = ("status", "validation_accuracy", "macs", "params")
-        outcome = _outcome(list(zip(*(rows[column].tolist() for column in columns), strict=True)))
+        known = rows[list(MEASURES)].astype("float64")
+        costs = [row.dropna().to_dict() for _, row in known.iterrows()]
+        outcome = _outcome(
+            list(zip(rows["status"].map(Status), rows["validation_accuracy"], costs, strict=True))
+        )
         values, epochs = dict(trial.values), None
         if self._sweep.sampler == "hyperband":
             values.pop("epochs")
@@ -169,37 +143,34 @@ class Search:
         self._advances(outcome)
 
     def _advances(self, outcome: Outcome) -> bool:
-        """Say whether no finished trial so far is as accurate for as few MACs.
+        """Say whether no finished trial so far is as accurate at as low a cost.
 
         Every point of the final front was on the front when it came, so keeping these models keeps all of
         the front's.
         """
         if outcome.status is not Status.FINISHED or outcome.accuracy is None:
             return False
-        self._scores.append((outcome.accuracy, outcome.macs))
-        accuracy, macs = zip(*self._scores, strict=True)
-        return bool(non_dominated(accuracy, macs)[-1])
+        self._scores.append((outcome.accuracy, outcome.costs[self._sweep.file.objective.cost]))
+        accuracy, cost = zip(*self._scores, strict=True)
+        return bool(non_dominated(accuracy, cost)[-1])
 
 
-def _outcome(rows: Sequence[tuple[Status, float | None, int, int]]) -> Outcome:
-    """Combine the seeds of a trial: (status, validation accuracy, MACs, parameters) of each."""
-    statuses, accuracies, macs, params = zip(*rows, strict=True)
+def _outcome(rows: Sequence[tuple[Status, float | None, Costs]]) -> Outcome:
+    """Combine the seeds of a trial: (status, validation accuracy, costs) of each."""
+    statuses, accuracies, costs = zip(*rows, strict=True)
+    # A seed that failed may lack the costs that another seed of the same network has.
+    known = max(costs, key=len)
     for worst in (Status.FAILED, Status.DIVERGED, Status.OVER_BUDGET):
         if worst in statuses:
-            return Outcome(worst, max(macs), max(params))
-    return Outcome(Status.FINISHED, macs[0], params[0], sum(accuracies) / len(accuracies))
+            return Outcome(worst, known)
+    return Outcome(Status.FINISHED, known, sum(accuracies) / len(accuracies))
 
 
-def _facts(run: Run) -> tuple[Status, float | None, int, int]:
+def _facts(run: Run) -> tuple[Status, float | None, Costs]:
     result = run.result
     assert result is not None
-    accuracy = result.validation.accuracy if result.validation else None
-    return (
-        result.status,
-        accuracy,
-        result.cost.macs if result.cost else 0,
-        result.cost.params if result.cost else 0,
-    )
+    costs = {name: value for name, value in run.trial.known.items() if name in MEASURES}
+    return result.status, result.validation.accuracy if result.validation else None, costs
 
 
 def _keep_models(record: Record, runs: Sequence[Run]) -> None:
@@ -229,15 +200,3 @@ def _label(values: Mapping[str, Scalar]) -> str:
 def _longest(space: SearchSpace) -> int:
     epochs = [p.domain.values()[-1] for p in space.parameters if p.name == "epochs" and p.domain.size > 0]
     return int(max(epochs, default=Config().epochs))
-
-
-def small_configurations(space: SearchSpace) -> Iterator[dict[str, Scalar]]:
-    """Yield what could be the space's smallest network: least filters, with every arm, depth and rule."""
-    structure = {"model", "activation", "depth", "width_rule", "reference", "normalization"}
-
-    def least(parameter: Parameter) -> Parameter:
-        if parameter.name.split(".")[0] in structure:
-            return parameter
-        return replace(parameter, domain=Choice((parameter.domain.bounds[0],)))
-
-    return replace(space, parameters=tuple(map(least, space.parameters))).grid()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ from invact.objectives import Objective
 from invact.pareto import ParetoFront, pareto_front_of
 from invact.results import Status
 from invact.spaces import SearchSpace, load_space
+from invact.timer import Timer, Timing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +58,8 @@ class SweepFile(Frozen):
         data: a data set's name, or a path relative to the file.
         split_seed: decides which training images validate.
         validation_fraction: how many of them.
-        objective: what to search for, and the budget.
+        objective: what to search for, and the budgets.
+        timing: how networks are timed, where the objective asks for latency.
         driver: `optuna` or `keras_tuner`.
         sampler: one of the driver's; its default unless given.
         trials: how many configurations in all, those over budget included.
@@ -72,6 +75,7 @@ class SweepFile(Frozen):
     split_seed: Seed = 0
     validation_fraction: Annotated[float, Field(strict=True, gt=0, lt=1)] = 1 / 6
     objective: Objective = Objective()
+    timing: Timing = Timing()
     driver: str = "optuna"
     sampler: str | None = None
     trials: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 20
@@ -208,7 +212,8 @@ def run_sweep(
     """
     from invact.coordinator import Coordinator
     from invact.engine import Engine
-    from invact.progress import make_progress
+    from invact.gate import Gate
+    from invact.progress import make_progress, track
     from invact.report import write_front
     from invact.search import Search
     from invact.tracking import open_store
@@ -217,31 +222,51 @@ def run_sweep(
         sweep = load_sweep(sweep)
     file = sweep.file
     data = sweep.source.load()
-    search = Search(sweep, data)
-    search.check_budget()
-    with open_store(None if store is None else Path(store), tracking_uri).record(
-        sweep.name,
-        "sweep",
-        sweep.identity(data),
-        files={
-            sweep.path.name: sweep.path.read_text(encoding="utf-8"),
-            SETTINGS: file.model_dump_json(indent=1),
-            SOURCE: json.dumps(asdict(sweep.source) | {"digest": data.digest}, indent=1),
-        },
-        params=file.model_dump(mode="json"),
-        driver=file.driver,
-        data=data,
-    ) as record:
+    with contextlib.ExitStack() as resources:
+        timer = None
+        if file.objective.timed:
+            timer = resources.enter_context(Timer(file.timing, data, file.imports))
+        gate = Gate(sweep.space, file.objective, data, timer and timer.latency_ms)
+        search = Search(sweep, gate)
+        with within(str(sweep.path)):
+            gate.check()
+        record = resources.enter_context(
+            open_store(None if store is None else Path(store), tracking_uri).record(
+                sweep.name,
+                "sweep",
+                sweep.identity(data),
+                files={
+                    sweep.path.name: sweep.path.read_text(encoding="utf-8"),
+                    SETTINGS: file.model_dump_json(indent=1),
+                    SOURCE: json.dumps(asdict(sweep.source) | {"digest": data.digest}, indent=1),
+                },
+                params=file.model_dump(mode="json"),
+                driver=file.driver,
+                data=data,
+                tags={} if timer is None else {"invact.timed_on": timer.place},
+            )
+        )
         unfinished = search.resume(record.table())
         if unfinished or search.started < file.trials:
+            feasibility = None
+            if file.objective.budgets and not record.resumed:
+                feasibility = gate.feasibility(file.seed, lambda each: track(each, "space", show=show))
+                record.summarize({"space/feasible": feasibility.share})
             runs, done = file.trials * len(file.seeds), search.started * len(file.seeds)
             with (
                 make_progress(runs, done, show=show) as progress,
                 Engine(
-                    sweep.source, data, workers=workers, scheduler=scheduler, imports=file.imports
+                    sweep.source,
+                    data,
+                    workers=workers,
+                    scheduler=scheduler,
+                    imports=file.imports,
+                    reserved=() if timer is None else timer.processors,
                 ) as engine,
             ):
                 progress.message(f"{sweep.name}: {engine.slots} workers, {data!r}")
+                if feasibility is not None:
+                    progress.message(f"{sweep.name}: {feasibility}")
                 search.run(Coordinator(engine, record, progress), record, unfinished)
         table = record.table()
         front = front_of(record, table, sweep.name)
@@ -305,7 +330,9 @@ def front_of(
     record: Record, table: pd.DataFrame, name: str, margin: float = MARGIN, attainment: bool = False
 ) -> ParetoFront:
     """Build the front of a sweep's record from its table of runs; see `pareto_front`."""
-    budget = json.loads(record.read(SETTINGS))["objective"]["max_macs"]
+    objective = json.loads(record.read(SETTINGS))["objective"]
+    measure = objective.get("cost", "macs")
+    budget = objective.get(f"max_{measure}")
     # With a budget the reference is the same however far the sweep has come.
     reference = (0.0, float(budget)) if budget else None
-    return pareto_front_of(table, name, reference, budget, margin, attainment)
+    return pareto_front_of(table, name, reference, budget, margin, attainment, measure=measure)

@@ -135,7 +135,7 @@ def test_over_budget_is_recorded_with_its_cost_and_not_trained(run, write, train
 
 
 def test_a_space_without_a_network_in_the_budget_is_refused(run, write, folder) -> None:
-    with pytest.raises(InputError, match=r"smallest network of .*: 1,472 MACs, 350 parameters"):
+    with pytest.raises(InputError, match=r"smallest network of .*: 1,472 MACs$"):
         run_sweep(load_sweep(write(), {"objective.max_macs": 1471}))
     assert not (folder / "mlruns").exists()
     assert run(

@@ -104,7 +104,7 @@ def test_a_result_is_read_back_bit_for_bit(store, record):
     for number in (1, 2):
         record.epoch(run_id, an_epoch(number))
     result = a_result(config, 2**32 - 1)
-    record.finish(run_id, result, overrun=-0.25)
+    record.finish(run_id, result, {"overrun": -0.25, "latency_ms": 0.75})
     table = store.latest("mine").table()
     (row,) = table.to_dict("records")
     assert tuple(table.columns) == (*COLUMNS, *(f"param.{name}" for name in varied), "config_json")
@@ -197,7 +197,7 @@ def test_every_way_to_end_has_its_row_and_what_was_not_measured_is_missing(store
     config = Config()
     nothing = {"train": None, "validation": None, "test": None, "correct": b""}
     run_id = record.start(0, config, 0, 1, "", {})
-    record.finish(run_id, a_result(config, status=Status.OVER_BUDGET, **nothing), overrun=0.5)
+    record.finish(run_id, a_result(config, status=Status.OVER_BUDGET, **nothing), {"overrun": 0.5})
     infinite = {
         "train": Scores(0.1, math.inf),
         "validation": Scores(0.1, math.nan),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from invact.errors import EnvironmentFault, InputError, one_of
 
 if TYPE_CHECKING:
+    from invact.measures import Costs
     from invact.objectives import Objective
     from invact.results import Status
     from invact.spaces import SearchSpace, Values
@@ -55,14 +56,13 @@ class Outcome:
 
     Attributes:
         status: how it ended.
-        macs: multiply-accumulates for one image; 0 if the model could not be built.
-        params: parameters of the model.
+        costs: of its network, by measure; empty if the model could not be built, and without what was not
+            timed because a budget that is counted was exceeded already.
         accuracy: mean validation accuracy over the seeds; None if not measured.
     """
 
     status: Status
-    macs: int
-    params: int
+    costs: Costs
     accuracy: float | None = None
 
 

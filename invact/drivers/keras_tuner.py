@@ -46,8 +46,8 @@ def scores(objective: Objective, outcomes: Sequence[Outcome], weight: float) -> 
         weight: of the first value, in [0, 1]; the second has the rest.
 
     Example:
-        >>> found = [Outcome(Status.FINISHED, 10, 1, 0.9), Outcome(Status.FINISHED, 5, 1, 0.5)]
-        >>> scores(Objective(), [*found, Outcome(Status.OVER_BUDGET, 99, 1)], 1.0)
+        >>> found = [Outcome(Status.FINISHED, {"macs": 10}, 0.9), Outcome(Status.FINISHED, {"macs": 5}, 0.5)]
+        >>> scores(Objective(), [*found, Outcome(Status.OVER_BUDGET, {"macs": 99})], 1.0)
         [1.0, 0.0, -0.5]
     """
     result = [0.0] * len(outcomes)
@@ -55,13 +55,13 @@ def scores(objective: Objective, outcomes: Sequence[Outcome], weight: float) -> 
     for index, outcome in enumerate(outcomes):
         # What was not measured is not counted as missing: the budget alone makes it infeasible.
         accuracy = 1.0 if outcome.accuracy is None else outcome.accuracy
-        violation = objective.violation(accuracy, outcome.macs, outcome.params)
+        violation = objective.violation(accuracy, outcome.costs)
         if violation > 0:
             result[index] = -violation / (1 + violation)
         elif outcome.status is Status.OVER_BUDGET:
             result[index] = -0.5
         elif outcome.status is Status.FINISHED:
-            values = objective.values(accuracy, outcome.macs)
+            values = objective.values(accuracy, outcome.costs)
             losses[index] = [
                 -value if direction == "maximize" else value
                 for value, direction in zip(values, objective.directions, strict=True)

@@ -115,6 +115,7 @@ class OptunaDriver:
         self._known: list[tuple[Values, Outcome]] = []
         self._pending: dict[int, optuna.Trial] = {}
         self._lowest: float | None = None
+        self._dearest: dict[str, float] = {}
         self._study: optuna.Study | None = None
 
     def know(self, values: Values, outcome: Outcome, epochs: int | None = None) -> None:
@@ -209,29 +210,31 @@ class OptunaDriver:
         A configuration over budget is told as COMPLETE, with a violated constraint: NSGA and the Gaussian
         process look at no other state, and TPE ranks by the constraint before the state. All its values
         must be there. TPE and NSGA never compare them with those of a feasible trial; the Gaussian
-        process fits them, so the accuracy that was not measured is the lowest measured so far: pessimistic,
-        and on the scale of the others, where a 0 would flatten their differences.
+        process fits them, so what was not measured is the worst measured so far: pessimistic, and on the
+        scale of the others, where a 0 would flatten their differences.
         """
-        macs, params = outcome.macs, outcome.params
         # A training that diverged is as bad as can be, whatever it measured on the way.
         accuracy = 0.0 if outcome.status is Status.DIVERGED else outcome.accuracy
         if accuracy is None:
             accuracy = self._lowest or 0.0
         elif outcome.status is Status.FINISHED:
             self._lowest = accuracy if self._lowest is None else min(self._lowest, accuracy)
-        overrun, shortfall = self._objective.overrun(macs, params), self._objective.shortfall(accuracy)
+        objective = self._objective
+        costs = {name: outcome.costs.get(name, self._dearest.get(name, 0.0)) for name in objective.measures}
+        self._dearest |= {
+            name: max(cost, self._dearest.get(name, cost)) for name, cost in outcome.costs.items()
+        }
+        shortfall = objective.shortfall(accuracy)
         if self._sampler == "cmaes":
             # It reads ranks, and no constraint: any scale with the feasible above the infeasible will do.
-            if (violation := max(overrun, shortfall)) > 0:
+            if (violation := max(objective.overrun(costs), shortfall)) > 0:
                 return [-violation], {}
-            value = self._objective.values(accuracy, macs)[0]
-            return [value if self._objective.directions == ("maximize",) else 1 / (1 + value)], {}
-        constraints = {}
-        if self._objective.max_macs or self._objective.max_params:
-            constraints["budget"] = overrun
-        if self._objective.min_accuracy is not None:
-            constraints["accuracy"] = shortfall
-        return list(self._objective.values(accuracy, macs)), constraints
+            value = objective.values(accuracy, costs)[0]
+            return [value if objective.directions == ("maximize",) else 1 / (1 + value)], {}
+        constraints = {f"max_{name}": -slack for name, slack in objective.slack(costs).items()}
+        if objective.min_accuracy is not None:
+            constraints["min_accuracy"] = shortfall
+        return list(objective.values(accuracy, costs)), constraints
 
 
 def make(
