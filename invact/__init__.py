@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from invact.confirmation import Confirmation
     from invact.cost import Cost, count_macs
     from invact.errors import EnvironmentFault, Incomplete, InputError, InvactError
+    from invact.export import Exported, export_point
     from invact.latency import Latencies, measure_latency
     from invact.layers import InverseActivation
     from invact.macs import register_macs
@@ -37,6 +38,7 @@ _HOMES = {
     "confirmation": ("Confirmation",),
     "cost": ("Cost", "count_macs"),
     "errors": ("EnvironmentFault", "Incomplete", "InputError", "InvactError"),
+    "export": ("Exported", "export_point"),
     "latency": ("Latencies", "measure_latency"),
     "layers": ("InverseActivation",),
     "macs": ("register_macs",),
@@ -48,7 +50,7 @@ _HOMES = {
     "sweep": ("Sweep", "SweepResult", "load_sweep", "pareto_front", "run_sweep"),
     "training": ("train",),
 }
-_MODULES = {*_HOMES, "augmentation", "data", "models", "statistics"}
+_MODULES = {*_HOMES, "augmentation", "data", "models", "runtimes", "statistics"}
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "Confirmation",
     "Cost",
     "EnvironmentFault",
+    "Exported",
     "Incomplete",
     "InputError",
     "InvactError",
@@ -75,6 +78,7 @@ __all__ = [
     "check_model",
     "confirm_front",
     "count_macs",
+    "export_point",
     "load_claim",
     "load_space",
     "load_sweep",

@@ -7,11 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from invact.archives import read_model
 from invact.arms import ARMS
 from invact.config import Config, beside, find, read_toml, shipped, validate
 from invact.data import Source
-from invact.errors import InputError, one_line, within
+from invact.errors import InputError, within
 from invact.locations import DATASETS, locate
+from invact.tables import table_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -69,7 +71,7 @@ def models_of(reference: str) -> dict[str, Any]:
     """
     if reference.endswith(".keras"):
         path = Path(reference)
-        return {path.name: _read_model(path)}
+        return {path.name: read_model(path)}
     path = find("sweeps", reference)
     configs, source = _networks(path)
     data = source.load()
@@ -119,20 +121,6 @@ def _networks(path: Path) -> tuple[dict[str, Config], Source]:
     return {path.stem: validate(Config, values, str(path))}, Source(beside(path, data))
 
 
-def _read_model(path: Path) -> Any:
-    import keras
-
-    from invact import layers  # noqa: F401 registers the layers that the file names
-
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        # Safe mode stays on: a model from elsewhere must not run code.
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
-        raise InputError(f"{path}: not a .keras model that can be read safely ({one_line(error)})") from None
-
-
 def cost_values(costs: Mapping[str, Cost]) -> dict[str, Any]:
     """Put costs in JSON-like values."""
     return {
@@ -173,7 +161,7 @@ def cost_tables(costs: Mapping[str, Cost]) -> list[Table]:
         return (*named, *(f"{getattr(of, number):,}" for number in numbers))
 
     return [
-        _table(
+        table_of(
             name,
             (
                 "layer",
@@ -223,7 +211,7 @@ def latency_tables(found: Latencies) -> list[Table]:
         for row in found.rows
     ]
     columns = ("network", "runtime", "p50 ms", "p90 ms", "ratio", "quartiles", "peak MiB")
-    return [_table(f"one inference of {found.batch}", columns, rows, 5, about)]
+    return [table_of(f"one inference of {found.batch}", columns, rows, 5, about)]
 
 
 def _saving(cost: Cost) -> str:
@@ -287,7 +275,7 @@ def inventory_tables(found: Mapping[str, Any]) -> list[Table]:
         )
 
     tables = [
-        _table(
+        table_of(
             kind,
             ("name", "about", "stands"),
             [(each["name"], each.get("about", ""), standing(each["records"])) for each in found[kind]],
@@ -298,7 +286,7 @@ def inventory_tables(found: Mapping[str, Any]) -> list[Table]:
     for kind in ("search_spaces", "arms", "data"):
         columns = list(found[kind][0]) if found[kind] else []
         rows = [tuple(map(str, each.values())) for each in found[kind]]
-        tables.append(_table(kind.replace("_", " "), columns, rows))
+        tables.append(table_of(kind.replace("_", " "), columns, rows))
     return tables
 
 
@@ -308,29 +296,3 @@ def _maker(record: Mapping[str, Any]) -> str:
 
 def _counts(runs: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {status}" for status, count in runs.items())
-
-
-def _table(
-    title: str,
-    columns: Iterable[str],
-    rows: Iterable[tuple[str, ...]],
-    numbers: int = 0,
-    caption: str = "",
-) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(title, style="bold"),
-        title_justify="left",
-        caption=Text(caption) if caption else None,
-        caption_justify="left",
-        box=box.SIMPLE,
-    )
-    names = list(columns)
-    for index, column in enumerate(names):
-        table.add_column(column, justify="right" if index >= len(names) - numbers and numbers else "left")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table

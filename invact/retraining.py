@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from invact.data import Dataset
     from invact.record import Record
 
-__all__ = ["confirm_front", "fresh_seeds"]
+__all__ = ["confirm_front", "data_of", "fresh_seeds"]
 
 FIRST_SEED = 2_000_000_000
 """Fresh seeds count up from here, where no user's are likely to be; one that the sweep used is skipped."""
@@ -98,7 +98,7 @@ def confirm_front(
     front = front_of(sweep, runs, name)
     if not front.points:
         raise InputError(f"confirm: {name!r} has no front. Allowed: a sweep with a finished configuration")
-    source, data = _data(sweep, name)
+    source, data = data_of(sweep, name)
     with open_store(None if store is None else Path(store), tracking_uri).record(
         name,
         "confirmation",
@@ -130,17 +130,20 @@ def confirm_front(
     return result
 
 
-def _data(sweep: Record, name: str) -> tuple[Source, Dataset]:
-    """Load what the sweep was trained on, and nothing else."""
+def data_of(sweep: Record, name: str) -> tuple[Source, Dataset]:
+    """Load what a sweep was trained on, and nothing else.
+
+    Raises:
+        InputError: the record is older than the note of where the data are.
+        EnvironmentFault: the data are out of reach, or have changed.
+    """
     try:
         kept = json.loads(sweep.read(SOURCE))
     except InputError:
         allowed = (
             f"the same `invact sweep` once more, which trains nothing again and notes where {name!r} reads"
         )
-        raise InputError(
-            f"confirm: {name!r} is an older record that names no data. Allowed: {allowed}"
-        ) from None
+        raise InputError(f"{name!r} is an older record that names no data. Allowed: {allowed}") from None
     known = kept.pop("digest")
     source = Source(**kept)
     data = source.load()

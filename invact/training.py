@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from invact.archives import pack
 from invact.augmentation import augment
 from invact.cost import count_macs
 from invact.models import build_model
@@ -123,7 +122,7 @@ def _fit(
         seconds=seconds,
         images_per_second=images / seconds,
         correct=np.packbits(correct).tobytes(),
-        model=_archive(model) if keep_model else b"",
+        model=pack(model) if keep_model else b"",
         error=error,
     )
 
@@ -202,10 +201,3 @@ def _evaluation_function(
         return Scores(float(correct.mean()), float(losses.mean(dtype=np.float64))), correct
 
     return evaluate
-
-
-def _archive(model: Any) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
-        model.save(path)
-        return path.read_bytes()

@@ -53,3 +53,18 @@ def recorder(config, input_shape, classes):
     x = keras.layers.Conv2D(config.filters[0], 3, name="conv")(Record()(inputs))
     x = get_arm(config.activations[0]).layer("act")(x)
     return keras.Model(inputs, keras.layers.Dense(classes, name="logits")(keras.layers.Flatten()(x)))
+
+
+@keras.saving.register_keras_serializable("users")
+class Half(keras.Layer):
+    """A layer that only who imports this module can load."""
+
+    def call(self, inputs):
+        return inputs * 0.5
+
+
+def halved(config, input_shape, classes):
+    inputs = keras.Input(input_shape)
+    x = Half()(keras.layers.Flatten()(inputs))
+    x = get_arm(config.activations[0]).layer("act")(keras.layers.Dense(config.filters[0])(x))
+    return keras.Model(inputs, keras.layers.Dense(classes, dtype="float32")(x))

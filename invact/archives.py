@@ -1,0 +1,66 @@
+"""Archives: a Keras model as the bytes of a `.keras` file, and back without running code of others."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from invact.errors import InputError, one_line
+
+__all__ = ["pack", "read_model", "unpack"]
+
+
+def pack(model: Any) -> bytes:
+    """Put a Keras model in the bytes of a `.keras` archive.
+
+    Example:
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((4, 3)), keras.layers.Flatten()])
+        >>> unpack(pack(model)).output_shape
+        (None, 12)
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        return path.read_bytes()
+
+
+def unpack(content: bytes, place: str = "archive") -> Any:
+    """Read a model from the bytes of a `.keras` archive; see `read_model`.
+
+    Args:
+        content: the bytes.
+        place: what an error calls them.
+
+    Raises:
+        InputError: they are no such archive, or it cannot be read safely.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        path.write_bytes(content)
+        return _load(path, place)
+
+
+def read_model(path: Path) -> Any:
+    """Read a `.keras` file, which may come from elsewhere.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read safely.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return _load(path, str(path))
+
+
+def _load(path: Path, place: str) -> Any:
+    import keras
+
+    from invact import layers  # noqa: F401 registers the layers that the file names
+
+    try:
+        # Safe mode stays on: a model from elsewhere must not run code.
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        reason = one_line(error).replace(str(path), path.name)
+        raise InputError(f"{place}: not a .keras model that can be read safely ({reason})") from None

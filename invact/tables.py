@@ -1,0 +1,50 @@
+"""Tables for the terminal that all commands print alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["table_of"]
+
+
+def table_of(
+    title: str,
+    columns: Iterable[str],
+    rows: Iterable[tuple[str, ...]],
+    numbers: int = 0,
+    caption: str = "",
+) -> Table:
+    """Tabulate text for the terminal; printed to a file or a pipe, it is plain text.
+
+    Args:
+        title: above it.
+        columns: their headings.
+        rows: a cell for each column.
+        numbers: how many of the last columns hold numbers.
+        caption: below it.
+
+    Example:
+        >>> table_of("costs", ["layer", "MACs"], [("conv", "2,304")], numbers=1).row_count
+        1
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        caption=Text(caption) if caption else None,
+        caption_justify="left",
+        box=box.SIMPLE,
+    )
+    names = list(columns)
+    for index, column in enumerate(names):
+        table.add_column(column, justify="right" if index >= len(names) - numbers and numbers else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
