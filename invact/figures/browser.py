@@ -8,8 +8,18 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from invact.figures.bands import accuracy_limits, band_text, possible, stepped, verdict_text
-from invact.figures.front import budget_text, limits, seeds_text, stairs, statuses, subtitle, ticks_between
-from invact.figures.style import FAINT, INK, LIMIT, arm_of, axis_text, looks, on_log_axis, quantity
+from invact.figures.front import limits, seeds_text, stairs, statuses, subtitle, ticks_between
+from invact.figures.style import (
+    FAINT,
+    INK,
+    LIMIT,
+    arm_of,
+    axis_text,
+    budget_text,
+    looks,
+    on_log_axis,
+    quantity,
+)
 from invact.measures import MEASURES, Measure
 from invact.pareto import Apart, ParetoFront, Point
 

@@ -16,6 +16,7 @@ from invact.figures.style import (
     amount,
     arm_of,
     axis_text,
+    budget_text,
     looks,
     on_log_axis,
     quantity,
@@ -30,16 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Annotation
 
-__all__ = [
-    "budget_text",
-    "front_figure",
-    "limits",
-    "seeds_text",
-    "stairs",
-    "statuses",
-    "subtitle",
-    "ticks_between",
-]
+__all__ = ["front_figure", "limits", "seeds_text", "stairs", "statuses", "subtitle", "ticks_between"]
 
 _FARTHEST = 3.0
 """Cost beyond the compared points and the budget, as a factor, that the axis still shows."""
@@ -84,12 +76,6 @@ def subtitle(front: ParetoFront) -> str:
         f"{len(front.points)} on the front, {len(front.dominated)} dominated, {len(front.apart)} apart.  "
         f"Hypervolume {quantity(front.hypervolume)} to ({accuracy:.0%}, {amount(cost, front.measure)})"
     )
-
-
-def budget_text(front: ParetoFront) -> str:
-    """Name the line of the budget; MACs go without saying."""
-    budget = front.budget or 0
-    return f"budget {quantity(budget) if front.measure == 'macs' else amount(budget, front.measure)}"
 
 
 def seeds_text(front: ParetoFront) -> str:

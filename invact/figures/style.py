@@ -18,6 +18,7 @@ __all__ = [
     "arm_look",
     "arm_of",
     "axis_text",
+    "budget_text",
     "looks",
     "on_log_axis",
     "quantity",
@@ -103,6 +104,12 @@ def axis_text(measure: str) -> str:
     label = MEASURES[measure].label
     named = {"macs": f"{label} of one image", "params": label}
     return f"{named.get(measure, f'{label} for one image')} (log scale)"
+
+
+def budget_text(front: ParetoFront) -> str:
+    """Name the line of the budget; MACs go without saying."""
+    budget = front.budget or 0
+    return f"budget {quantity(budget) if front.measure == 'macs' else amount(budget, front.measure)}"
 
 
 def on_log_axis(one: Point | Apart) -> float:
