@@ -77,7 +77,7 @@ class Uncertainty:
 
 
 def uncertainty_of(
-    runs: pd.DataFrame, margin: float = MARGIN, attainment: bool = False
+    runs: pd.DataFrame, margin: float = MARGIN, attainment: bool = False, measure: str = "macs"
 ) -> Uncertainty | None:
     """Bootstrap a front over its seeds, and the gaps between the fronts of its arms.
 
@@ -88,9 +88,11 @@ def uncertainty_of(
 
     Args:
         runs: one row for each finished (config, seed), with columns `trial, config, seed,
-            macs, validation_accuracy, test_accuracy`, and `param.activation` where it varies.
+            validation_accuracy, test_accuracy`, that of the measure, the same for all runs of a
+            configuration, and `param.activation` where it varies.
         margin: the loss of accuracy that counts as equal, in points (1 point = 0.01).
         attainment: whether to add the attainment surfaces, which need the extra `eaf`.
+        measure: the cost, one of `invact.measures.MEASURES`.
 
     Returns:
         None with fewer than two seeds, or when no configuration takes part.
@@ -115,15 +117,15 @@ def uncertainty_of(
         return None
     # In the order of trials: of equals, the first is on a front.
     first = runs.sort_values(["trial", "config"]).drop_duplicates("config").set_index("config")
-    first = first[first["macs"].astype(float) > 0]
+    first = first[first[measure].astype(float) > 0]
     scores = runs.pivot(index="config", columns="seed", values=["validation_accuracy", "test_accuracy"])
     wide = scores.astype(float).loc[first.index].dropna()
     if wide.empty:
         return None
     first = first.loc[wide.index]
-    macs = first["macs"].astype(float)
-    candidates = Candidates(wide["validation_accuracy"], wide["test_accuracy"], macs)
-    resamples = min(10_000, max(1_000, CELLS // len(macs)))
+    cost = first[measure].astype(float)
+    candidates = Candidates(wide["validation_accuracy"], wide["test_accuracy"], cost)
+    resamples = min(10_000, max(1_000, CELLS // len(cost)))
     return Uncertainty(
         seeds=tuple(map(int, seeds)),
         configs=tuple(map(str, wide.index)),
@@ -149,7 +151,7 @@ def _gaps(
 
     def of(arm: str) -> Candidates:
         mine = (arms == arm).to_numpy()
-        return Candidates(candidates.validation[mine], candidates.test[mine], candidates.macs[mine])
+        return Candidates(candidates.validation[mine], candidates.test[mine], candidates.cost[mine])
 
     control, *treatments = present
     confidence = 1 - (1 - CONFIDENCE) / len(treatments)

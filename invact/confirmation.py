@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from invact.pareto import ParetoFront, Point, non_dominated
+from invact.dominance import non_dominated
+from invact.measures import MEASURES
+from invact.pareto import ParetoFront, Point
 from invact.results import Status
 from invact.statistics.assay import t_quantile
 from invact.statistics.uncertainty import DIGITS, Candidates, front_bootstrap
@@ -51,7 +53,7 @@ class ConfirmedPoint:
         validation: fresh validation accuracy; None when no seed has ended.
         test: fresh test accuracy.
         optimism: accuracy that selected the point minus `validation`: how far selection had flattered it.
-        non_dominated: whether no other point has at least its fresh test accuracy for as few MACs.
+        non_dominated: whether no other point has at least its fresh test accuracy at as low a cost.
         p_non_dominated: share of the resamples of the fresh seeds in which that is so; None while a run of
             any point is missing.
     """
@@ -74,7 +76,7 @@ class Confirmation:
         run_id: the confirmation's parent run in MLflow.
         seeds: the fresh seeds.
         front: as the sweep found it.
-        points: its points, by increasing MACs.
+        points: its points, by increasing cost.
         optimism: mean over the points; None while a run is missing.
         failed: runs that failed. They are tried again when the front is confirmed again.
         table: one row for each (configuration, fresh seed).
@@ -95,7 +97,7 @@ class Confirmation:
 
         rows = []
         for one in self.points:
-            known = ("trial", "config", "label", "macs")
+            known = dict.fromkeys(("trial", "config", "label", "macs", self.front.measure))
             row = {name: getattr(one.point, name) for name in known} | {"selected": one.point.accuracy}
             for name in ("validation", "test", "optimism"):
                 mean: Mean | None = getattr(one, name)
@@ -110,7 +112,7 @@ class Confirmation:
 def confirm_points(
     front: ParetoFront, table: pd.DataFrame, seeds: Sequence[int], run_id: str = ""
 ) -> Confirmation:
-    """Hold the points of a front against their runs on fresh seeds.
+    """Hold the points of a front against their runs on fresh seeds, at the costs that the sweep found.
 
     Args:
         front: as the sweep found it.
@@ -127,14 +129,14 @@ def confirm_points(
         {config: rows[column].astype(float) for config, rows in by_config.items()}
         for column in ("validation_accuracy", "test_accuracy")
     )
-    macs = [point.macs for point in front.points]
+    cost = [point.cost for point in front.points]
     scores = [test[config].mean() for config in configs]
-    stay = non_dominated(np.round(scores, DIGITS), macs)
+    stay = non_dominated(np.round(scores, DIGITS), cost)
     shares: Sequence[float | None] = [None] * len(configs)
     optimism = None
     if all(len(rows) == len(seeds) for rows in by_config.values()):
         fresh = np.array([test[config].loc[list(seeds)] for config in configs])
-        shares = front_bootstrap(Candidates(fresh, fresh, macs)).p_non_dominated
+        shares = front_bootstrap(Candidates(fresh, fresh, cost)).p_non_dominated
         drops = [point.accuracy - validation[point.config].loc[list(seeds)] for point in front.points]
         optimism = _mean(np.mean(drops, axis=0))
     return Confirmation(
@@ -175,6 +177,7 @@ def confirmation_values(result: Confirmation) -> dict[str, Any]:
     """Put a confirmation in JSON-like values: what `confirm.json` and `--json` hold."""
     return {
         "run_id": result.run_id,
+        "measure": result.front.measure,
         "seeds": list(result.seeds),
         "confidence": CONFIDENCE,
         "failed": result.failed,
@@ -215,13 +218,14 @@ def confirmation_table(result: Confirmation) -> Table:
         box=box.SIMPLE,
     )
     table.add_column("configuration", overflow="fold", min_width=14)
-    for name in ("MACs", "selected", "valid.", "test", "+-", "flattered", "stays", "P"):
+    cost = MEASURES[result.front.measure].label
+    for name in (cost, "selected", "valid.", "test", "+-", "flattered", "stays", "P"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in result.points:
         validation, test = one.validation, one.test
         table.add_row(
             Text(one.point.label),
-            quantity(one.point.macs),
+            quantity(one.point.cost),
             f"{one.point.accuracy:.2%}",
             "" if validation is None else f"{validation.value:.2%}",
             "" if test is None else f"{test.value:.2%}",

@@ -1,5 +1,5 @@
-"""Which configurations are worth their MACs: the front of validation accuracy against cost."""
-# Accuracy up, MACs down. The front is chosen on validation accuracy; test accuracy is only carried along.
+"""Which configurations are worth their cost: the front of validation accuracy against a measure."""
+# Accuracy up, cost down. The front is chosen on validation accuracy; test accuracy is only carried along.
 
 from __future__ import annotations
 
@@ -10,87 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.bands import MARGIN, Uncertainty, uncertainty_of
-from invact.errors import InputError
+from invact.dominance import hypervolume, non_dominated
+from invact.errors import InputError, one_of
+from invact.measures import MEASURES
 from invact.results import Status
 from invact.statistics.uncertainty import DIGITS
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Apart", "ParetoFront", "Point", "hypervolume", "non_dominated", "pareto_front_of"]
-
-
-def non_dominated(accuracy: ArrayLike, macs: ArrayLike) -> NDArray[np.bool_]:
-    """Mark the points that no other point dominates.
-
-    One point dominates another when it is no less accurate, no more costly, and better in one of the two.
-    Of equal points the first is kept. A point that is not finite is never marked. O(n log n).
-
-    Args:
-        accuracy: shape (n,), to maximise.
-        macs: shape (n,), to minimise.
-
-    Returns:
-        Mask, shape (n,).
-
-    Raises:
-        InputError: the shapes differ.
-
-    Example:
-        >>> non_dominated([0.9, 0.8, 0.95, 0.9], [100, 200, 300, 100]).tolist()
-        [True, False, True, False]
-    """
-    gain, cost = _pair(accuracy, macs)
-    mask = np.zeros(len(gain), dtype=bool)
-    known = np.flatnonzero(np.isfinite(gain) & np.isfinite(cost))
-    # Cheapest first, then most accurate, then as received: a point stands when it beats all before it.
-    order = known[np.lexsort((known, -gain[known], cost[known]))]
-    best_before = np.maximum.accumulate(np.concatenate(([-np.inf], gain[order])))[:-1]
-    mask[order[gain[order] > best_before]] = True
-    return mask
-
-
-def hypervolume(accuracy: ArrayLike, macs: ArrayLike, reference: tuple[float, float]) -> float:
-    """Area that the points dominate, up to a reference point; larger is better.
-
-    With the front sorted by MACs m_1 < ... < m_k and m_{k+1} that of the reference, the area is
-    sum_i (accuracy_i - accuracy_reference) (m_{i+1} - m_i). Points that do not dominate the reference add
-    nothing.
-
-    Args:
-        accuracy: fractions, shape (n,).
-        macs: shape (n,).
-        reference: (accuracy, MACs) of the worst point that counts.
-
-    Returns:
-        Area, in accuracy fractions times MACs.
-
-    Raises:
-        InputError: the shapes differ, or the reference is not finite.
-
-    Source: Zitzler and Thiele, IEEE Transactions on Evolutionary Computation 3, 1999.
-
-    Example:
-        >>> hypervolume([0.5, 0.75], [100, 200], reference=(0.0, 300))
-        125.0
-    """
-    gain, cost = _pair(accuracy, macs)
-    if not np.isfinite(reference).all():
-        raise InputError(f"reference: received {reference}. Allowed: two finite numbers, (accuracy, MACs)")
-    inside = non_dominated(gain, cost) & (gain > reference[0]) & (cost < reference[1])
-    order = np.flatnonzero(inside)[np.argsort(cost[inside])]
-    widths = np.diff(np.append(cost[order], reference[1]))
-    return float(np.sum((gain[order] - reference[0]) * widths))
-
-
-def _pair(accuracy: ArrayLike, macs: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    gain, cost = np.asarray(accuracy, dtype=float), np.asarray(macs, dtype=float)
-    if gain.ndim != 1 or gain.shape != cost.shape:
-        raise InputError(
-            f"accuracy, macs: received shapes {gain.shape} and {cost.shape}. Allowed: equal, (n,)"
-        )
-    return gain, cost
 
 
 @dataclass(frozen=True)
@@ -111,6 +40,10 @@ class Point:
         values: the parameters that the sweep varies.
         p_non_dominated: share of the resamples over the seeds in which it is on the front; None with one
             seed, or while it lacks one of the sweep's.
+        activation_bytes: the most that its activations take at once; None where it was not measured.
+        bytes_moved: read and written in one pass; None where it was not measured.
+        latency_ms: of one pass, in milliseconds; None where it was not measured.
+        measure: the name of its front's cost axis.
     """
 
     trial: int
@@ -125,6 +58,21 @@ class Point:
     run_id: str
     values: Mapping[str, Any] = field(default_factory=dict, hash=False)
     p_non_dominated: float | None = None
+    activation_bytes: int | None = None
+    bytes_moved: int | None = None
+    latency_ms: float | None = None
+    measure: str = "macs"
+
+    @property
+    def cost(self) -> float:
+        """Its value on the front's axis.
+
+        Example:
+            >>> Point(0, "a", "relu 8", 100, 10, 8, 0.9, None, 1, "r", measure="params").cost
+            10
+        """
+        cost: float = getattr(self, self.measure)
+        return cost
 
 
 @dataclass(frozen=True)
@@ -133,7 +81,7 @@ class Apart:
 
     Attributes:
         status: OVER_BUDGET, DIVERGED or FAILED on one seed at least.
-        macs: None when the model was never built; so `params` and `filters`.
+        macs: None when the model was never built; so `params` and `filters`. Other fields are as of `Point`.
     """
 
     trial: int
@@ -146,6 +94,16 @@ class Apart:
     seeds: int
     run_id: str
     values: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    activation_bytes: int | None = None
+    bytes_moved: int | None = None
+    latency_ms: float | None = None
+    measure: str = "macs"
+
+    @property
+    def cost(self) -> float | None:
+        """Its value on the front's axis; None where it was not measured."""
+        cost: float | None = getattr(self, self.measure)
+        return cost
 
 
 @dataclass(frozen=True)
@@ -154,13 +112,14 @@ class ParetoFront:
 
     Attributes:
         name: of the sweep.
-        points: the front, by increasing MACs (and accuracy).
+        points: the front, by increasing cost (and accuracy).
         dominated: the other finished configurations; also one that equals a point of the front.
         apart: configurations that ran out of the comparison, with their status.
-        reference: (accuracy, MACs) that bounds the hypervolume.
+        reference: (accuracy, cost) that bounds the hypervolume.
         hypervolume: of the front.
-        budget: the limit in MACs, where there was one.
+        budget: the limit of the cost, where there was one.
         uncertainty: what the seeds say about it; None with one seed.
+        measure: what the cost is, one of `invact.measures.MEASURES`.
     """
 
     name: str
@@ -169,21 +128,28 @@ class ParetoFront:
     apart: tuple[Apart, ...]
     reference: tuple[float, float]
     hypervolume: float
-    budget: int | None = None
+    budget: float | None = None
     uncertainty: Uncertainty | None = None
+    measure: str = "macs"
 
     def to_pandas(self) -> pd.DataFrame:
         """Tabulate every configuration: the front, then the dominated, then those apart.
 
         Returns:
-            Columns `on_front, status, trial, config, label, macs, params, filters, validation_accuracy,
-            test_accuracy, seeds, run_id`, with several seeds `p_non_dominated`, then `param.<name>` for each
-            varied parameter.
+            Columns `on_front, status, trial, config, label, macs, params, filters`, the other measures that
+            were measured, `validation_accuracy, test_accuracy, seeds, run_id`, with several seeds
+            `p_non_dominated`, then `param.<name>` for each varied parameter.
         """
         import pandas as pd
 
-        dtypes = _DTYPES | ({} if self.uncertainty is None else {"p_non_dominated": "float64"})
         groups = (("front", self.points), ("dominated", self.dominated), ("apart", self.apart))
+        every = (*self.points, *self.dominated, *self.apart)
+        dtypes = {
+            column: dtype
+            for column, dtype in _DTYPES.items()
+            if column not in _SOMETIMES or any(getattr(one, column, None) is not None for one in every)
+        }
+        dtypes |= {} if self.uncertainty is None else {"p_non_dominated": "float64"}
         rows = [
             {
                 **{column: getattr(one, column, None) for column in dtypes},
@@ -199,6 +165,10 @@ class ParetoFront:
         return pd.DataFrame(rows, columns=[*dtypes, *varied]).astype(dtypes)
 
 
+# What every table of runs has of a network; and what one may have.
+_COSTS = ("macs", "params", "filters")
+_SOMETIMES = tuple(name for name in MEASURES if name not in _COSTS)
+
 _DTYPES = {
     "on_front": "bool",
     "status": "str",
@@ -206,9 +176,8 @@ _DTYPES = {
     "config": "str",
     "label": "str",
     # Nullable: a model that was never built has no cost.
-    "macs": "Int64",
-    "params": "Int64",
-    "filters": "Int64",
+    **dict.fromkeys(_COSTS, "Int64"),
+    **{name: "Int64" if MEASURES[name].counted else "float64" for name in _SOMETIMES},
     "validation_accuracy": "float64",
     "test_accuracy": "float64",
     "seeds": "int64",
@@ -220,9 +189,10 @@ def pareto_front_of(
     table: pd.DataFrame,
     name: str,
     reference: tuple[float, float] | None = None,
-    budget: int | None = None,
+    budget: float | None = None,
     margin: float = MARGIN,
     attainment: bool = False,
+    measure: str = "macs",
 ) -> ParetoFront:
     """Build the front from the table of runs.
 
@@ -230,22 +200,23 @@ def pareto_front_of(
     Otherwise it is set apart with a status: OVER_BUDGET before DIVERGED before FAILED. A seed that occurs
     twice (tried again, or proposed again) counts once, by its FINISHED row if it has one. A finished seed
     whose validation accuracy is not finite counts as DIVERGED. With several seeds, `uncertainty_of` of the
-    compared configurations is added.
+    compared configurations is added. Of a cost that is timed, a configuration has the median over its seeds.
 
     Args:
         table: one row for each (config, seed), with columns `trial, config, label, seed, status, macs,
-            params, filters, validation_accuracy, test_accuracy, run_id`, and `param.<name>` for each
-            varied parameter. May be empty, even without columns.
+            params, filters, validation_accuracy, test_accuracy, run_id`, that of the measure, and
+            `param.<name>` for each varied parameter. May be empty, even without columns.
         name: of the sweep.
-        reference: (accuracy, MACs) for the hypervolume; accuracy 0 and the largest MACs of a compared
+        reference: (accuracy, cost) for the hypervolume; accuracy 0 and the largest cost of a compared
             configuration unless given. To compare two sweeps, give both the same.
-        budget: the limit in MACs, to be shown.
+        budget: the limit of the cost, to be shown.
         margin: between the fronts of two arms, the loss of accuracy that counts as equal, in points.
         attainment: whether to add attainment surfaces, which need the extra `eaf`.
+        measure: the cost, one of `invact.measures.MEASURES`.
 
     Raises:
-        InputError: a column is missing, a status is unknown, a finished run lacks its cost, or the margin is
-            out of range.
+        InputError: an unknown measure, a column is missing, a status is unknown, a finished run lacks its
+            cost, or the margin is out of range.
         EnvironmentFault: the extra is missing.
 
     Example:
@@ -256,15 +227,17 @@ def pareto_front_of(
         >>> [point.config for point in front.points], front.reference, front.hypervolume
         (['a'], (0.0, 200.0), 90.0)
     """
+    if measure not in MEASURES:
+        raise one_of("measure", measure, MEASURES)
     configurations: list[Point | Apart] = []
     uncertainty = None
     if len(table):
-        _check(table)
+        _check(table, measure)
         runs = _once(table)
-        configurations = [_configuration(rows) for _, rows in runs.groupby("config", sort=False)]
+        configurations = [_configuration(rows, measure) for _, rows in runs.groupby("config", sort=False)]
         configurations.sort(key=lambda one: (one.trial, one.config))
         compared = {one.config for one in configurations if isinstance(one, Point)}
-        uncertainty = uncertainty_of(runs[runs["config"].isin(compared)], margin, attainment)
+        uncertainty = uncertainty_of(runs[runs["config"].isin(compared)], margin, attainment, measure)
     if uncertainty is not None:
         shares = dict(zip(uncertainty.configs, uncertainty.band.p_non_dominated, strict=True))
         configurations = [
@@ -273,34 +246,36 @@ def pareto_front_of(
         ]
     points = [one for one in configurations if isinstance(one, Point)]
     accuracy = [point.accuracy for point in points]
-    macs = [point.macs for point in points]
+    cost = [point.cost for point in points]
     if reference is None:
-        reference = (0.0, float(max(macs, default=0)))
+        reference = (0.0, float(max(cost, default=0)))
     # Rounded, so that the order of a sum does not put the dearer of two equal means on the front.
-    mask = non_dominated(np.round(accuracy, DIGITS), macs)
-    by_macs = sorted(zip(points, mask, strict=True), key=lambda pair: (pair[0].macs, -pair[0].accuracy))
+    mask = non_dominated(np.round(accuracy, DIGITS), cost)
+    by_cost = sorted(zip(points, mask, strict=True), key=lambda pair: (pair[0].cost, -pair[0].accuracy))
     return ParetoFront(
         name=name,
-        points=tuple(point for point, on_front in by_macs if on_front),
-        dominated=tuple(point for point, on_front in by_macs if not on_front),
+        points=tuple(point for point, on_front in by_cost if on_front),
+        dominated=tuple(point for point, on_front in by_cost if not on_front),
         apart=tuple(one for one in configurations if isinstance(one, Apart)),
         reference=reference,
-        hypervolume=hypervolume(accuracy, macs, reference),
+        hypervolume=hypervolume(accuracy, cost, reference),
         budget=budget,
         uncertainty=uncertainty,
+        measure=measure,
     )
 
 
 _COLUMNS = (
-    *("trial", "config", "label", "seed", "status", "macs", "params", "filters"),
+    *("trial", "config", "label", "seed", "status", *_COSTS),
     *("validation_accuracy", "test_accuracy", "run_id"),
 )
 
 
-def _check(table: pd.DataFrame) -> None:
-    missing = [column for column in _COLUMNS if column not in table.columns]
+def _check(table: pd.DataFrame, measure: str) -> None:
+    required = dict.fromkeys((*_COLUMNS, measure))
+    missing = [column for column in required if column not in table.columns]
     if missing:
-        raise InputError(f"table of runs: missing {', '.join(missing)}. Required: {', '.join(_COLUMNS)}")
+        raise InputError(f"table of runs: missing {', '.join(missing)}. Required: {', '.join(required)}")
     for column in ("trial", "config"):
         if table[column].isna().any():
             raise InputError(f"table of runs: {column}: received a missing value. Allowed: one in every row")
@@ -310,13 +285,17 @@ def _check(table: pd.DataFrame) -> None:
 
 
 def _once(table: pd.DataFrame) -> pd.DataFrame:
-    """One row for each (config, seed), by increasing seed."""
+    """One row for each (config, seed), by increasing seed; all of a config have the same times."""
     unfinished = table["status"] != Status.FINISHED
     ordered = table.assign(unfinished=unfinished).sort_values(["seed", "unfinished"], kind="stable")
-    return ordered.drop_duplicates(["config", "seed"])
+    once = ordered.drop_duplicates(["config", "seed"])
+    timed = [name for name, one in MEASURES.items() if not one.counted and name in once]
+    return once.assign(
+        **{name: once[name].astype(float).groupby(once["config"]).transform("median") for name in timed}
+    )
 
 
-def _configuration(rows: pd.DataFrame) -> Point | Apart:
+def _configuration(rows: pd.DataFrame, measure: str) -> Point | Apart:
     first = rows.iloc[0]
     statuses = set(rows["status"])
     if not np.isfinite(rows.loc[~rows["unfinished"], "validation_accuracy"].astype(float)).all():
@@ -332,15 +311,21 @@ def _configuration(rows: pd.DataFrame) -> Point | Apart:
             for column in rows.columns
             if str(column).startswith("param.")
         },
+        "measure": measure,
     }
     # A seed that failed may lack the cost that another seed of the same configuration has.
-    known = {column: rows[column].dropna() for column in ("macs", "params", "filters")}
-    cost: dict[str, Any] = {name: int(cells.iloc[0]) if len(cells) else None for name, cells in known.items()}
+    known = {column: rows[column].dropna() for column in (*_COSTS, *_SOMETIMES) if column in rows}
+    cost: dict[str, Any] = {
+        name: (int if _DTYPES[name] == "Int64" else float)(cells.iloc[0]) if len(cells) else None
+        for name, cells in known.items()
+    }
     for status in (Status.OVER_BUDGET, Status.DIVERGED, Status.FAILED):
         if status in statuses:
             return Apart(status=status, **common, **cost)
-    if None in cost.values():
-        raise InputError(f"table of runs: config {common['config']!r} is FINISHED, with a missing cost")
+    lacking = [name for name in dict.fromkeys((*_COSTS, measure)) if cost[name] is None]
+    if lacking:
+        config, names = common["config"], ", ".join(lacking)
+        raise InputError(f"table of runs: config {config!r} is FINISHED, with a missing cost: {names}")
     test = float(rows["test_accuracy"].astype(float).mean(skipna=False))
     return Point(
         accuracy=float(rows["validation_accuracy"].astype(float).mean()),

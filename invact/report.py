@@ -16,7 +16,8 @@ from invact.errors import EnvironmentFault, one_of
 from invact.figures import claim_figure, front_figure, interactive_front
 from invact.figures.bands import gap_figure, verdict_text
 from invact.figures.front import statuses
-from invact.figures.style import quantity, style
+from invact.figures.style import amount, quantity, style
+from invact.measures import MEASURES
 from invact.pareto import ParetoFront, Point
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ __all__ = [
     "write_front",
 ]
 
-SCHEMA = "invact.front/2"
+SCHEMA = "invact.front/3"
+"""Since 3 the cost is `measure`, MACs or another: `budget` and all costs below `uncertainty` are in it."""
 
 NEAR = 0.05
 """Share of the resamples with a dominated configuration on the front, from which on it is shown."""
@@ -142,7 +144,8 @@ def front_values(front: ParetoFront) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "name": front.name,
-        "reference": {"accuracy": front.reference[0], "macs": front.reference[1]},
+        "measure": front.measure,
+        "reference": {"accuracy": front.reference[0], front.measure: front.reference[1]},
         "hypervolume": front.hypervolume,
         "budget": front.budget,
         "front": [asdict(point) for point in front.points],
@@ -193,7 +196,7 @@ def front_table(front: ParetoFront) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    accuracy, macs = front.reference
+    accuracy, cost = front.reference
     sure = front.uncertainty
     parts = [
         f"{len(front.dominated)} dominated",
@@ -201,7 +204,7 @@ def front_table(front: ParetoFront) -> Table:
     ]
     caption = [
         ", ".join(parts),
-        f"hypervolume {quantity(front.hypervolume)} to ({accuracy:.0%}, {quantity(macs)} MACs)",
+        f"hypervolume {quantity(front.hypervolume)} to ({accuracy:.0%}, {amount(cost, front.measure)})",
     ]
     near: list[Point] = []
     if sure is not None:
@@ -218,19 +221,21 @@ def front_table(front: ParetoFront) -> Table:
         caption_justify="left",
         box=box.SIMPLE,
     )
-    # No "config" and no run: they are in the files, and 80 columns are not enough for both.
+    # No "config", no run and no third cost: they are in the files, and 80 columns are not enough for all.
     table.add_column("configuration", overflow="fold", min_width=14)
     # Nor for the number of seeds, which then is below the table.
     last = ("seeds", "trial") if sure is None else ("+-", "P", "trial")
-    for name in ("MACs", "params", "filters", "valid.", "test", *last):
+    costs = list(dict.fromkeys((front.measure, "macs", "params")))[:2]
+    # As short as the numbers: the caption has all of the label.
+    heads = ["params" if name == "params" else MEASURES[name].label.split()[0] for name in costs]
+    for name in (*heads, "filters", "valid.", "test", *last):
         table.add_column(name, justify="right", no_wrap=True)
     for number, point in enumerate((*front.points, *near)):
         if number == len(front.points):
             table.add_section()
         table.add_row(
             Text(point.label),
-            quantity(point.macs),
-            quantity(point.params),
+            *(quantity(getattr(point, name)) for name in costs),
             str(point.filters),
             f"{point.accuracy:.2%}",
             "" if point.test_accuracy is None else f"{point.test_accuracy:.2%}",
@@ -241,10 +246,10 @@ def front_table(front: ParetoFront) -> Table:
 
 
 def _sureness(point: Point, sure: Uncertainty, on_front: bool) -> tuple[str, str]:
-    """Half the width of the band at the point's MACs, where it is what validation selects; and P."""
+    """Half the width of the band at the point's cost, where it is what validation selects; and P."""
     if point.p_non_dominated is None:
         return "", ""
-    # On the front of all, a point leads the band at its MACs, unless one that lacks a seed is in between.
-    at = sure.band.budgets.index(point.macs)
+    # On the front of all, a point leads the band at its cost, unless one that lacks a seed is in between.
+    at = sure.band.budgets.index(point.cost)
     half = f"{100 * (sure.band.high[at] - sure.band.attained[at]):.2f}" if on_front else ""
     return half, f"{point.p_non_dominated:.2f}"

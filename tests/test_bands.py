@@ -151,6 +151,22 @@ def test_a_front_carries_it_and_a_tie_is_none():
     assert len(pareto_front_of(table, "study", attainment=True).uncertainty.surfaces) == 3
 
 
+@pytest.mark.parametrize("measure", ["activation_bytes", "latency_ms"])
+def test_bands_over_another_measure(measure):
+    table = a_table(sd=0.01)
+    # The dearest in MACs is the cheapest here.
+    cost = (4_000 - table["macs"]) / (4_000 if measure == "latency_ms" else 1)
+    turned = table.assign(**{measure: cost})
+    found = uncertainty_of(turned, measure=measure)
+    assert found == uncertainty_of(table.assign(macs=cost))
+    assert found != uncertainty_of(table)
+    assert found.band.budgets == tuple(sorted(set(cost)))
+    assert found.gaps[0].gap.budgets == found.band.budgets
+    assert pareto_front_of(turned, "study", measure=measure).uncertainty == found
+    surfaces = pareto_front_of(turned, "study", measure=measure, attainment=True).uncertainty.surfaces
+    assert {at for surface in surfaces for at in surface.cost} <= set(cost)
+
+
 def test_rounding_does_not_break_a_tie():
     # Equal means of counts out of 225, the second for more MACs: unrounded, some of them differ in float.
     ties = [((k, k, k), (k + 1, k - 2, k + 1)) for k in range(150, 224)]

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 
@@ -85,6 +86,39 @@ def test_what_stays_is_decided_on_the_test_set():
     assert [one.p_non_dominated for one in found.points] == [1.0, 0.0, 1.0]
     swapped = confirm_points(FRONT, a_table(test=VALIDATION, validation=TEST), SEEDS)
     assert [one.non_dominated for one in swapped.points] == [True, True, True]
+
+
+def test_what_stays_is_decided_at_the_costs_of_the_front():
+    # By latency c is the cheapest, and better than the others.
+    latencies = {"a": 0.75, "b": 0.5, "c": 0.25}
+    points = tuple(
+        dataclasses.replace(point, latency_ms=latencies[point.config], measure="latency_ms")
+        for point in FRONT.points[::-1]
+    )
+    front = dataclasses.replace(FRONT, points=points, measure="latency_ms", reference=(0.0, 1.0))
+    # Fresh times do not count.
+    found = confirm_points(front, a_table().assign(latency_ms=9.0), SEEDS)
+    stays = {one.point.config: (one.non_dominated, one.p_non_dominated) for one in found.points}
+    assert stays == {"c": (True, 1.0), "b": (False, 0.0), "a": (False, 0.0)}
+    assert "point c\n0.25 ms" in texts_of(confirmation_figure(found))
+    file = io.StringIO()
+    Console(file=file, width=100).print(confirmation_table(found))
+    header = next(line for line in file.getvalue().splitlines() if "configuration" in line)
+    assert header.split()[:3] == ["configuration", "ms", "selected"]
+    assert found.to_pandas()["latency_ms"].tolist() == [0.25, 0.5, 0.75]
+    assert list(found.to_pandas())[:5] == ["trial", "config", "label", "macs", "latency_ms"]
+    assert confirmation_values(found)["measure"] == "latency_ms"
+    sizes = dataclasses.replace(
+        FRONT,
+        points=tuple(
+            dataclasses.replace(point, activation_bytes=8 * point.macs, measure="activation_bytes")
+            for point in FRONT.points
+        ),
+        measure="activation_bytes",
+    )
+    found = confirm_points(sizes, a_table(), SEEDS)
+    assert [one.non_dominated for one in found.points] == [True, False, True]
+    assert "point a\n8 k bytes of activations" in texts_of(confirmation_figure(found))
 
 
 def test_a_tie_stays_with_the_cheaper():

@@ -3,10 +3,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invact.errors import InputError
+from invact.measures import MEASURES
 from invact.pareto import Apart, ParetoFront, Point, hypervolume, non_dominated, pareto_front_of
 from invact.results import Status
 
@@ -228,6 +229,7 @@ def test_given_reference():
 def test_empty_table(table):
     front = pareto_front_of(table, "none")
     assert front == ParetoFront("none", (), (), (), (0.0, 0.0), 0.0)
+    assert pareto_front_of(table, "none", measure="latency_ms").measure == "latency_ms"
     assert len(front.to_pandas()) == 0
     assert "validation_accuracy" in front.to_pandas().columns
 
@@ -245,6 +247,118 @@ def test_empty_table(table):
 def test_refused_tables(table, message):
     with pytest.raises(InputError, match=message):
         pareto_front_of(table, "study")
+
+
+def measured(config, accuracy, latency, size, **others):
+    return run(config, accuracy=accuracy, latency_ms=latency, activation_bytes=size, bytes_moved=7, **others)
+
+
+# Each measure has another front.
+MEASURED = (
+    measured("a", 0.50, 0.25, 4_000, macs=400),
+    measured("b", 0.70, 4.0, 3_000, macs=200),
+    measured("c", 0.80, 0.5, 1_000, macs=300),
+    measured("d", 0.60, 0.75, 2_000, macs=100),
+    measured("e", 0.90, 2.0, 8_000, macs=500, trial=3),
+)
+
+
+@pytest.mark.parametrize(
+    ("measure", "front", "dominated", "reference", "area"),
+    [
+        # 0.50 (0.5 - 0.25) + 0.80 (2 - 0.5) + 0.90 (4 - 2)
+        ("latency_ms", "ace", "db", (0.0, 4.0), 3.125),
+        # 0.80 (8000 - 1000)
+        ("activation_bytes", "ce", "dba", (0.0, 8_000.0), 5_600),
+        # 0.60 (200 - 100) + 0.70 (300 - 200) + 0.80 (500 - 300)
+        ("macs", "dbce", "a", (0.0, 500.0), 290),
+        ("params", "e", "cbda", (0.0, 10.0), 0),
+    ],
+)
+def test_front_over_any_measure(measure, front, dominated, reference, area):
+    found = front_of(*MEASURED, measure=measure, budget=0.5)
+    assert ("".join(names(found.points)), "".join(names(found.dominated))) == (front, dominated)
+    assert (found.measure, found.reference, found.budget) == (measure, reference, 0.5)
+    assert found.hypervolume == pytest.approx(area)
+    table = {one["config"]: one for one in MEASURED}
+    for point in (*found.points, *found.dominated):
+        assert point.cost == table[point.config][measure]
+        assert {name: getattr(point, name) for name in MEASURES} == {
+            name: table[point.config][name] for name in MEASURES
+        }
+    given = front_of(*MEASURED, measure="latency_ms", reference=(0.5, 3.0))
+    assert given.hypervolume == pytest.approx(0.3 * 1.5 + 0.4 * 1.0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4), st.integers(0, 4)), max_size=8),
+    st.sampled_from([name for name in MEASURES if name != "macs"]),
+    st.integers(1, 2),
+)
+def test_the_front_over_a_measure_is_that_over_macs_with_the_columns_swapped(drawn, measure, seeds):
+    runs = [
+        run(str(number), seed, accuracy / 10 + seed / 100, macs, trial=number, **{measure: cost})
+        for number, (accuracy, macs, cost) in enumerate(drawn)
+        for seed in range(seeds)
+    ]
+    found = front_of(*runs, measure=measure)
+    swapped = front_of(*[{**one, "macs": one[measure], measure: one["macs"]} for one in runs])
+    for group in ("points", "dominated"):
+        assert names(getattr(found, group)) == names(getattr(swapped, group))
+        shares = [[one.p_non_dominated for one in getattr(front, group)] for front in (found, swapped)]
+        assert shares[0] == shares[1]
+    assert (found.reference, found.hypervolume) == (swapped.reference, swapped.hypervolume)
+    assert found.uncertainty == swapped.uncertainty
+
+
+def test_a_latency_is_the_median_over_the_seeds():
+    timed = [
+        run("a", 0, latency_ms=0.5),
+        run("a", 1, latency_ms=0.3),
+        run("a", 2, latency_ms=0.4),
+        run("b", 0, latency_ms=0.2, status="FAILED"),
+        run("b", 1, latency_ms=None, status="FAILED"),
+        run("c", 0, latency_ms=None, status="OVER_BUDGET"),
+    ]
+    front = front_of(*timed, measure="latency_ms")
+    assert [point.cost for point in front.points] == [0.4]
+    assert {one.config: one.cost for one in front.apart} == {"b": 0.2, "c": None}
+    assert front.uncertainty.band.budgets == (0.4,)
+
+
+def test_a_table_from_before_the_other_measures():
+    (point,) = front_of(run("a")).points
+    assert (point.cost, point.activation_bytes, point.bytes_moved, point.latency_ms) == (100, *[None] * 3)
+
+
+@pytest.mark.parametrize(
+    ("runs", "measure", "message"),
+    [
+        ([], "latency", r"^measure: received 'latency'; did you mean 'latency_ms'\? Allowed: macs, params"),
+        ([run("a")], "latency_ms", "^table of runs: missing latency_ms. Required: trial, .*, latency_ms$"),
+        ([run("a")], "activation_bytes", "missing activation_bytes"),
+        ([run("a", latency_ms=math.nan)], "latency_ms", "'a' is FINISHED, with a missing cost: latency_ms"),
+        ([run("a", bytes_moved=None)], "bytes_moved", "'a' is FINISHED, with a missing cost: bytes_moved"),
+    ],
+)
+def test_refused_measures(runs, measure, message):
+    with pytest.raises(InputError, match=message):
+        front_of(*runs, measure=measure)
+
+
+def test_to_pandas_has_what_was_measured():
+    fewer = [
+        {name: value for name, value in one.items() if name != "bytes_moved"} | {"latency_ms": None}
+        for one in MEASURED
+    ]
+    assert not {"activation_bytes", "bytes_moved", "latency_ms"} & set(front_of(run("a")).to_pandas())
+    frame = front_of(*MEASURED, run("f", 0, None, None, status="FAILED")).to_pandas().set_index("config")
+    assert list(frame)[4:10] == ["macs", "params", "filters", "activation_bytes", "bytes_moved", "latency_ms"]
+    assert list(map(str, frame.dtypes[7:10])) == ["Int64", "Int64", "float64"]
+    assert frame["latency_ms"].dropna().to_dict() == {one["config"]: one["latency_ms"] for one in MEASURED}
+    columns = list(front_of(*fewer, measure="activation_bytes").to_pandas())
+    assert columns[5:10] == ["macs", "params", "filters", "activation_bytes", "validation_accuracy"]
 
 
 def test_to_pandas():

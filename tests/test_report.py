@@ -18,7 +18,9 @@ from pandas.testing import assert_frame_equal
 from rich.console import Console
 
 from invact.errors import EnvironmentFault, InputError
+from invact.figures import interactive_front
 from invact.figures.bands import gap_figure
+from invact.measures import MEASURES
 from invact.pareto import Apart, ParetoFront, Point, pareto_front_of
 from invact.report import (
     FORMATS,
@@ -66,6 +68,33 @@ def a_front(seeds=3):
     return pareto_front_of(pd.DataFrame(rows), "filters & activation", budget=5_000_000)
 
 
+def a_front_over(measure, budget=None, seeds=3):
+    """Configurations that were timed on each seed, but for those over the budget."""
+    rows = [
+        {
+            "trial": 4 * number + size,
+            "config": f"{arm}{size}",
+            "label": f"{arm} {size}",
+            "seed": seed,
+            "status": status,
+            "macs": 10_000 * 4**size,
+            "params": 99 * 2**size,
+            "filters": 2 * 2**size,
+            "activation_bytes": 3_072 * 2**size + number,
+            "bytes_moved": 12_288 * 2**size + number,
+            "latency_ms": None if status == "OVER_BUDGET" else 0.11 * 2**size + 0.02 * number + 0.01 * seed,
+            "validation_accuracy": None if status == "OVER_BUDGET" else 0.9 + size / 50 + gain + seed / 3000,
+            "test_accuracy": None if status == "OVER_BUDGET" else 0.89 + size / 50 + gain + seed / 5000,
+            "run_id": f"run-{arm}-{size}-{seed}",
+            "param.activation": arm,
+        }
+        for number, (arm, gain) in enumerate({"relu": 0.0, "inverse": 0.01}.items())
+        for size, status in enumerate(["FINISHED", "FINISHED", "FINISHED", "OVER_BUDGET"])
+        for seed in range(seeds)
+    ]
+    return pareto_front_of(pd.DataFrame(rows), "timed", budget=budget, measure=measure)
+
+
 def noisy_front():
     rng = np.random.default_rng(0)
     rows = [
@@ -95,10 +124,11 @@ EMPTY = pareto_front_of(pd.DataFrame(), "empty")
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
 fractions = st.floats(0, 1)
 counts = st.integers(0, 10**15)
+times = st.floats(0, 1e9, exclude_min=True)
 
 
 @st.composite
-def points(draw, values):
+def points(draw, values, measure):
     return Point(
         trial=draw(st.integers(0, 10**6)),
         config=draw(texts),
@@ -111,6 +141,10 @@ def points(draw, values):
         seeds=draw(st.integers(1, 30)),
         run_id=draw(texts),
         values=values,
+        activation_bytes=draw(counts),
+        bytes_moved=draw(counts),
+        latency_ms=draw(times),
+        measure=measure,
     )
 
 
@@ -118,12 +152,14 @@ def points(draw, values):
 def fronts(draw):
     values = {"activation": draw(texts), "rate": draw(fractions)}
     cost = draw(st.none() | counts)
-    apart = Apart(
-        1, draw(texts), draw(texts), draw(st.sampled_from(Status)), cost, cost, cost, 1, "r", values
-    )
-    groups = draw(st.lists(points(values), max_size=4)), draw(st.lists(points(values), max_size=4))
+    measure = draw(st.sampled_from(list(MEASURES)))
+    status = draw(st.sampled_from(Status))
+    more = (cost, cost, draw(st.none() | times), measure)
+    apart = Apart(1, draw(texts), draw(texts), status, cost, cost, cost, 1, "r", values, *more)
+    groups = [draw(st.lists(points(values, measure), max_size=4)) for _ in range(2)]
+    reference, limit = (draw(fractions), draw(times)), draw(st.none() | counts | times)
     return ParetoFront(
-        draw(texts), *map(tuple, groups), (apart,), (draw(fractions), 1e9), draw(fractions), draw(counts)
+        *(draw(texts), *map(tuple, groups), (apart,), reference, draw(fractions), limit), measure=measure
     )
 
 
@@ -136,7 +172,7 @@ def test_csv_read_back_is_the_front(front):
     types = {
         **expected.dtypes.to_dict(),
         **dict.fromkeys(text, "str"),
-        **dict.fromkeys(["macs", "params", "filters"], "Int64"),
+        **{name: "Int64" for name, dtype in expected.dtypes.items() if dtype == "Int64"},
     }
     numeric = {name: [""] for name in expected.columns if name not in text}
     read = pd.read_csv(
@@ -152,7 +188,7 @@ def test_csv_read_back_is_the_front(front):
 @given(fronts())
 def test_json_read_back_is_the_front(front):
     content = json.loads(FORMATS["json"](front))
-    assert content.pop("schema") == "invact.front/2"
+    assert content.pop("schema") == "invact.front/3"
     assert set(content.pop("versions")) == {"invact", "python", "numpy", "pandas"}
     reference = content.pop("reference")
     read = ParetoFront(
@@ -160,7 +196,7 @@ def test_json_read_back_is_the_front(front):
         points=tuple(Point(**one) for one in content.pop("front")),
         dominated=tuple(Point(**one) for one in content.pop("dominated")),
         apart=tuple(Apart(**{**one, "status": Status(one["status"])}) for one in content.pop("apart")),
-        reference=(reference["accuracy"], reference["macs"]),
+        reference=(reference["accuracy"], reference[front.measure]),
         **content,
     )
     assert read == front
@@ -241,6 +277,103 @@ def test_a_folder_that_is_a_file(tmp_path):
 def texts_of(figure: Figure) -> str:
     found = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
     return "\n".join(found)
+
+
+OVER = {
+    "latency_ms": (0.5, "ms for one image", "0.47 ms)", "budget 0.5 ms"),
+    "activation_bytes": (
+        *(20_000, "bytes of activations for one image"),
+        *("12.3 k bytes of activations)", "budget 20 k bytes of activations"),
+    ),
+    "params": (500, "parameters (log scale)", "396 parameters)", "budget 500 parameters"),
+}
+
+
+@pytest.mark.parametrize(("measure", "seeds"), [(measure, seeds) for measure in OVER for seeds in (1, 3)])
+def test_pictures_over_other_measures(measure, seeds):
+    budget, axis, reference, line = OVER[measure]
+    front = a_front_over(measure, budget, seeds)
+    figure = front_figure(front)
+    drawn = [one.get_offsets() for one in figure.axes[0].collections if isinstance(one, PathCollection)]
+    expected = [(point.cost, 100 * point.accuracy) for point in (*front.points, *front.dominated)]
+    assert sorted(map(tuple, np.concatenate(drawn).tolist())) == sorted(expected)
+    low, high = figure.axes[0].get_xlim()
+    assert low < min(cost for cost, _ in expected) < budget < high
+    html = FORMATS["html"](front).decode()
+    page = html[html.rindex("Plotly.newPlot") :]
+    shown = texts_of(figure)
+    for text in (axis, line, *([reference] if seeds == 3 or measure != "latency_ms" else ["0.46 ms)"])):
+        assert text in shown
+        assert text in page
+    assert "MACs of" not in shown + page
+    # Who was refused before being timed is counted.
+    assert ("2 not measured" in shown) == (measure == "latency_ms")
+    assert "never built" not in shown
+    if seeds == 3:
+        assert f"Budget: {axis}" in texts_of(gap_figure(front))
+        assert f"of the test images within %{{x:{',' if measure != 'latency_ms' else '.4~g'}}}" in page
+
+
+def test_hovering_tells_every_cost():
+    traces = interactive_front(a_front_over("latency_ms")).data
+    hovers = [line.split("<br>") for trace in traces for line in trace.hovertext or ()]
+    (dearest,) = [lines for lines in hovers if "inverse 2" in lines[0]]
+    # As the seeds' median is 0.47000000000000003.
+    costs = ["MACs: 160,000", "parameters: 396", "filters: 8", "bytes of activations: 12,289"]
+    assert dearest[2:8] == [*costs, "bytes moved: 49,153", "ms: 0.47"]
+
+
+def test_what_costs_nothing_has_a_place_on_a_log_axis():
+    values = {"activation": "relu"}
+    for measure, place in {"macs": 1, "latency_ms": 1e-6}.items():
+        free = Point(0, "a", "a", 0, 0, 0, 0.5, None, 1, "r", values, latency_ms=0.0, measure=measure)
+        below = dataclasses.replace(free, latency_ms=0.25, macs=8, accuracy=0.6)
+        front = ParetoFront("free", (free, below), (), (), (0.0, 1.0), 0.0, measure=measure)
+        stairs, *_ = front_figure(front).axes[0].lines
+        assert stairs.get_xdata().tolist()[:2] == [place, below.cost]
+        assert picture(front_figure(front), "png")
+        assert FORMATS["html"](front)
+
+
+def test_an_empty_front_over_latency():
+    empty = pareto_front_of(pd.DataFrame(), "empty", measure="latency_ms")
+    assert front_figure(empty).axes[0].get_xlim()[1] < 1_000
+    assert json.loads(FORMATS["json"](empty))["reference"] == {"accuracy": 0.0, "latency_ms": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("measure", "heads", "reference"),
+    [
+        ("latency_ms", ["ms", "MACs"], "0.46 ms"),
+        ("activation_bytes", ["bytes", "MACs"], "12.3 k bytes of activations"),
+        ("bytes_moved", ["bytes", "MACs"], "49.2 k bytes moved"),
+        ("params", ["params", "MACs"], "396 parameters"),
+        ("macs", ["MACs", "params"], "160 k MACs"),
+    ],
+)
+def test_table_over_any_measure(measure, heads, reference):
+    front = a_front_over(measure, seeds=1)
+    lines = table_of(front, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    header = next(line for line in lines if "configuration" in line)
+    assert header.split() == ["configuration", *heads, "filters", "valid.", "test", "seeds", "trial"]
+    assert f"to (0%, {reference})" in lines[-1]
+    assert any(line.split()[:5] == ["inverse", "0", "0.13", "10", "k"] for line in lines) == (
+        measure == "latency_ms"
+    )
+    # With several seeds the band is found at the point's cost.
+    assert "0.05" in table_of(a_front_over(measure))
+
+
+def test_json_names_the_measure():
+    front = a_front_over("latency_ms", 0.5)
+    content = json.loads(FORMATS["json"](front))
+    assert (content["measure"], content["budget"]) == ("latency_ms", 0.5)
+    assert content["reference"] == {"accuracy": 0.0, "latency_ms": pytest.approx(0.47)}
+    assert [one["latency_ms"] for one in content["front"]] == [point.cost for point in front.points]
+    assert content["uncertainty"]["band"]["budgets"] == sorted(point.cost for point in front.points)
+    assert [one["latency_ms"] for one in content["apart"]] == [None, None]
+    assert json.loads(FORMATS["json"](a_front()))["reference"] == {"accuracy": 0.0, "macs": 2_560_000}
 
 
 def test_front_figure_shows_every_configuration():

@@ -14,7 +14,7 @@ from invact.statistics.uncertainty import attainment
 
 def reached(surface, budget):
     """The accuracy of a surface at a budget; nothing below its first corner."""
-    within = [a for m, a in zip(surface.macs, surface.accuracy, strict=True) if m <= budget]
+    within = [a for m, a in zip(surface.cost, surface.accuracy, strict=True) if m <= budget]
     return within[-1] if within else -np.inf
 
 
@@ -22,13 +22,13 @@ def reached(surface, budget):
 @given(arms, st.sampled_from([0.01, 0.25, 0.5, 0.75, 1.0]))
 def test_against_the_definition(candidates, share):
     (surface,) = attainment_surfaces(candidates, [share], resamples=100)
-    assert list(surface.macs) == sorted(set(surface.macs))
+    assert list(surface.cost) == sorted(set(surface.cost))
     assert list(surface.accuracy) == sorted(set(surface.accuracy))
-    for budget in candidates.macs:
+    for budget in candidates.cost:
         best = []
         for sample in drawn(100, 0):
             validation, test = (of[:, sample].mean(axis=1) for of in (candidates.validation, candidates.test))
-            mask = non_dominated(validation, candidates.macs) & (candidates.macs <= budget)
+            mask = non_dominated(validation, candidates.cost) & (candidates.cost <= budget)
             best.append(test[mask].max(initial=-np.inf))
         # At least this share of the fronts is at least as good.
         expected = np.sort(best)[::-1][round(100 * share) - 1]
@@ -38,9 +38,9 @@ def test_against_the_definition(candidates, share):
 def test_where_accuracy_rises_with_the_budget_it_is_the_function_of_what_is_selected():
     # The front of equal validation and test accuracies rises, so both definitions are one.
     arm = random_arm(sd=0.01)
-    same = type(arm)(arm.test, arm.test, arm.macs)
+    same = type(arm)(arm.test, arm.test, arm.cost)
     for surface in attainment_surfaces(same):
-        budgets = sorted(same.macs)
+        budgets = sorted(same.cost)
         levels = [reached(surface, budget) for budget in budgets]
         found = attainment(same, budgets, np.array(levels) - 1e-9, resamples=2_000)
         above = attainment(same, budgets, np.array(levels) + 1e-9, resamples=2_000)
@@ -50,7 +50,7 @@ def test_where_accuracy_rises_with_the_budget_it_is_the_function_of_what_is_sele
 
 def test_surfaces_do_not_cross():
     low, middle, high = attainment_surfaces(random_arm(sd=0.01), [0.75, 0.5, 0.25])
-    for budget in random_arm().macs:
+    for budget in random_arm().cost:
         assert reached(low, budget) <= reached(middle, budget) <= reached(high, budget)
 
 

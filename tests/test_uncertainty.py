@@ -39,7 +39,7 @@ def select(validation, macs, budget):
 
 def attained_by(candidates, sample, budget):
     validation, test = (of[:, sample].mean(axis=1) for of in (candidates.validation, candidates.test))
-    chosen = select(validation, candidates.macs, budget)
+    chosen = select(validation, candidates.cost, budget)
     return validation[chosen], test[chosen]
 
 
@@ -48,7 +48,7 @@ def attained_by(candidates, sample, budget):
 def test_against_a_naive_bootstrap(candidates, seed):
     front = front_bootstrap(candidates, resamples=100, seed=seed)
     samples = drawn(100, seed)
-    assert list(front.budgets) == sorted(set(candidates.macs))
+    assert list(front.budgets) == sorted(set(candidates.cost))
     for number, budget in enumerate(front.budgets):
         scores = np.array([attained_by(candidates, sample, budget) for sample in samples])
         _, here = attained_by(candidates, np.arange(SEEDS), budget)
@@ -57,11 +57,11 @@ def test_against_a_naive_bootstrap(candidates, seed):
         assert front.low[number] == pytest.approx(here - half)
         assert front.high[number] == pytest.approx(here + half)
         assert front.optimism[number] == pytest.approx((scores[:, 0] - scores[:, 1]).mean())
-        within = candidates.macs <= budget
+        within = candidates.cost <= budget
         shift = candidates.validation[within].mean() - candidates.test[within].mean()
         assert front.baseline[number] == pytest.approx(shift)
     masks = [
-        non_dominated(candidates.validation[:, sample].mean(axis=1), candidates.macs) for sample in samples
+        non_dominated(candidates.validation[:, sample].mean(axis=1), candidates.cost) for sample in samples
     ]
     assert front.p_non_dominated == pytest.approx(np.mean(masks, axis=0))
 
@@ -70,8 +70,8 @@ def test_against_a_naive_bootstrap(candidates, seed):
 @given(arms, arms, st.integers(0, 3))
 def test_gap_against_a_naive_bootstrap(control, treatment, seed):
     found = front_gap(control, treatment, margin=0.01, resamples=100, seed=seed)
-    cheapest = max(control.macs.min(), treatment.macs.min())
-    assert list(found.budgets) == sorted({m for m in (*control.macs, *treatment.macs) if m >= cheapest})
+    cheapest = max(control.cost.min(), treatment.cost.min())
+    assert list(found.budgets) == sorted({m for m in (*control.cost, *treatment.cost) if m >= cheapest})
 
     def gaps(sample):
         return [
@@ -159,7 +159,7 @@ def test_deterministic_by_seed():
 
 def test_selection_never_reads_the_test_set():
     arm = random_arm(sd=0.02)
-    other = Candidates(arm.validation, arm.test[::-1], arm.macs)
+    other = Candidates(arm.validation, arm.test[::-1], arm.cost)
     assert front_bootstrap(arm).p_non_dominated == front_bootstrap(other).p_non_dominated
     # Validation prefers the first; that the test set prefers the second must not matter.
     misled = Candidates([[0.9, 0.9], [0.8, 0.8]], [[0.5, 0.5], [0.7, 0.7]], [100, 100])
@@ -196,7 +196,7 @@ def test_selection_flatters():
 def test_dominates_is_non_inferior_at_all_and_better_at_one(shift, dominates):
     control = random_arm(0, sd=0.001)
     noise = np.random.default_rng(9).normal(0, 0.001, (2, 4, 8)) + np.array(shift)[:, None]
-    treatment = Candidates(control.validation + noise[0], control.test + noise[1], control.macs)
+    treatment = Candidates(control.validation + noise[0], control.test + noise[1], control.cost)
     found = front_gap(control, treatment, margin=0.005)
     assert found.dominates is dominates
     assert not front_gap(treatment, control, margin=0.005).dominates or shift[0] < 0
@@ -222,7 +222,7 @@ def test_budgets_between_configurations():
 @settings(max_examples=30, deadline=None)
 @given(arms)
 def test_attainment_against_its_definition(candidates):
-    budgets, levels = sorted(set(candidates.macs)), [0.0, 0.25, 0.3, 0.5, 1.0]
+    budgets, levels = sorted(set(candidates.cost)), [0.0, 0.25, 0.3, 0.5, 1.0]
     found = attainment(candidates, budgets, levels, resamples=100)
     for number, budget in enumerate(budgets):
         scores = np.array([attained_by(candidates, sample, budget)[1] for sample in drawn(100, 0)])
@@ -237,7 +237,7 @@ def test_inputs_are_copied_and_frozen():
     with pytest.raises(ValueError, match="read-only"):
         arm.test[0, 0] = 1
     with pytest.raises(AttributeError):
-        arm.macs = [1, 2]
+        arm.cost = [1, 2]
 
 
 OK = [[0.5, 0.6], [0.7, 0.8]]
@@ -249,8 +249,8 @@ OK = [[0.5, 0.6], [0.7, 0.8]]
         ([[0.5, math.nan], [0.7, 0.8]], OK, [1, 2], "validation"),
         (OK, [[0.5, math.nan], [0.7, 0.8]], [1, 2], "test"),
         (OK, [[0.5, 60], [0.7, 0.8]], [1, 2], "test"),
-        (OK, OK, [1, 0], "macs"),
-        (OK, OK, [1, math.nan], "macs"),
+        (OK, OK, [1, 0], "cost"),
+        (OK, OK, [1, math.nan], "cost"),
         (OK, OK, [1], "shapes"),
         (OK, [[0.5, 0.6]], [1, 2], "shapes"),
         ([0.5, 0.6], [0.5, 0.6], [1, 2], "shapes"),

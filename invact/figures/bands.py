@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from invact.figures.style import FAINT, INK, LIMIT, looks, quantity, style
+from invact.figures.style import FAINT, INK, LIMIT, axis_text, looks, quantity, style
 from invact.pareto import ParetoFront
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def draw_band(axes: Axes, uncertainty: Uncertainty, end: float) -> list[Line2D]:
     handles = [Line2D([], [], color=FAINT, linewidth=1.2, linestyle=DASHED, label=band_text(uncertainty))]
     for surface in uncertainty.surfaces:
         axes.plot(
-            *stepped(surface.macs, surface.accuracy, end),
+            *stepped(surface.cost, surface.accuracy, end),
             drawstyle="steps-post",
             color=INK,
             linewidth=1.4 if surface.share == 0.5 else 0.8,
@@ -174,5 +174,5 @@ def _gap_figure(front: ParetoFront) -> Figure:
     panels[-1].set_xticks(ticks, [quantity(tick) for tick in ticks])
     panels[-1].xaxis.set_minor_locator(NullLocator())
     panels[-1].xaxis.set_minor_formatter(NullFormatter())
-    panels[-1].set_xlabel("Budget: MACs of one image (log scale)")
+    panels[-1].set_xlabel(f"Budget: {axis_text(front.measure)}")
     return figure

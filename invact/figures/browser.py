@@ -1,4 +1,4 @@
-"""The front of accuracy against MACs, in a browser: one Plotly figure that tells each point on hovering."""
+"""The front of accuracy against cost, in a browser: one Plotly figure that tells each point on hovering."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from invact.figures.bands import accuracy_limits, band_text, possible, stepped, verdict_text
 from invact.figures.front import limits, seeds_text, stairs, statuses, subtitle, ticks_between
-from invact.figures.style import FAINT, INK, LIMIT, arm_of, looks, quantity
+from invact.figures.style import (
+    FAINT,
+    INK,
+    LIMIT,
+    arm_of,
+    axis_text,
+    budget_text,
+    looks,
+    on_log_axis,
+    quantity,
+)
+from invact.measures import MEASURES, Measure
 from invact.pareto import Apart, ParetoFront, Point
 
 if TYPE_CHECKING:
@@ -30,9 +41,9 @@ def interactive_front(front: ParetoFront) -> go.Figure:
     figure: go.Figure = make_subplots(
         len(heights), 1, shared_xaxes=True, row_heights=heights, vertical_spacing=0.03 if rows else 0
     )
-    macs, accuracy = stairs(front, min(high, front.budget or high))
+    cost, accuracy = stairs(front, min(high, front.budget or high))
     figure.add_scatter(
-        x=macs,
+        x=cost,
         y=accuracy,
         mode="lines",
         line={"shape": "hv", "color": INK, "width": 1.2},
@@ -41,7 +52,7 @@ def interactive_front(front: ParetoFront) -> go.Figure:
         name="front",
     )
     if front.uncertainty is not None:
-        _add_band(figure, front.uncertainty, min(high, front.budget or high))
+        _add_band(figure, front.uncertainty, min(high, front.budget or high), MEASURES[front.measure])
     for arm, (color, _, symbol) in looks(front).items():
         for points, place, opacity, size in (
             (front.points, "on the front", 1.0, 12),
@@ -51,7 +62,7 @@ def interactive_front(front: ParetoFront) -> go.Figure:
             if not chosen:
                 continue
             figure.add_scatter(
-                x=[max(point.macs, 1) for point in chosen],
+                x=[on_log_axis(point) for point in chosen],
                 y=[100 * point.accuracy for point in chosen],
                 mode="markers",
                 marker={
@@ -65,9 +76,9 @@ def interactive_front(front: ParetoFront) -> go.Figure:
                 **_hover(chosen),
             )
     for height, (status, group) in enumerate(rows):
-        known = [one for one in group if one.macs is not None]
+        known = [one for one in group if one.cost is not None]
         figure.add_scatter(
-            x=[max(one.macs or 0, 1) for one in known],
+            x=[on_log_axis(one) for one in known],
             y=[height] * len(known),
             mode="markers",
             marker={"symbol": "line-ns-open", "size": 10, "color": INK, "line": {"width": 1.5}},
@@ -84,7 +95,7 @@ def interactive_front(front: ParetoFront) -> go.Figure:
             x=math.log10(front.budget),
             y=1,
             yref="y domain",
-            text=f"budget {quantity(front.budget)}",
+            text=budget_text(front),
             font={"color": LIMIT},
             showarrow=False,
             yanchor="bottom",
@@ -97,7 +108,7 @@ def interactive_front(front: ParetoFront) -> go.Figure:
         ticktext=[quantity(tick) for tick in ticks],
         zeroline=False,
     )
-    figure.update_xaxes(title_text="MACs of one image (log scale)", row=len(heights), col=1)
+    figure.update_xaxes(title_text=axis_text(front.measure), row=len(heights), col=1)
     figure.update_yaxes(
         title_text=seeds_text(front).replace("\n", "<br>"),
         range=accuracy_limits(front),
@@ -128,8 +139,9 @@ def interactive_front(front: ParetoFront) -> go.Figure:
     return figure
 
 
-def _add_band(figure: go.Figure, uncertainty: Uncertainty, end: float) -> None:
+def _add_band(figure: go.Figure, uncertainty: Uncertainty, end: float, measure: Measure) -> None:
     band = uncertainty.band
+    within = "%{x:,}" if measure.counted else "%{x:.4~g}"
     look: dict[str, Any] = {
         "mode": "lines",
         "line": {"shape": "hv", "width": 0},
@@ -142,20 +154,20 @@ def _add_band(figure: go.Figure, uncertainty: Uncertainty, end: float) -> None:
     curves += [
         (
             f"attained by {100 * surface.share:g}%",
-            *(surface.macs, surface.accuracy),
+            *(surface.cost, surface.accuracy),
             {"color": INK, "dash": "dot"},
         )
         for surface in uncertainty.surfaces
     ]
-    for name, macs, accuracy, line in curves:
-        x, y = stepped(macs, accuracy, end)
+    for name, cost, accuracy, line in curves:
+        x, y = stepped(cost, accuracy, end)
         figure.add_scatter(
             x=x,
             y=y,
             mode="lines",
             line={"shape": "hv", "width": 1.2} | line,
             name=name,
-            hovertemplate="%{y:.2f}% of the test images within %{x:,} MACs<extra></extra>",
+            hovertemplate=f"%{{y:.2f}}% of the test images within {within} {measure.label}<extra></extra>",
         )
 
 
@@ -172,8 +184,13 @@ def _description(one: Point | Apart) -> str:
     lines += [
         f"{escape(name)} = {escape(str(value))}" for name, value in one.values.items() if value is not None
     ]
-    cost = {"MACs": one.macs, "parameters": one.params, "filters": one.filters}
-    lines += [f"{name}: {value:,}" for name, value in cost.items() if value is not None]
+    known = {"MACs": one.macs, "parameters": one.params, "filters": one.filters}
+    known |= {measure.label: getattr(one, name) for name, measure in MEASURES.items()}
+    lines += [
+        f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value:,.4g}"
+        for name, value in known.items()
+        if value is not None
+    ]
     if isinstance(one, Point):
         lines.append(
             f"validation accuracy: {one.accuracy:.2%} (mean over {one.seeds} seed{'s'[: one.seeds > 1]})"

@@ -1,4 +1,4 @@
-"""The front of accuracy against MACs, on paper."""
+"""The front of accuracy against cost, on paper."""
 # Figures are built as objects, never through pyplot: no global state, no display.
 
 from __future__ import annotations
@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.figures.bands import accuracy_limits, draw_band
-from invact.figures.style import FAINT, INK, LIMIT, arm_of, looks, quantity, style
+from invact.figures.style import (
+    FAINT,
+    INK,
+    LIMIT,
+    amount,
+    arm_of,
+    axis_text,
+    budget_text,
+    looks,
+    on_log_axis,
+    quantity,
+    style,
+)
+from invact.measures import MEASURES
 from invact.pareto import Apart, ParetoFront, Point
 from invact.results import Status
 
@@ -21,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["front_figure", "limits", "seeds_text", "stairs", "statuses", "subtitle", "ticks_between"]
 
 _FARTHEST = 3.0
-"""MACs beyond the compared points and the budget, as a factor, that the axis still shows."""
+"""Cost beyond the compared points and the budget, as a factor, that the axis still shows."""
 
 
 def statuses(front: ParetoFront) -> list[tuple[str, list[Apart]]]:
@@ -36,32 +49,32 @@ def statuses(front: ParetoFront) -> list[tuple[str, list[Apart]]]:
 
 
 def limits(front: ParetoFront) -> tuple[float, float]:
-    """The MACs that the axis shows: everything compared, and the rest as far as it does not crush them."""
-    inside = [max(point.macs, 1) for point in (*front.points, *front.dominated)]
+    """The costs that the axis shows: everything compared, and the rest as far as it does not crush them."""
+    inside = [on_log_axis(point) for point in (*front.points, *front.dominated)]
     inside += [front.budget] if front.budget else []
-    outside = [max(one.macs, 1) for one in front.apart if one.macs is not None]
+    outside = [on_log_axis(one) for one in front.apart if one.cost is not None]
     if not inside:
-        inside = outside or [1_000, 1_000_000]
+        inside = outside or ([1e3, 1e6] if MEASURES[front.measure].counted else [0.1, 100.0])
     low, high = min(inside), max(inside)
-    low = min([low, *(macs for macs in outside if macs * _FARTHEST >= low)])
-    high = max([high, *(macs for macs in outside if macs <= high * _FARTHEST)])
+    low = min([low, *(cost for cost in outside if cost * _FARTHEST >= low)])
+    high = max([high, *(cost for cost in outside if cost <= high * _FARTHEST)])
     room = max((high / low) ** 0.06, 1.05)
     return low / room, high * room
 
 
 def stairs(front: ParetoFront, end: float) -> tuple[list[float], list[float]]:
-    """Corners of the best accuracy within a number of MACs, up to `end`."""
-    macs = [float(max(point.macs, 1)) for point in front.points]
+    """Corners of the best accuracy within a cost, up to `end`."""
+    cost = [float(on_log_axis(point)) for point in front.points]
     accuracy = [100 * point.accuracy for point in front.points]
-    return [*macs, *[end][: len(macs)]], [*accuracy, *accuracy[-1:]]
+    return [*cost, *[end][: len(cost)]], [*accuracy, *accuracy[-1:]]
 
 
 def subtitle(front: ParetoFront) -> str:
     """Say how many configurations there are, and how good the front is."""
-    accuracy, macs = front.reference
+    accuracy, cost = front.reference
     return (
         f"{len(front.points)} on the front, {len(front.dominated)} dominated, {len(front.apart)} apart.  "
-        f"Hypervolume {quantity(front.hypervolume)} to ({accuracy:.0%}, {quantity(macs)} MACs)"
+        f"Hypervolume {quantity(front.hypervolume)} to ({accuracy:.0%}, {amount(cost, front.measure)})"
     )
 
 
@@ -77,7 +90,7 @@ def seeds_text(front: ParetoFront) -> str:
 
 
 def front_figure(front: ParetoFront) -> Figure:
-    """Draw validation accuracy against MACs (log axis), with the front as a staircase.
+    """Draw validation accuracy against cost (log axis), with the front as a staircase.
 
     Colour and marker tell the activations apart. With several seeds, the band of test accuracy over budgets
     lies behind, and labels say how often a configuration is non-dominated, P. What could not be compared is a
@@ -118,7 +131,7 @@ def _front_figure(front: ParetoFront) -> Figure:
     lowest.set_xticks(ticks, [quantity(tick) for tick in ticks])
     lowest.xaxis.set_minor_locator(NullLocator())
     lowest.xaxis.set_minor_formatter(NullFormatter())
-    lowest.set_xlabel("MACs of one image (log scale)")
+    lowest.set_xlabel(axis_text(front.measure))
 
     arms = looks(front)
     handles = []
@@ -134,7 +147,7 @@ def _front_figure(front: ParetoFront) -> Figure:
         for points, alpha, size in ((front.dominated, 0.35, 34), (front.points, 1.0, 70)):
             chosen = [point for point in points if arm_of(point.values) == arm]
             axes.scatter(
-                [max(point.macs, 1) for point in chosen],
+                [on_log_axis(point) for point in chosen],
                 [100 * point.accuracy for point in chosen],
                 s=size,
                 c=color,
@@ -164,7 +177,7 @@ def _front_figure(front: ParetoFront) -> Figure:
                 color=LIMIT,
                 linewidth=1.2,
                 linestyle=(0, (5, 3)),
-                label=f"budget {quantity(front.budget)}",
+                label=budget_text(front),
             )
         )
     if rows:
@@ -208,13 +221,16 @@ def ticks_between(low: float, high: float) -> list[float]:
 def _strip(axes: Axes, rows: list[tuple[str, list[Apart]]], low: float, high: float) -> None:
     names = []
     for height, (name, group) in enumerate(rows):
-        known = [max(one.macs, 1) for one in group if one.macs is not None]
-        shown = [macs for macs in known if low <= macs <= high]
+        known = [on_log_axis(one) for one in group if one.cost is not None]
+        shown = [cost for cost in known if low <= cost <= high]
         axes.plot(shown, [height] * len(shown), "|", color=INK, markersize=9, markeredgewidth=1.2, alpha=0.6)
-        beyond, unbuilt = sum(macs > high for macs in known), len(group) - len(known)
-        notes = [f"{unbuilt} never built"] * bool(unbuilt) + [f"{beyond} more \N{RIGHTWARDS ARROW}"] * bool(
-            beyond
-        )
+        unbuilt = sum(one.macs is None for one in group)
+        counts = {
+            "never built": unbuilt,
+            "not measured": len(group) - len(known) - unbuilt,
+            "more \N{RIGHTWARDS ARROW}": sum(cost > high for cost in known),
+        }
+        notes = [f"{count} {what}" for what, count in counts.items() if count]
         if notes:
             axes.annotate(
                 ", ".join(notes),
@@ -239,7 +255,7 @@ def _label(figure: Figure, axes: Axes, front: ParetoFront) -> None:
     # Only now are positions known; from here on the layout must not move.
     figure.set_layout_engine("none")
     frame = axes.get_window_extent()
-    every = [(max(point.macs, 1), 100 * point.accuracy) for point in (*front.points, *front.dominated)]
+    every = [(on_log_axis(point), 100 * point.accuracy) for point in (*front.points, *front.dominated)]
     taken: list[Any] = []
     centres = axes.transData.transform(every) if every else np.empty((0, 2))
     for point in _outward(front.points):
@@ -250,7 +266,7 @@ def _label(figure: Figure, axes: Axes, front: ParetoFront) -> None:
         ):
             text: Annotation = axes.annotate(
                 point_text(point),
-                *((max(point.macs, 1), 100 * point.accuracy), (dx, dy)),
+                *((on_log_axis(point), 100 * point.accuracy), (dx, dy)),
                 textcoords="offset points",
                 ha=ha,
                 va=va,

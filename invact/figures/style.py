@@ -7,9 +7,23 @@ from contextlib import contextmanager
 from typing import Any
 
 from invact.arms import ARMS
-from invact.pareto import ParetoFront
+from invact.measures import MEASURES
+from invact.pareto import Apart, ParetoFront, Point
 
-__all__ = ["FAINT", "INK", "LIMIT", "arm_look", "arm_of", "looks", "quantity", "style"]
+__all__ = [
+    "FAINT",
+    "INK",
+    "LIMIT",
+    "amount",
+    "arm_look",
+    "arm_of",
+    "axis_text",
+    "budget_text",
+    "looks",
+    "on_log_axis",
+    "quantity",
+    "style",
+]
 
 INK, FAINT, LIMIT = "#222222", "#8A8A8A", "#A3123A"
 
@@ -56,16 +70,59 @@ def style() -> Iterator[None]:
 
 
 def quantity(value: float) -> str:
-    """Write a count with a unit.
+    """Write a number in three digits, with a prefix from a thousand on.
 
     Example:
-        >>> [quantity(value) for value in (0, 950, 1_500, 3_210_000, 41e9)]
-        ['0', '950', '1.5 k', '3.21 M', '41 G']
+        >>> [quantity(value) for value in (0, 0.4213, 950, 1_500, 999_999, 3_210_000, 41e9)]
+        ['0', '0.421', '950', '1.5 k', '1 M', '3.21 M', '41 G']
     """
+    # Rounded first, which may take it to the next prefix.
+    value = float(f"{value:.3g}")
     for factor, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= factor:
             return f"{value / factor:.3g}{unit}"
     return f"{value:.3g}"
+
+
+def amount(cost: float, measure: str) -> str:
+    """Write a cost with what it is measured in.
+
+    Example:
+        >>> amount(182_000, "macs"), amount(0.42, "latency_ms"), amount(12_345, "bytes_moved")
+        ('182 k MACs', '0.42 ms', '12.3 k bytes moved')
+    """
+    return f"{quantity(cost)} {MEASURES[measure].label}"
+
+
+def axis_text(measure: str) -> str:
+    """Name the cost axis.
+
+    Example:
+        >>> axis_text("macs"), axis_text("latency_ms")
+        ('MACs of one image (log scale)', 'ms for one image (log scale)')
+    """
+    label = MEASURES[measure].label
+    named = {"macs": f"{label} of one image", "params": label}
+    return f"{named.get(measure, f'{label} for one image')} (log scale)"
+
+
+def budget_text(front: ParetoFront) -> str:
+    """Name the line of the budget; MACs go without saying."""
+    budget = front.budget or 0
+    return f"budget {quantity(budget) if front.measure == 'macs' else amount(budget, front.measure)}"
+
+
+def on_log_axis(one: Point | Apart) -> float:
+    """Where a cost is drawn on a log axis, which has no zero: a count from 1, a time from a nanosecond on.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from invact.results import Status
+        >>> free = Apart(0, "a", "a", Status.FAILED, 0, 0, 0, 1, "r", latency_ms=0.42)
+        >>> on_log_axis(free), on_log_axis(replace(free, measure="latency_ms"))
+        (1, 0.42)
+    """
+    return max(one.cost or 0, 1 if MEASURES[one.measure].counted else 1e-6)
 
 
 def arm_of(values: Mapping[str, Any]) -> str:

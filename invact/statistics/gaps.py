@@ -32,7 +32,7 @@ class FrontGap:
     """The gap between two fronts, treatment - control, over budgets.
 
     Attributes:
-        budgets: MACs, ascending.
+        budgets: costs, ascending.
         gap: of attained test accuracy.
         low: simultaneous lower limits: all gaps are within the band at once, at the confidence.
         high: simultaneous upper limits.
@@ -71,7 +71,7 @@ def front_gap(
         control: on the same seeds, in the same order, as the treatment.
         treatment: see there.
         margin: in (0, 1), as a fraction.
-        budgets: shape (budgets,), within which both arms have a configuration; the MACs of both unless given.
+        budgets: shape (budgets,), within which both arms have a configuration; all costs unless given.
         resamples: 100 or more.
         confidence: of the simultaneous band, two-sided.
         seed: of the resampling.

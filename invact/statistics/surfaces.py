@@ -23,12 +23,12 @@ class Surface:
 
     Attributes:
         share: of the resampled fronts, at least.
-        macs: where the accuracy rises, ascending.
-        accuracy: attained from each of `macs` on, ascending.
+        cost: where the accuracy rises, ascending.
+        accuracy: attained from each of `cost` on, ascending.
     """
 
     share: float
-    macs: tuple[float, ...]
+    cost: tuple[float, ...]
     accuracy: tuple[float, ...]
 
 
@@ -40,14 +40,14 @@ def attainment_surfaces(
 ) -> tuple[Surface, ...]:
     """Summarise the empirical attainment function of the resampled fronts, by `moocore.eaf`.
 
-    A resample's front is what is non-dominated in validation accuracy against MACs, scored by (MACs, test
-    accuracy). A point (m, a) is attained by it when one of its configurations costs at most m and has at
+    A resample's front is what is non-dominated in validation accuracy against cost, scored by (cost, test
+    accuracy). A point (c, a) is attained by it when one of its configurations costs at most c and has at
     least a. The surface of share p bounds what p of the resamples attain. Any configuration of the front
     counts, also a cheaper one that the test set happens to prefer: where test accuracy falls with the budget
     a surface stays above `attainment`, which scores only what validation selects.
 
     Args:
-        candidates: accuracies and MACs.
+        candidates: accuracies and costs.
         shares: in (0, 1].
         resamples: 100 or more.
         seed: of the resampling.
@@ -64,7 +64,7 @@ def attainment_surfaces(
     Example:
         >>> seen = [[0.80, 0.80, 0.80], [0.90, 0.90, 0.90]]
         >>> attainment_surfaces(Candidates(seen, seen, [100, 200]), [0.5])
-        (Surface(share=0.5, macs=(100.0, 200.0), accuracy=(0.8, 0.9)),)
+        (Surface(share=0.5, cost=(100.0, 200.0), accuracy=(0.8, 0.9)),)
     """
     for share in shares:
         if not 0 < share <= 1:
@@ -74,10 +74,10 @@ def attainment_surfaces(
     except ImportError:
         raise EnvironmentFault("attainment surfaces need moocore: pip install 'invact[eaf]'") from None
     weights = resample(candidates.test.shape[1], resamples, 0.95, seed)
-    fronts, configurations = np.nonzero(Selection(candidates, weights, candidates.macs).non_dominated)
+    fronts, configurations = np.nonzero(Selection(candidates, weights, candidates.cost).non_dominated)
     # moocore minimises.
     losses = -(weights @ candidates.test.T)[fronts, configurations]
-    points = np.column_stack([candidates.macs[configurations], losses])
+    points = np.column_stack([candidates.cost[configurations], losses])
     surfaces = []
     for share in shares:
         corners = eaf(points, fronts, percentiles=[100 * share])

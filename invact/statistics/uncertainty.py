@@ -1,4 +1,4 @@
-"""Fronts with uncertainty: MACs are exact, accuracy is noisy, and selection flatters."""
+"""Fronts with uncertainty: the cost is given, accuracy is noisy, and selection flatters."""
 # Every resample selects on its own validation accuracies and is scored on the test accuracies of the same
 # seeds, so that the luck of selection is part of the uncertainty.
 
@@ -30,7 +30,7 @@ class Candidates:
     Args:
         validation: accuracy, shape (configurations, seeds). Selection reads this.
         test: accuracy, shape (configurations, seeds).
-        macs: shape (configurations,), positive.
+        cost: shape (configurations,), positive, in any measure: MACs, milliseconds.
 
     Raises:
         InputError: shapes differ, there are fewer than two seeds ("insufficient"), or a value is missing: a
@@ -39,23 +39,23 @@ class Candidates:
 
     validation: Floats
     test: Floats
-    macs: Floats
+    cost: Floats
 
-    def __init__(self, validation: ArrayLike, test: ArrayLike, macs: ArrayLike) -> None:
-        seen, scored, cost = (np.array(values, dtype=float) for values in (validation, test, macs))
-        if seen.ndim != 2 or seen.shape != scored.shape or cost.shape != seen.shape[:1] or not len(cost):
-            shapes = f"{seen.shape}, {scored.shape}, {cost.shape}"
+    def __init__(self, validation: ArrayLike, test: ArrayLike, cost: ArrayLike) -> None:
+        seen, scored, costs = (np.array(values, dtype=float) for values in (validation, test, cost))
+        if seen.ndim != 2 or seen.shape != scored.shape or costs.shape != seen.shape[:1] or not len(costs):
+            shapes = f"{seen.shape}, {scored.shape}, {costs.shape}"
             allowed = "two of (configurations, seeds), one of (configurations,)"
-            raise InputError(f"validation, test, macs: received shapes {shapes}. Allowed: {allowed}")
+            raise InputError(f"validation, test, cost: received shapes {shapes}. Allowed: {allowed}")
         if seen.shape[1] < 2:
             raise InputError(f"seeds: insufficient: received {seen.shape[1]}. Allowed: 2 or more")
         for name, values in (("validation", seen), ("test", scored)):
             # NaN fails this too.
             if not ((values >= 0) & (values <= 1)).all():
                 raise InputError(f"{name}: received a value that is no accuracy. Allowed: [0, 1]")
-        if not (np.isfinite(cost) & (cost > 0)).all():
-            raise InputError("macs: received a value that is not a positive number")
-        for name, values in (("validation", seen), ("test", scored), ("macs", cost)):
+        if not (np.isfinite(costs) & (costs > 0)).all():
+            raise InputError("cost: received a value that is not a positive number")
+        for name, values in (("validation", seen), ("test", scored), ("cost", costs)):
             values.flags.writeable = False
             object.__setattr__(self, name, values)
 
@@ -65,12 +65,12 @@ class UncertainFront:
     """A front of test accuracy over budgets.
 
     Attributes:
-        budgets: MACs, ascending.
+        budgets: costs, ascending.
         attained: test accuracy of the configuration that validation selects within each budget.
         low: pointwise lower limit of `attained`.
         high: pointwise upper limit.
         p_non_dominated: of each configuration, as received: share of the resamples whose front (validation
-            accuracy against MACs) has it.
+            accuracy against cost) has it.
         optimism: at each budget, validation minus test accuracy of what was selected, mean of the resamples.
         baseline: at each budget, validation minus test accuracy of all configurations within it, selected or
             not. What `optimism` exceeds this by is how far selection flatters.
@@ -100,8 +100,8 @@ def front_bootstrap(
     interval of its mean, which percentiles of few seeds fall short of.
 
     Args:
-        candidates: accuracies and MACs.
-        budgets: shape (budgets,), none below the cheapest configuration; the MACs of all unless given.
+        candidates: accuracies and costs.
+        budgets: shape (budgets,), none below the cheapest configuration; the costs of all unless given.
         resamples: 100 or more.
         confidence: of the pointwise band, two-sided.
         seed: of the resampling.
@@ -124,7 +124,7 @@ def front_bootstrap(
     attained = Selection(candidates, whole(seeds), limits).test[0]
     half = t_quantile(seeds - 1, confidence) * standard_error(chosen.test, seeds)
     shift = (candidates.validation - candidates.test).mean(axis=1)
-    affordable = candidates.macs <= limits[:, None]
+    affordable = candidates.cost <= limits[:, None]
     return UncertainFront(
         budgets=tuple(limits.tolist()),
         attained=tuple(attained.tolist()),
@@ -142,7 +142,7 @@ def attainment(
     """Empirical attainment function: how often a resampled front reaches an accuracy within a budget.
 
     Args:
-        candidates: accuracies and MACs.
+        candidates: accuracies and costs.
         budgets: shape (budgets,), none below the cheapest configuration.
         levels: test accuracies, shape (levels,).
         resamples: 100 or more.
@@ -173,20 +173,20 @@ class Selection:
     """What validation selects in each resample and budget: accuracies of shape (resamples, budgets)."""
 
     def __init__(self, candidates: Candidates, weights: Floats, budgets: Floats) -> None:
-        order = np.argsort(candidates.macs, kind="stable")
-        macs = candidates.macs[order]
+        order = np.argsort(candidates.cost, kind="stable")
+        cost = candidates.cost[order]
         validation, test = (weights @ of[order].T for of in (candidates.validation, candidates.test))
         validation = validation.round(DIGITS)
         # The holder of the record among the configurations up to each one, cheapest first.
         record = np.maximum.accumulate(validation, axis=1)
         new = np.ones(validation.shape, dtype=bool)
         new[:, 1:] = validation[:, 1:] > record[:, :-1]
-        holder = np.maximum.accumulate(np.where(new, np.arange(len(macs)), 0), axis=1)
-        chosen = holder[:, np.searchsorted(macs, budgets, side="right") - 1]
+        holder = np.maximum.accumulate(np.where(new, np.arange(len(cost)), 0), axis=1)
+        chosen = holder[:, np.searchsorted(cost, budgets, side="right") - 1]
         self.validation = np.take_along_axis(validation, chosen, axis=1)
         self.test = np.take_along_axis(test, chosen, axis=1)
         # Who holds it once all of the same cost have been seen is on the front.
-        last = np.append(np.diff(macs) > 0, True)
+        last = np.append(np.diff(cost) > 0, True)
         ranked = np.zeros(validation.shape, dtype=bool)
         np.put_along_axis(ranked, holder[:, last], True, axis=1)
         self.non_dominated = np.empty_like(ranked)
@@ -213,12 +213,12 @@ def standard_error(drawn: Floats, seeds: int) -> Floats:
 
 
 def common_budgets(budgets: ArrayLike | None, *arms: Candidates) -> Floats:
-    """The budgets given, or the MACs of all arms, ascending, within which every arm has a configuration."""
-    cheapest = max(float(arm.macs.min()) for arm in arms)
+    """The budgets given, or the costs of all arms, ascending, within which every arm has a configuration."""
+    cheapest = max(float(arm.cost.min()) for arm in arms)
     if budgets is None:
-        known = np.concatenate([arm.macs for arm in arms])
+        known = np.concatenate([arm.cost for arm in arms])
         return np.unique(known[known >= cheapest])
     limits = np.unique(np.asarray(budgets, dtype=float))
     if not limits.size or not (np.isfinite(limits) & (limits >= cheapest)).all():
-        raise InputError(f"budgets: received {limits.tolist()}. Allowed: {cheapest:g} MACs or more, finite")
+        raise InputError(f"budgets: received {limits.tolist()}. Allowed: {cheapest:g} or more, finite")
     return limits
