@@ -120,11 +120,13 @@ class Gate:
         Raises:
             InputError: says what the smallest network costs.
         """
-        objective, within, costs = self.objective, [], []
+        objective = self.objective
+        within: list[tuple[int, Config]] = []
+        costs: list[Costs] = []
         for values in itertools.islice(small_configurations(self.space), MOST_BUILDS):
             config = self.space.config(values)
             counted = network_cost(config, self.data.input_shape, self.data.classes).counted
-            costs.append(dict(counted))
+            costs.append(counted)
             if objective.overrun(counted) <= 0:
                 within.append((counted["bytes_moved"], config))
                 if "latency_ms" not in objective.budgets:
@@ -132,7 +134,7 @@ class Gate:
         if within:
             # The fewer bytes a network moves, the sooner it has done so, as a rule.
             quick = sorted(within, key=lambda pair: pair[0])[:MOST_TIMED]
-            costs = [dict(self.costs(config)[1]) for _, config in quick]
+            costs = [self.costs(config)[1] for _, config in quick]
             if any(objective.overrun(each) <= 0 for each in costs):
                 return
         smallest = min(costs, key=objective.overrun)

@@ -103,7 +103,7 @@ def _networks(path: Path) -> tuple[dict[str, Config], Source]:
         # What it costs is that of its first data set's images.
         return {cell.label: cell.config for cell in claim.cells().values()}, claim.sources[0]
     if "space" in values:
-        from invact.search import small_configurations
+        from invact.gate import small_configurations
         from invact.sweep import load_sweep
 
         sweep = load_sweep(path)

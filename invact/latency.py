@@ -155,7 +155,7 @@ def measure_latency(
     pixels = np.random.default_rng(0).integers(0, 256, (max(batch, 32), *shape)).astype(np.float32)
     images = pixels[:batch]
     scale = pixels if calibration is None else calibration
-    contenders = {}
+    contenders: dict[tuple[str, str], Contender] = {}
     for each, name in track(list(itertools.product(runtimes, models)), "converting", show=show):
         kind, precision = parse_runtime(each)
         with within(f"model {name!r}"):
@@ -164,9 +164,10 @@ def measure_latency(
     with Stopwatch(threads, imports) as stopwatch:
         times = dict(zip(contenders, stopwatch.race(list(contenders.values()), images, rounds), strict=True))
     peaks = {}
-    for key in track(list(contenders), "memory", show=show) if memory else ():
-        with Stopwatch(threads, imports) as fresh:
-            peaks[key] = fresh.peak_bytes(contenders[key], images)
+    if memory:
+        for pair in track(list(contenders), "memory", show=show):
+            with Stopwatch(threads, imports) as fresh:
+                peaks[pair] = fresh.peak_bytes(contenders[pair], images)
     first = next(iter(models))
     return Latencies(
         rows=tuple(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
 
-__all__ = ["TENSORFLOW", "load_tensorflow", "silent_stderr"]
+__all__ = ["TENSORFLOW", "load_tensorflow", "same_logging", "silent_stderr"]
 
 # TensorFlow reads these when it is loaded. By default it uses oneDNN only on processors with instructions for
 # 8-bit products; on others too its convolutions train a small network in less than half of the time.
@@ -28,6 +29,17 @@ def silent_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+@contextlib.contextmanager
+def same_logging() -> Iterator[None]:
+    """Keep libraries from giving the root logger a handler, which would print what all others log."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    try:
+        yield
+    finally:
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
 
 
 def load_tensorflow() -> None:

@@ -130,10 +130,12 @@ class Search:
 
     def _know(self, trial: Trial, table: pd.DataFrame) -> None:
         rows = table[table["trial"] == trial.number]
-        known = rows[list(MEASURES)].astype("float64")
-        costs = [row.dropna().to_dict() for _, row in known.iterrows()]
+        columns = rows[["status", "validation_accuracy", *MEASURES]].itertuples(index=False, name=None)
         outcome = _outcome(
-            list(zip(rows["status"].map(Status), rows["validation_accuracy"], costs, strict=True))
+            [
+                (status, accuracy, dict(zip(MEASURES, costs, strict=True)))
+                for status, accuracy, *costs in columns
+            ]
         )
         values, epochs = dict(trial.values), None
         if self._sweep.sampler == "hyperband":

@@ -226,7 +226,7 @@ def run_sweep(
         timer = None
         if file.objective.timed:
             timer = resources.enter_context(Timer(file.timing, data, file.imports))
-        gate = Gate(sweep.space, file.objective, data, timer and timer.latency_ms)
+        gate = Gate(sweep.space, file.objective, data, None if timer is None else timer.latency_ms)
         search = Search(sweep, gate)
         with within(str(sweep.path)):
             gate.check()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from invact.errors import EnvironmentFault, InputError, InvactError, one_line, one_of
+from invact.quiet import same_logging
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,7 +90,8 @@ def convert(
     _check_model(model, runtime)
     images = _checked(calibration, tuple(model.input_shape[1:])) if precision == "int8" else None
     try:
-        content: bytes = module.convert(model, batch, images)
+        with same_logging():
+            content: bytes = module.convert(model, batch, images)
     except InvactError:
         raise
     except Exception as error:
