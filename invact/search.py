@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from invact.config import Config, Scalar
 from invact.coordinator import Trial
@@ -133,7 +133,7 @@ class Search:
         columns = rows[["status", "validation_accuracy", *MEASURES]].itertuples(index=False, name=None)
         outcome = _outcome(
             [
-                (status, accuracy, dict(zip(MEASURES, costs, strict=True)))
+                (status, accuracy, _measured(dict(zip(MEASURES, costs, strict=True))))
                 for status, accuracy, *costs in columns
             ]
         )
@@ -166,6 +166,13 @@ def _outcome(rows: Sequence[tuple[Status, float | None, Costs]]) -> Outcome:
         if worst in statuses:
             return Outcome(worst, known)
     return Outcome(Status.FINISHED, known, sum(accuracies) / len(accuracies))
+
+
+def _measured(costs: Mapping[str, Any]) -> Costs:
+    """What a row of the table has of the measures, as Python's numbers."""
+    import pandas as pd
+
+    return {name: float(cost) for name, cost in costs.items() if pd.notna(cost)}
 
 
 def _facts(run: Run) -> tuple[Status, float | None, Costs]:

@@ -220,7 +220,7 @@ def _bracket(cost: Callable[[int], int], target: int, start: int) -> _Bracket | 
         if not high:
             if low > 64 * start:
                 return None
-            scale = min(max(low + 1, int(low * math.sqrt(target / max(value, 1)))), 2 * low)
+            scale = min(max(low + step, int(low * math.sqrt(target / max(value, 1)))), 2 * low)
         elif step % 3:
             share = (math.sqrt(target) - math.sqrt(below)) / (math.sqrt(above) - math.sqrt(below))
             scale = min(max(low + 1, low + int((high - low) * share)), high - 1)

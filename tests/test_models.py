@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import math
 import random
 
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from invact import config as config_module
 from invact import models
@@ -149,104 +146,6 @@ def test_every_inverse_layer_sees_both_signs(model, normalization):
     checked = check_model(build_model(config, (8, 8, 1), 10))
     assert checked.problems == ()
     assert len(checked.doubled) == {"vgg": 6, "resnet": 7}.get(model, 3)
-
-
-def test_an_integer_doubles_from_stage_to_stage():
-    assert stage_filters(Config(filters=3, depth=4), (8, 8, 1), 10) == (3, 6, 12, 24)
-    assert stage_filters(Config(model="mlp", filters=3, depth=4), (8, 8, 1), 10) == (3, 3, 3, 3)
-    assert stage_filters(Config(filters=(3, 9), depth=2), (8, 8, 1), 10) == (3, 9)
-
-
-def test_channels_rule_gives_the_same_channels():
-    values = {"filters": 8, "depth": 3, "width_rule": "channels"}
-    assert stage_filters(Config(activation=("inverse", "relu", "inverse"), **values), (8, 8, 1), 10) == (
-        4,
-        16,
-        16,
-    )
-    assert stage_filters(Config(activation="inverse", filters=1, width_rule="channels"), (8, 8, 1), 10) == (
-        1,
-        1,
-    )
-    plain, doubled = (
-        build_model(Config(activation=arm, **values), (8, 8, 1), 10) for arm in ("relu", "inverse")
-    )
-    assert plain.get_layer("flatten").output.shape == doubled.get_layer("flatten").output.shape
-
-
-MATCHED = [{"model": model, "filters": 7} for model in BUILDERS]
-MATCHED += [
-    {"filters": 1},
-    {"filters": 12, "activation": ("inverse", "relu")},
-    {"filters": (9, 4)},
-    {"filters": 6, "activation": "relu", "reference": "inverse"},
-]
-
-
-@pytest.mark.parametrize("rule", ["macs", "params"])
-@pytest.mark.parametrize("values", MATCHED)
-def test_matching_rules_are_closest_among_their_neighbours(rule, values):
-    values = {"activation": "inverse", **values}
-    filters = values["filters"]
-
-    def cost(**changes):
-        network = build_model(Config(**{**values, **changes}), (8, 8, 1), 10)
-        return network.count_params() if rule == "params" else count_macs(network).macs
-
-    def scaled(scale):
-        if isinstance(filters, int):
-            return scale
-        return tuple(max(1, math.floor(count * scale / max(filters) + 0.5)) for count in filters)
-
-    target = cost(activation=values.get("reference", "relu"))
-    found = stage_filters(Config(**values, width_rule=rule), (8, 8, 1), 10)
-    scale = found[0] if isinstance(filters, int) else max(found)
-    distance = abs(cost(width_rule=rule) - target)
-    assert distance <= abs(cost(filters=scaled(scale + 1)) - target)
-    assert scale == 1 or distance < abs(cost(filters=scaled(scale - 1)) - target)
-
-
-def test_the_reference_is_itself():
-    for rule in ("macs", "params"):
-        for reference in ("relu", "inverse"):
-            config = Config(activation=reference, reference=reference, width_rule=rule, filters=9)
-            assert stage_filters(config, (8, 8, 1), 10) == (9, 18)
-    assert stage_filters(Config(activation="gelu", width_rule="macs", filters=9), (8, 8, 1), 10) == (9, 18)
-
-
-def test_matching_builds_few_networks():
-    models._cost.cache_clear()
-    config = Config(activation="inverse", width_rule="macs", filters=64, depth=2)
-    stage_filters(config, (8, 8, 1), 10)
-    assert models._cost.cache_info().misses <= 5
-    training = config.model_copy(update={"learning_rate": 0.1, "width_rule": "params"})
-    before = models._cost.cache_info().misses
-    stage_filters(config.model_copy(update={"learning_rate": 0.1}), (8, 8, 1), 10)
-    assert models._cost.cache_info().misses == before
-    stage_filters(training, (8, 8, 1), 10)
-
-
-@given(
-    quadratic=st.integers(0, 50),
-    linear=st.integers(1, 5000),
-    constant=st.integers(0, 10**6),
-    target=st.integers(1, 10**6),
-    start=st.integers(1, 200),
-)
-def test_closest_is_closest_for_any_growing_cost(quadratic, linear, constant, target, start):
-    asked = []
-
-    def cost(scale):
-        asked.append(scale)
-        return quadratic * scale**2 + linear * scale + constant
-
-    found = models._closest(cost, target, start)
-    if found is None:
-        assert cost(64 * start) < target
-        return
-    assert len(asked) == len(set(asked)) <= 40
-    best = min(range(1, max(asked) + 2), key=lambda scale: (abs(cost(scale) - target), scale))
-    assert found == best
 
 
 def test_unknown_names():

@@ -134,6 +134,74 @@ def test_over_budget_is_recorded_with_its_cost_and_not_trained(run, write, train
     assert all(point.macs <= 2000 for point in result.front.points)
 
 
+def test_several_budgets_are_recorded_each_with_its_slack(run, write, trained) -> None:
+    budgets = {"max_params": 700, "max_activation_bytes": 2_500, "max_bytes_moved": 10_000}
+    changes = {f"objective__{key}": value for key, value in budgets.items()}
+    result = run(write(), trials=8, **changes)
+    table = result.table
+    slack = {key[4:]: 1 - table[key[4:]].astype(float) / value for key, value in budgets.items()}
+    for measure, expected in slack.items():
+        np.testing.assert_allclose(table[f"slack_{measure}"], expected)
+    assert table["slack_macs"].isna().all()
+    worst = pd.DataFrame(slack).min(axis=1)
+    np.testing.assert_allclose(table["overrun"], -worst)
+    assert ((worst < 0) == (table["status"] == Status.OVER_BUDGET)).all()
+    assert 0 < len(trained) == (worst >= 0).sum() < 8
+    (parent,) = [
+        run for run in open_store().runs.search([open_store().latest("tiny").experiment], "")
+        if run.info.run_id == result.run_id
+    ]  # fmt: skip
+    assert 0 < parent.data.metrics["space/feasible"] < 1
+
+
+def test_a_front_over_latency(run, write, trained, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("INVACT_CACHE", str(tmp_path / "cache"))
+    more = "timing = { runtime = 'litert' }\nobjective = { kind = 'pareto', cost = 'latency_ms' }"
+    first = run(write(more=more), trials=2)
+    assert first.front.measure == "latency_ms"
+    result = run(write(more=more), trials=3)
+    assert len(trained) == 3
+    # A configuration's latency is measured once, on resume too.
+    pd.testing.assert_frame_equal(result.table[:2], first.table)
+    assert (result.table["latency_ms"] > 0).all()
+    assert result.front.hypervolume > 0
+    known = json.loads((tmp_path / "cache" / "latency.json").read_text())
+    assert set(result.table["latency_ms"]) <= set(known.values())
+    assert [point.cost for point in result.front.points] == sorted(p.latency_ms for p in result.front.points)
+
+
+def test_a_budget_of_time_is_kept_before_any_training(run, write, trained, monkeypatch) -> None:
+    """With a clock that says a millisecond for each filter."""
+    from invact.timer import Timer
+
+    monkeypatch.setattr(Timer, "latency_ms", lambda self, config: float(config.filters))
+    more = "timing = { runtime = 'litert' }\nobjective = { max_latency_ms = 3.5 }"
+    table = run(write(more=more), trials=6).table
+    over = table["status"] == Status.OVER_BUDGET
+    assert 0 < over.sum() < 6
+    assert (over == (table["param.filters"] > 3.5)).all()
+    assert len(trained) == (~over).sum()
+    with pytest.raises(InputError, match=r"max_latency_ms 1\.5\..*smallest network of .*: 2 ms"):
+        run(write(more=more), objective__max_latency_ms=1.5)
+
+
+WIDTHS = """
+[parameters]
+activation = { choices = ["relu", "inverse"] }
+width_rule = "macs"
+width_target = { choices = [4000, 9000, 16000] }
+"""
+
+
+def test_arms_meet_at_equal_macs_at_every_point_of_a_sweep(run, write) -> None:
+    table = run(write("widths", space=WIDTHS), trials=6).table
+    assert len(table) == 6
+    macs, target = table["macs"].astype(float), table["param.width_target"].astype(float)
+    np.testing.assert_allclose(table["width_slack"], 1 - macs / target)
+    assert table["width_slack"].between(0, 0.35).all()
+    assert set(table["param.activation"]) == {"relu", "inverse"}
+
+
 def test_a_space_without_a_network_in_the_budget_is_refused(run, write, folder) -> None:
     with pytest.raises(InputError, match=r"smallest network of .*: 1,472 MACs$"):
         run_sweep(load_sweep(write(), {"objective.max_macs": 1471}))
