@@ -1,0 +1,138 @@
+"""Does a MAC saved become a millisecond saved? Inverse networks beside ReLU networks, in every runtime.
+
+Run: python benchmarks/latency.py [small|large] [runs] > table; writes benchmarks/latency-SIZE.csv
+For each builder the inverse network is timed in turns with three ReLU networks: of equal accuracy (filters by
+benchmarks/equal_accuracy.json), of equal channels (twice the filters), of equal MACs. Below 1.00 the inverse
+network is the faster one. One thread, batch 1, medians of the runs. `small`: 28 x 28 x 1, as trained; 6 minutes on
+one core. `large`: 96 x 96 x 3, four times the filters, without equal accuracy, for which nothing was trained.
+Then: python benchmarks/latency.py picture docs/latency.png
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import pandas as pd
+
+from invact import Config, count_macs, measure_latency
+from invact.models import build_model
+from invact.quiet import load_tensorflow
+
+HERE = Path(__file__).parent
+RUNTIMES = ("tensorflow", "litert", "litert:int8", "onnx", "onnx:int8")
+BUILDERS = {"cnn": 8, "vgg": 8, "resnet": 8, "separable": 16, "mlp": 32}
+"""Filters of the inverse network's first stage."""
+
+SIZES = {"small": ((28, 28, 1), 1), "large": ((96, 96, 3), 4)}
+"""Images, and what the filters are multiplied by."""
+
+
+def networks(builder: str, size: str) -> Iterator[tuple[str, Config]]:
+    """Name the networks to compare: the inverse one first."""
+    normalization = "batch" if builder in ("resnet", "separable") else "none"
+    filters = BUILDERS[builder] * SIZES[size][1]
+    base = Config(model=builder, depth=2, normalization=normalization, filters=filters)
+    yield "inverse", base.model_copy(update={"activation": "inverse"})
+    if size == "small":
+        found = json.loads((HERE / "equal_accuracy.json").read_text())[builder]
+        yield "equal accuracy", base.model_copy(update={"filters": round(filters / found["filters_ratio"])})
+    yield "equal channels", base.model_copy(update={"filters": 2 * filters})
+    yield "equal MACs", base.model_copy(update={"width_rule": "macs", "reference": "inverse"})
+
+
+def measure(builder: str, size: str, run: int) -> pd.DataFrame:
+    """One row for each runtime and ReLU network."""
+    shape = SIZES[size][0]
+    models: dict[str, keras.Model] = {
+        name: build_model(config, shape, 10) for name, config in networks(builder, size)
+    }
+    macs = {name: count_macs(model).macs for name, model in models.items()}
+    moved = {name: count_macs(model).bytes_moved for name, model in models.items()}
+    found = measure_latency(models, runtime=RUNTIMES, rounds=20, memory=run == 0 and builder == "cnn")
+    table = found.to_pandas()
+    table["macs"], table["bytes_moved"] = table["name"].map(macs), table["name"].map(moved)
+    return table.assign(
+        builder=builder,
+        run=run,
+        macs_ratio=macs["inverse"] / table["macs"],
+        bytes_ratio=moved["inverse"] / table["bytes_moved"],
+        # `ratio` is against the first network, the inverse one.
+        time_ratio=1 / table["ratio"],
+        machine=found.machine,
+        version=table["runtime"].map(lambda name: found.versions[name.partition(":")[0]]),
+    )
+
+
+def summary(table: pd.DataFrame) -> str:
+    """The medians of the runs as Markdown, and below them how far the runs were apart."""
+    others = table[table["name"] != "inverse"]
+    grouped = others.groupby(["builder", "name", "macs_ratio", "bytes_ratio", "runtime"], sort=False)
+    ratio = grouped["time_ratio"]
+    wide = ratio.median().unstack("runtime")[list(RUNTIMES)].reset_index()
+    lines = [
+        f"| network | against ReLU of | MACs | bytes moved | {' | '.join(RUNTIMES)} |",
+        "| --- " * (4 + len(RUNTIMES)) + "|",
+    ]
+    for row in wide.to_dict("records"):
+        numbers = [row[key] for key in ("macs_ratio", "bytes_ratio", *RUNTIMES)]
+        cells = " | ".join(f"{number:.2f}" for number in numbers)
+        lines.append(f"| {row['builder']} | {row['name']} | {cells} |")
+    spread = (ratio.max() - ratio.min()).quantile([0.5, 0.9])
+    lines.append("")
+    lines.append(
+        f"{table['run'].nunique()} runs, apart by {spread[0.5]:.2f} in the median row and by {spread[0.9]:.2f} "
+        f"in one of ten. {table['machine'].iloc[0]}, one thread, {', '.join(table['version'].unique())}."
+    )
+    return "\n".join(lines)
+
+
+def main(size: str, runs: int) -> None:
+    load_tensorflow()
+    parts = [measure(builder, size, run) for run in range(runs) for builder in BUILDERS]
+    table = pd.concat(parts, ignore_index=True)
+    table.to_csv(HERE / f"latency-{size}.csv", index=False, float_format="%.6g")
+    print(summary(table))
+    peaks = table.dropna(subset="peak_bytes")
+    peaks = (peaks["peak_bytes"] / 2**20).groupby([peaks["runtime"], peaks["name"]], sort=False).first()
+    print(f"\nPeak memory of cnn, MiB:\n{peaks.unstack().round(1).to_string()}")
+
+
+def picture(path: str) -> None:
+    """Time against MACs, both as ratios of inverse over ReLU; on the diagonal a MAC saved is time saved."""
+    import matplotlib.pyplot as plt
+
+    from invact.figures.style import style
+
+    with style():
+        figure, panels = plt.subplots(1, len(SIZES), figsize=(10, 4.6), sharey=True)
+        for panel, (size, (shape, _)) in zip(panels, SIZES.items(), strict=True):
+            table = pd.read_csv(HERE / f"latency-{size}.csv")
+            others = table[table["name"] != "inverse"]
+            keys = ["runtime", "builder", "name", "macs_ratio"]
+            medians = others.groupby(keys, sort=False)["time_ratio"].median().reset_index()
+            ends = [0.2, 1.5]
+            panel.plot(ends, ends, color="0.7", linewidth=1, zorder=0)
+            panel.axhline(1, color="0.7", linewidth=1, linestyle=":", zorder=0)
+            for runtime, marker in zip(RUNTIMES, "osd^v", strict=True):
+                mine = medians[medians["runtime"] == runtime]
+                panel.scatter(mine["macs_ratio"], mine["time_ratio"], marker=marker, label=runtime, s=28)
+            panel.set(xscale="log", yscale="log", title=" x ".join(map(str, shape)))
+            panel.set_xlabel("MACs, inverse / ReLU")
+            ticks = [0.25, 0.5, 0.75, 1, 1.5, 2]
+            panel.set_xticks(ticks[:5], [f"{tick:g}" for tick in ticks[:5]], minor=False)
+            panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+            panel.minorticks_off()
+        panels[0].set_ylabel("time, inverse / ReLU")
+        panels[0].legend(frameon=False, fontsize=8, loc="upper left")
+        figure.savefig(path)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["picture"]:
+        picture(sys.argv[2])
+    else:
+        main(sys.argv[1] if sys.argv[1:] else "small", int(sys.argv[2]) if sys.argv[2:] else 3)
