@@ -3,8 +3,8 @@
 Run: python benchmarks/latency.py [small|large] [runs] > table; writes benchmarks/latency-SIZE.csv
 For each builder the inverse network is timed in turns with three ReLU networks: of equal accuracy (filters by
 benchmarks/equal_accuracy.json), of equal channels (twice the filters), of equal MACs. Below 1.00 the inverse
-network is the faster one. One thread, batch 1, medians of the runs. `small`: 28 x 28 x 1, as trained; 6 minutes on
-one core. `large`: 96 x 96 x 3, four times the filters, without equal accuracy, for which nothing was trained.
+network is the faster one. One thread, batch 1, medians of the runs. `small`: 28 x 28 x 1, as trained.
+`large`: 96 x 96 x 3, four times the filters, without equal accuracy, for which nothing was trained.
 Then: python benchmarks/latency.py picture docs/latency.png
 """
 
@@ -81,13 +81,12 @@ def summary(table: pd.DataFrame) -> str:
         numbers = [row[key] for key in ("macs_ratio", "bytes_ratio", *RUNTIMES)]
         cells = " | ".join(f"{number:.2f}" for number in numbers)
         lines.append(f"| {row['builder']} | {row['name']} | {cells} |")
-    spread = (ratio.max() - ratio.min()).quantile([0.5, 0.9])
-    lines.append("")
-    lines.append(
-        f"{table['run'].nunique()} runs, apart by {spread[0.5]:.2f} in the median row and by {spread[0.9]:.2f} "
-        f"in one of ten. {table['machine'].iloc[0]}, one thread, {', '.join(table['version'].unique())}."
+    usual, rare = (ratio.max() - ratio.min()).quantile([0.5, 0.9])
+    apart = (
+        f"{table['run'].nunique()} runs, apart by {usual:.2f} in the median cell and {rare:.2f} in one of ten"
     )
-    return "\n".join(lines)
+    versions = ", ".join(table["version"].unique())
+    return "\n".join([*lines, "", f"{apart}. {table['machine'].iloc[0]}, one thread, {versions}."])
 
 
 def main(size: str, runs: int) -> None:

@@ -187,7 +187,7 @@ def _concatenated_relu(x: Any, axis: int) -> Any:
                 ops.multiply(negative, ops.cast(ops.less(x, 0), x.dtype)),
             )
 
-        # Of all ways to write it the fastest in inference, or close to it (benchmarks/formulations.py): LiteRT
+        # The fastest way to write it in inference, or close to it (benchmarks/formulations.py): LiteRT
         # multiplies in 8 bits, where for a negation it goes to float32 and back.
         return ops.concatenate([ops.relu(x), ops.relu(ops.multiply(x, -1))], axis), gradient
 

@@ -17,6 +17,7 @@ from invact.inspection import costs_of
 from invact.objectives import Objective
 from invact.spaces import parse_space
 from invact.sweep import SweepFile
+from invact.timer import Timing
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -112,11 +113,12 @@ def test_links_lead_somewhere(page):
             assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings}
 
 
-@pytest.mark.parametrize("model", [SweepFile, ClaimFile, Config, Objective])
+@pytest.mark.parametrize("model", [SweepFile, ClaimFile, Config, Objective, Timing])
 def test_every_key_is_documented_with_its_default(model):
     page = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
     heading = {SweepFile: "## Sweeps", ClaimFile: "## Claims", Config: "## Configuration"}
-    section = page[page.index(heading.get(model, "### Objective")) :]
+    heading |= {Objective: "### Objective", Timing: "### Timing"}
+    section = page[page.index(heading[model]) :]
     rows = table("key", section)
     assert {key for row in rows for key in re.findall(r"`(\w+)`", row[0])} == set(model.model_fields)
     for cell, shown, _ in rows:

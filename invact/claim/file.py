@@ -240,7 +240,7 @@ def load_claim(reference: str | Path, overrides: Mapping[str, Any] | None = None
         if len(set(file.data)) < len(file.data):
             raise InputError(f"data: received {list(file.data)}. Allowed: each once")
         with within("config"):
-            for key in ("activation", "width_rule", "reference"):
+            for key in ("activation", "width_rule", "reference", "width_target"):
                 if key in file.config:
                     raise InputError(
                         f"{key}: received {file.config[key]!r}. Allowed: nothing, the claim decides it"
