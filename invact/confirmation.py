@@ -246,7 +246,8 @@ def write_confirmation(
         EnvironmentFault: the folder cannot be written.
     """
     from invact.figures.confirmation import confirmation_figure
-    from invact.report import picture, write_atomically
+    from invact.files import write_atomically
+    from invact.report import picture
 
     writers = {
         "csv": lambda: result.to_pandas().to_csv(index=False, lineterminator="\n").encode(),

@@ -14,8 +14,8 @@ import numpy as np
 
 from invact.archives import unpack
 from invact.errors import EnvironmentFault
+from invact.files import write_atomically
 from invact.quiet import silent_stderr
-from invact.report import write_atomically
 from invact.runtimes import Session, convert, load
 
 if TYPE_CHECKING:

@@ -145,12 +145,10 @@ def measure_latency(
         raise InputError("model, runtime: received none. Allowed: at least one of each")
     for each in runtimes:
         require(*parse_runtime(each))
-    shapes = {name: tuple(one.input_shape[1:]) for name, one in models.items()}
+    shapes = {name: _input_shape(name, one) for name, one in models.items()}
     if len(set(shapes.values())) > 1:
         raise InputError(f"model: received input shapes {shapes}. Allowed: one for all")
     shape = next(iter(shapes.values()))
-    if None in shape:
-        raise InputError(f"model: received an input shape {shape}. Allowed: one without open dimensions")
     # Raw pixels; a fixed draw, since zeros could be faster.
     pixels = np.random.default_rng(0).integers(0, 256, (max(batch, 32), *shape)).astype(np.float32)
     images = pixels[:batch]
@@ -180,6 +178,17 @@ def measure_latency(
         machine=processor(),
         versions={kind: runtime_version(kind) for kind, _ in map(parse_runtime, runtimes)},
     )
+
+
+def _input_shape(name: str, model: keras.Model) -> tuple[int, ...]:
+    inputs: Any = getattr(model, "inputs", None) or ()
+    if len(inputs) != 1:
+        received = f"{len(inputs)} inputs" if inputs else "a model that is not built, or not of layers alone"
+        raise InputError(f"model {name!r}: received {received}. Allowed: a built model with one input")
+    shape = tuple(inputs[0].shape[1:])
+    if None in shape:
+        raise InputError(f"model {name!r}: received {shape}. Allowed: an input without open dimensions")
+    return shape
 
 
 def ratios(times: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:

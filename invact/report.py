@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -12,11 +11,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from invact.errors import EnvironmentFault, one_of
+from invact.errors import one_of
 from invact.figures import claim_figure, front_figure, interactive_front
 from invact.figures.bands import gap_figure, verdict_text
 from invact.figures.front import statuses
 from invact.figures.style import amount, quantity, style
+from invact.files import write_atomically
 from invact.measures import MEASURES
 from invact.pareto import ParetoFront, Point
 
@@ -32,7 +32,6 @@ __all__ = [
     "front_figure",
     "front_table",
     "picture",
-    "write_atomically",
     "write_front",
 ]
 
@@ -81,29 +80,6 @@ def write_front(front: ParetoFront, folder: Path, formats: Iterable[str] | None 
             paths.append(path.with_stem("front_gap"))
             write_atomically(paths[-1], picture(gap_figure(front), name))
     return paths
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.
-
-    Raises:
-        EnvironmentFault: it cannot be written.
-    """
-    # In the same folder, as a rename does not cross file systems.
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        # The folder may be no folder, which is the error being reported.
-        if draft.parent.is_dir():
-            draft.unlink(missing_ok=True)
 
 
 def picture(figure: Figure, kind: str) -> bytes:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field
 from invact import __version__
 from invact.config import Config, Frozen, digest
 from invact.errors import EnvironmentFault, InputError, within
+from invact.files import write_atomically
 from invact.latency import parse_runtime, processor, ratios, runtime_version
 from invact.lock import exclusive
 from invact.runtimes import convert, require
@@ -158,8 +159,6 @@ class Timer:
     @contextlib.contextmanager
     def _shared(self) -> Iterator[dict[str, float]]:
         """What all processes of this machine have measured; what is added in the block is written."""
-        from invact.report import write_atomically
-
         with exclusive(self._path.with_suffix(".lock"), f"the reading of {self._path}", timeout=60):
             known = _read(self._path)
             before = len(known)

@@ -173,6 +173,16 @@ def test_a_bad_claim_is_refused_in_one_line(invact, folder, text, words) -> None
         (["sweep", "./"], ["no such file"]),
         (["cost", "missing.keras"], ["missing.keras: no such file"]),
         (["cost", "missing.toml"], ["no such file"]),
+        (["latency", "missing.keras"], ["missing.keras: no such file"]),
+        (["latency", "digits", "--runtime", "onyx"], ["runtime: received 'onyx'; did you mean 'onnx'?"]),
+        (["latency", "digits", "--batch", "0"], ["batch: received 0"]),
+        (["latency", "digits", "--threads", "9999"], ["threads: received 9999"]),
+        (["latency", "digits", "--json", "--csv"], ["--csv: received --json too"]),
+        (["sweep", "digits", "--max-params", "0"], ["max_params: received 0"]),
+        (["sweep", "digits", "--max-activation-bytes", "1"], ["smallest network", "bytes of activations"]),
+        (["sweep", "digits", "--max-bytes-moved", "1"], ["smallest network", "bytes moved"]),
+        (["sweep", "digits", "--max-latency-ms", "-1"], ["max_latency_ms: received -1.0"]),
+        (["sweep", "digits", "--set", "timing.runtime=lite"], ["timing.runtime", "did you mean 'litert'?"]),
         (["sweep", "../x"], ["no such file"]),
         (["sweep", "/x"], ["no such file"]),
         (["sweep", "a\nb"], ["received 'a\\nb'"]),
@@ -237,6 +247,8 @@ def test_json_is_one_document_on_standard_output(invact, folder, write, cluster)
     found = json.loads(claimed.out)
     assert found["data_sets"][0]["verdict"] == found["verdict"]
     assert "networks" in json.loads(invact("cost", "c.toml", "--json").out)
+    timed = json.loads(invact("latency", "c.toml", "--runtime", "litert", "--rounds", 2, "--json").out)
+    assert [row["runtime"] for row in timed["rows"]] == ["litert"]
     listed = json.loads(invact("list", "--json").out)
     assert {one["name"] for one in listed["others"]} == {"both", "c"}
     plain = invact("list")

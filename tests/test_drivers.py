@@ -235,6 +235,39 @@ def test_every_objective_is_searched(pair, objective):
     assert len(proposals) == 5
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp"])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_each_budget_is_a_constraint_of_optuna(sampler, resumed):
+    """Timed or not: what is over a budget that is counted has not been timed."""
+    objective = Objective(kind="pareto", cost="latency_ms", max_macs=60_000, max_latency_ms=2.0)
+
+    def outcome(values):
+        costs = {"macs": float(macs_of(values))}
+        if objective.overrun(costs) > 0:
+            return Outcome(Status.OVER_BUDGET, costs)
+        costs["latency_ms"] = values["filters"] / 10
+        over = objective.overrun(costs) > 0
+        status = Status.OVER_BUDGET if over else Status.FINISHED
+        return Outcome(status, costs, None if over else accuracy_of(values))
+
+    driver = make(("optuna", sampler), objective=objective, trials=12)
+    if resumed:
+        for proposal in run(make(RANDOM, objective=objective, trials=8), outcome):
+            driver.know(proposal.values, outcome(proposal.values))
+    proposals = run(driver, outcome)
+    known = [outcome(proposal.values) for proposal in proposals]
+    trials = [trial for trial in driver._study.trials if trial.state.name == "COMPLETE"][-len(known) :]
+    assert len(trials) == len(known) >= 4
+    for told, trial in zip(known, trials, strict=True):
+        assert set(trial.constraints) == {"max_macs", "max_latency_ms"}
+        assert trial.constraints["max_macs"] == pytest.approx(told.costs["macs"] / 60_000 - 1)
+        if "latency_ms" in told.costs:
+            assert trial.constraints["max_latency_ms"] == pytest.approx(told.costs["latency_ms"] / 2 - 1)
+            assert trial.values[1] == told.costs["latency_ms"]
+        feasible = all(value <= 0 for value in trial.constraints.values())
+        assert feasible == (told.status is Status.FINISHED)
+
+
 @pytest.mark.parametrize("pair", [("optuna", "tpe"), ("optuna", "cmaes"), ("optuna", "nsga2")])
 def test_models_find_few_macs_at_the_accuracy_asked_for(pair):
     objective = Objective(kind="cost", min_accuracy=0.8)

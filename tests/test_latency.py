@@ -143,8 +143,13 @@ def test_bad_arguments_are_one_line(arguments, words) -> None:
 def test_open_or_unequal_inputs_are_refused() -> None:
     inputs = keras.Input((None, None, 1))
     opened = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs), name="opened")
-    with pytest.raises(InputError, match="without open dimensions"):
+    with pytest.raises(InputError, match=r"'opened': received \(None, None, 1\)\..*without open dimensions"):
         measure_latency(opened)
+    with pytest.raises(InputError, match="'unbuilt': received a model that is not built"):
+        measure_latency(keras.Sequential([keras.layers.Dense(3)], name="unbuilt"))
+    pair = [keras.Input((3,)), keras.Input((3,))]
+    with pytest.raises(InputError, match="received 2 inputs"):
+        measure_latency(keras.Model(pair, keras.layers.Add()(pair)))
     with pytest.raises(InputError, match="Allowed: one for all"):
         measure_latency({"a": network(2), "b": build_model(Config(filters=2), (8, 8, 1), 10)})
 

@@ -20,6 +20,7 @@ from rich.console import Console
 from invact.errors import EnvironmentFault, InputError
 from invact.figures import interactive_front
 from invact.figures.bands import gap_figure
+from invact.files import write_atomically
 from invact.measures import MEASURES
 from invact.pareto import Apart, ParetoFront, Point, pareto_front_of
 from invact.report import (
@@ -28,7 +29,6 @@ from invact.report import (
     front_figure,
     front_table,
     picture,
-    write_atomically,
     write_front,
 )
 from invact.results import Status

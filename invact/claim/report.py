@@ -143,7 +143,7 @@ def write_claim(result: ClaimResult, folder: Path) -> None:
 
     With several data sets the files of each are in a folder of its name.
     """
-    from invact.report import write_atomically
+    from invact.files import write_atomically
 
     text = json.dumps(claim_values(result), indent=1, allow_nan=False)
     write_atomically(folder / "claim.json", text.encode())
