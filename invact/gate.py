@@ -130,9 +130,10 @@ class Gate:
             if objective.overrun(counted) <= 0:
                 within.append((counted["bytes_moved"], config))
                 if "latency_ms" not in objective.budgets:
-                    return
+                    break
         if within:
-            # The fewer bytes a network moves, the sooner it has done so, as a rule.
+            # The fewer bytes a network moves, the sooner it has done so, as a rule. Where time has no budget
+            # one is timed all the same: what cannot be timed at all is found out now.
             quick = sorted(within, key=lambda pair: pair[0])[:MOST_TIMED]
             costs = [self.costs(config)[1] for _, config in quick]
             if any(objective.overrun(each) <= 0 for each in costs):

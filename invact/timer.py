@@ -87,7 +87,8 @@ class Timer:
         self._timing = timing
         self._data = data
         self._stopwatch = Stopwatch(timing.threads, imports)
-        self._images = data.x_train[: timing.batch].astype(np.float32)
+        images = np.resize(data.x_train, (timing.batch, *data.x_train.shape[1:]))
+        self._images = images.astype(np.float32)
         self._known: dict[str, float] = {}
         self._path = _cache() / "latency.json"
         self._setting = [
