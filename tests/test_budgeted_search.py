@@ -13,7 +13,7 @@ from invact.models import build_model
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "budgeted_search.py"
 BUDGET = 100
-TRIALS = 60
+TRIALS = 40
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +146,9 @@ def test_the_gate_alone_changes_no_proposal(bench, table, search, sampler):
 
 
 def test_the_report_and_the_picture(bench, table, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(bench, "TRIALS", {"nsga2": 20, "tpe": 15})
+    monkeypatch.setattr(bench, "TRIALS", {"nsga2": 12, "tpe": 12})
     searches = [
-        bench.Search(side, percentile, sampler, seed, 30 if side == "gate" else bench.TRIALS[sampler])
+        bench.Search(side, percentile, sampler, seed, 15 if side == "gate" else bench.TRIALS[sampler])
         for seed in range(2)
         for percentile in bench.PERCENTILES
         for sampler in bench.SAMPLERS
