@@ -449,7 +449,10 @@ def report(folder: Path) -> None:
 
 
 def report_real(folder: Path, table: Mapping[str, Network], searches: Mapping[Search, list[Step]]) -> None:
-    """Print the sweeps with real trainings, and whether the table stands for them."""
+    """Print the sweeps with real trainings, and whether the table stands for them.
+
+    Where those of a seed are not finished, it is the simulated ones that are printed.
+    """
     budget = budgets(table)[MEDIAN]
     real: dict[Search, list[Step]] = {}
     equal = trained = 0
@@ -464,24 +467,22 @@ def report_real(folder: Path, table: Mapping[str, Network], searches: Mapping[Se
     same = sum(steps == searches[search] for search, steps in real.items())
     print(f"\n{equal} of {trained} trainings equal the table's, to the bit")
     print(f"{same} of {len(real)} searches equal the simulated ones, in every proposal")
-    head(
-        "sampler | seed | plain, training MACs | gate | ratio | of plain's total | hypervolume, gate / plain"
-    )
+    titles = "sampler | seed | trained for | plain, training MACs | gate | ratio | of plain's total"
+    head(f"{titles} | hypervolume, gate / plain")
     for sampler in SAMPLERS:
         ratios = []
         for seed in range(REAL_SEEDS):
             pair = [Search(side, MEDIAN, sampler, seed, REAL_TRIALS) for side in SIDES[:2]]
-            if not all(search in real for search in pair):
-                continue
-            gate, other = (real[search] for search in pair)
+            gate, other = (real.get(search, searches[search]) for search in pair)
+            done = all(search in real for search in pair)
             volume = progress(other, budget)[1][-1]
             strict, loose = ratio(gate, other, budget)
             ratios.append(strict)
             spent = (f"{PASSES * reached(steps, budget, volume):.3g}" for steps in (other, gate))
             last = progress(gate, budget)[1][-1] / volume
-            row(sampler, seed, *spent, f"{strict:.2f}", f"{loose:.2f}", f"{last:.3f}")
-        if ratios:
-            row(sampler, "median", "", "", f"{quartiles(ratios)[1]:.2f}", "", "")
+            trained_for = "this" if done else "the table"
+            row(sampler, seed, trained_for, *spent, f"{strict:.2f}", f"{loose:.2f}", f"{last:.3f}")
+        row(sampler, "median", "", "", "", f"{quartiles(ratios)[1]:.2f}", "", "")
 
 
 LOOKS = {
