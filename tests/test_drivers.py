@@ -9,7 +9,7 @@ import pytest
 
 from invact.drivers import DRIVERS, Outcome, make_driver
 from invact.drivers.keras_tuner import scores
-from invact.drivers.ledger import key_of
+from invact.drivers.ledger import Ledger, key_of
 from invact.errors import EnvironmentFault, InputError
 from invact.objectives import Objective
 from invact.results import Status
@@ -140,6 +140,15 @@ def test_several_proposals_may_be_pending_and_told_in_any_order(pair):
     assert sorted(proposal.number for proposal in told) == list(range(trials))
     assert len(set(identities(told))) == trials
     assert driver.ask() is None
+
+
+@pytest.mark.parametrize("kind", ["accuracy", "pareto"])
+def test_tpe_gets_over_a_configuration_it_has_tried(kind, monkeypatch):
+    monkeypatch.setattr(Ledger, "unseen", lambda ledger: pytest.fail("TPE was overruled"))
+    tables = {name: {"choices": [4, 8, 16, 32]} for name in ("filters", "batch_size", "epochs")}
+    objective = Objective(kind=kind, max_macs=60_000)
+    proposals = run(make(("optuna", "tpe"), parse_space(tables), objective, trials=30))
+    assert len(set(identities(proposals))) == len(proposals) == 30
 
 
 @pytest.mark.parametrize("pair", ALL)

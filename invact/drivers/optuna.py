@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from invact.config import Scalar
 from invact.drivers import Outcome, Proposal
-from invact.drivers.ledger import Ledger, derive_seed, key_of, startup
+from invact.drivers.ledger import Key, Ledger, derive_seed, key_of, startup
 from invact.objectives import Objective
 from invact.results import Status
 from invact.spaces import SearchSpace, Values
@@ -114,6 +114,7 @@ class OptunaDriver:
         self._ledger = Ledger(space, seed, trials, enqueue)
         self._known: list[tuple[Values, Outcome]] = []
         self._pending: dict[int, optuna.Trial] = {}
+        self._results: dict[Key, Outcome] = {}
         self._lowest: float | None = None
         self._dearest: dict[str, float] = {}
         self._study: optuna.Study | None = None
@@ -135,7 +136,7 @@ class OptunaDriver:
                 trial, proposed = self._draw(study)
                 if key_of(proposed) not in self._ledger:
                     return self._propose(trial, proposed)
-                study.tell(trial, state=TrialState.FAIL)  # Samplers see no failed trial.
+                self._repeat(study, trial, proposed)
             values = values or self._ledger.unseen()
             if values is None:
                 return None
@@ -146,6 +147,7 @@ class OptunaDriver:
         """Take the result of a pending proposal."""
         assert self._study is not None
         with _quiet():
+            self._results[key_of(proposal.values)] = outcome
             self._finish(self._study, self._pending.pop(proposal.number), outcome)
 
     def _draw(self, study: optuna.Study) -> tuple[optuna.Trial, dict[str, Scalar]]:
@@ -158,6 +160,18 @@ class OptunaDriver:
                 # Made on first need, which an enqueued trial does not have: it would belong to no generation.
                 _ = trial.relative_params
             return trial, self._space.suggest(trial)
+
+    def _repeat(self, study: optuna.Study, trial: optuna.Trial, values: Values) -> None:
+        """Take back what was proposed before.
+
+        TPE would insist on it until it is overruled: it gets the known result again, and moves on. The
+        others move on by themselves, and see no failed trial.
+        """
+        outcome = self._results.get(key_of(values)) if self._sampler == "tpe" else None
+        if outcome is None:
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            self._finish(study, trial, outcome)
 
     def _propose(self, trial: optuna.Trial, values: Values) -> Proposal:
         proposal = self._ledger.propose(values)
@@ -174,6 +188,7 @@ class OptunaDriver:
         )
         for values, outcome in self._known:
             self._ledger.record(key_of(values))
+            self._results[key_of(values)] = outcome
             if self._sampler in _REPLAYED:
                 study.enqueue_trial(dict(values))
                 trial, _ = self._draw(study)
