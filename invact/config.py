@@ -151,7 +151,8 @@ class Config(Frozen):
 
     def digest(self) -> str:
         """Identify the configuration: 12 hexadecimal digits of the SHA-256 of its canonical JSON."""
-        return digest(self.model_dump(mode="json"))
+        # Without what is not set, so that a new key leaves the digests, and the seeds they go into, as they were.
+        return digest(self.model_dump(mode="json", exclude_none=True))
 
     @field_validator("model")
     @classmethod
