@@ -151,7 +151,7 @@ class Config(Frozen):
 
     def digest(self) -> str:
         """Identify the configuration: 12 hexadecimal digits of the SHA-256 of its canonical JSON."""
-        # Without what is not set, so that a new key leaves the digests, and the seeds they go into, as they were.
+        # Without what is not set: a new key leaves the digests, and the seeds they go into, as they were.
         return digest(self.model_dump(mode="json", exclude_none=True))
 
     @field_validator("model")
