@@ -264,7 +264,7 @@ def export(
     name: Annotated[str, typer.Argument(help="A sweep that has run.")],
     point: Annotated[
         int | None,
-        typer.Option(metavar="K", help="Of the front, from 1, by increasing MACs [default: the only one]."),
+        typer.Option(metavar="K", help="Of the front, from 1, by increasing cost [default: the only one]."),
     ] = None,
     formats: Annotated[
         str, typer.Option("--format", help="Any of keras,litert,onnx,saved_model.")

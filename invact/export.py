@@ -86,7 +86,7 @@ def export_point(
 
     Args:
         name: the sweep's name.
-        point: from 1, by increasing MACs; needed unless the front has one point.
+        point: from 1, by increasing cost; needed unless the front has one point.
         formats: of `invact.formats.FORMATS`.
         precision: `float32`; or `int8`, calibrated with training images, where all the formats have it.
         folder: where to write; created where it does not exist.
@@ -220,7 +220,7 @@ def _number(front: ParetoFront, point: int | None) -> int:
     if point is None and count == 1:
         return 1
     if point is None or not 1 <= point <= count:
-        allowed = f"1 to {count}, by increasing MACs, as `invact front {front.name}` prints them"
+        allowed = f"1 to {count}, by increasing cost, as `invact front {front.name}` prints them"
         raise InputError(f"point: received {point}. Allowed: {allowed}")
     return point
 

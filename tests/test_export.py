@@ -203,7 +203,7 @@ def test_a_point_without_a_model_is_one_line(swept, tmp_path, monkeypatch) -> No
 @pytest.mark.parametrize(
     ("code", "arguments", "words"),
     [
-        (2, ["tiny"], "point: received None. Allowed: 1 to 2, by increasing MACs, as `invact front tiny`"),
+        (2, ["tiny"], "point: received None. Allowed: 1 to 2, by increasing cost, as `invact front tiny`"),
         (2, ["tiny", "--point", 0], "point: received 0. Allowed: 1 to 2"),
         (2, ["tiny", "--point", 3], "point: received 3. Allowed: 1 to 2"),
         (2, ["tiny", "--point", 1, "--format", "litert,onx"], "format: received 'onx'; did you mean 'onnx'?"),
