@@ -59,9 +59,9 @@ class Experiment:
 EXPERIMENTS = (
     Experiment("cnn"),
     Experiment("vgg"),
-    Experiment("resnet", normalization="batch"),
-    Experiment("separable", (10, 14, 20, 28), (6, 8, 12, 18), "batch"),
     Experiment("mlp", (7, 10, 14, 20), (5, 7, 10, 14)),
+    Experiment("separable", (10, 14, 20, 28), (6, 8, 12, 18), "batch"),
+    Experiment("resnet", (4, 6, 8, 11), (3, 4, 5, 7), "batch", epochs=2),
 )
 
 

@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 
 from invact import __version__
 from invact.errors import EnvironmentFault, InputError, one_line
-from invact.quiet import TENSORFLOW
 from invact.results import Epoch, Scores, Status, TrialResult
 
 if TYPE_CHECKING:
@@ -168,7 +167,7 @@ class Engine:
                     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
                     f"import os; os.sched_setaffinity(0, {self._processors})",
                 ],
-                env={name: os.environ.get(name, value) for name, value in TENSORFLOW.items()},
+                env={"TF_CPP_MIN_LOG_LEVEL": "3"},
             )
             address = self._resources.enter_context(cluster).scheduler_address
         else:

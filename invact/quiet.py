@@ -8,12 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-__all__ = ["TENSORFLOW", "load_tensorflow", "same_logging", "silent_stderr"]
-
-# TensorFlow reads these when it is loaded. By default it uses oneDNN only on processors with instructions for
-# 8-bit products; on others too its convolutions train a small network in less than half of the time.
-TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
-"""Environment variables for a process that loads TensorFlow; what a user has set stays."""
+__all__ = ["load_tensorflow", "same_logging", "silent_stderr"]
 
 
 @contextlib.contextmanager
@@ -45,7 +40,6 @@ def same_logging() -> Iterator[None]:
 def load_tensorflow() -> None:
     """Import TensorFlow without its greetings, which ignore `TF_CPP_MIN_LOG_LEVEL`."""
     if "tensorflow" not in sys.modules:
-        for name, value in TENSORFLOW.items():
-            os.environ.setdefault(name, value)
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         with silent_stderr():
             import tensorflow  # noqa: F401
