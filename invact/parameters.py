@@ -29,6 +29,9 @@ _PER_STAGE = [
     for name in FIELDS
     if any(get_origin(member) is tuple for member in get_args(Config.model_fields[name].annotation))
 ]
+_BESIDE: Mapping[str, Mapping[str, Scalar]] = {"width_target": {"width_rule": "macs"}}
+"""What a field must stand beside, where it may not stand alone."""
+
 _MOST_POINTS = 10_000
 
 
@@ -212,7 +215,7 @@ def _check_value(key: str, value: Scalar, where: str) -> None:
         _refuse(where, value, "a number")
     if key in FIELDS:
         try:
-            validate(Config, {key: value}, "")
+            validate(Config, _BESIDE.get(key, {}) | {key: value}, "")
         except InputError as error:
             message = str(error).removeprefix(": ").removeprefix(f"{key}: ")
             raise InputError(f"{where}: {message}") from None

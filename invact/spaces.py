@@ -276,6 +276,9 @@ def parse_space(tables: Mapping[str, Any], source: str = "search space") -> Sear
 
 
 def _sound(space: SearchSpace) -> SearchSpace:
-    """Make one configuration, for what only `Config` as a whole refuses."""
-    space.config(space._walk(lambda parameter: parameter.domain.bounds[0]))
+    """Make a configuration with each width rule, for what only `Config` as a whole refuses."""
+    rules = [rule for p in space.parameters if p.name == "width_rule" for rule in p.domain.values()]
+    for rule in rules or [Config().width_rule]:
+        least = {p.name: rule if p.name == "width_rule" else p.domain.bounds[0] for p in space.parameters}
+        space.config(space._walk(lambda parameter, least=least: least[parameter.name]))
     return space

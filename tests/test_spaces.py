@@ -469,6 +469,21 @@ def test_any_text_is_read_or_refused(tmp_path, text):
         assert str(path) in str(error)  # noqa: PT017
 
 
+def test_a_width_target_wants_its_rule_wherever_it_is_active():
+    target = {"choices": [5000, 9000]}
+    assert parse_space({"width_rule": "params", "width_target": target}).size() == 2
+    rules = {"choices": ["filters", "macs"]}
+    conditional = parse_space(
+        {"width_rule": rules, "width_target": target | {"when": {"width_rule": "macs"}}}
+    )
+    assert conditional.size() == 3
+    for table in ({"width_target": target}, {"width_rule": rules, "width_target": target}):
+        with pytest.raises(
+            InputError, match=r'width_target: received 5000\. Allowed: with width_rule = "macs"'
+        ):
+            parse_space(table)
+
+
 @pytest.mark.parametrize("name", shipped("search_spaces"))
 def test_shipped_spaces_say_what_they_are(name):
     question, size, *_ = find("search_spaces", name).read_text().splitlines()
