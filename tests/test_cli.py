@@ -87,7 +87,7 @@ def test_a_bad_sweep_is_refused_in_one_line(invact, folder, write, more, config,
 def test_the_smallest_network_is_said(invact, folder, write) -> None:
     # relu, 2 filters, 8x8: 64 positions x 9 x 2, then 32 values x 10 classes.
     path = write(more=BUDGET.format(100))
-    words = f"{64 * 9 * 2 + 32 * 10:,} MACs, {9 * 2 + 2 + 32 * 10 + 10:,} parameters"
+    words = f"{64 * 9 * 2 + 32 * 10:,} MACs"
     refused(invact("sweep", path), folder, words)
 
 
@@ -248,7 +248,7 @@ def test_json_is_one_document_on_standard_output(invact, folder, write, cluster)
     assert found["data_sets"][0]["verdict"] == found["verdict"]
     assert "networks" in json.loads(invact("cost", "c.toml", "--json").out)
     timed = json.loads(invact("latency", "c.toml", "--runtime", "litert", "--rounds", 2, "--json").out)
-    assert [row["runtime"] for row in timed["rows"]] == ["litert"]
+    assert {row["runtime"] for row in timed["rows"]} == {"litert"}
     listed = json.loads(invact("list", "--json").out)
     assert {one["name"] for one in listed["others"]} == {"both", "c"}
     plain = invact("list")
