@@ -87,12 +87,19 @@ def test_output_in_the_readme_is_real(name, tmp_path):
     ), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python", README))))
-def test_python_of_the_readme_runs(number, tmp_path):
-    (tmp_path / "example.py").write_text(blocks("python", README)[number], encoding="utf-8")
+EXAMPLES = [
+    block
+    for page in ("README.md", "docs/latency.md", "docs/export.md")
+    for block in blocks("python", (ROOT / page).read_text(encoding="utf-8"))
+]
+
+
+@pytest.mark.parametrize("block", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_python_of_the_readme_and_of_pages_runs(block, tmp_path):
+    (tmp_path / "example.py").write_text(block, encoding="utf-8")
     done = run("example.py", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n") > 2
+    assert done.stdout.count("\n") >= block.count("print(") > 0
 
 
 def test_the_test_command_is_that_of_the_continuous_integration():
