@@ -25,6 +25,11 @@ def both(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable[
     return lambda x: ops.concatenate([first(x), second(x)], -1)
 
 
+def _signs(channels: int) -> np.ndarray:
+    one = np.eye(channels, dtype="float32")
+    return np.concatenate([one, -one], 1)[None, None]
+
+
 WAYS: Mapping[str, Callable[[Any], Any]] = {
     "relu(concat(x, -x))": lambda x: ops.relu(ops.concatenate([x, ops.negative(x)], -1)),
     "relu(concat(x, x * -1))": lambda x: ops.relu(ops.concatenate([x, x * -1.0], -1)),
@@ -32,6 +37,8 @@ WAYS: Mapping[str, Callable[[Any], Any]] = {
     "concat(relu(x), relu(-x))": both(ops.relu, lambda x: ops.relu(ops.negative(x))),
     "concat(relu(x), relu(x) - x)": both(ops.relu, lambda x: ops.relu(x) - x),
     "concat(relu(x), relu(x * -1))": both(ops.relu, lambda x: ops.relu(x * -1.0)),
+    # As many multiply-adds as it has weights and positions: a way for few channels only.
+    "relu(1x1 convolution by [I, -I])": lambda x: ops.relu(ops.conv(x, _signs(x.shape[-1]))),
     "concat(relu(x), -min(x, 0))": both(ops.relu, lambda x: ops.negative(ops.minimum(x, 0.0))),
 }
 

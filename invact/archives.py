@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ def pack(model: Any) -> bytes:
         >>> unpack(pack(model)).output_shape
         (None, 12)
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         path = Path(folder) / "model.keras"
         model.save(path)
         return path.read_bytes()

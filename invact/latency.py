@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from invact.errors import InputError, within
+from invact.errors import InputError
 from invact.progress import track
 from invact.stopwatch import Contender, Stopwatch
 
@@ -156,8 +156,7 @@ def measure_latency(
     contenders: dict[tuple[str, str], Contender] = {}
     for each, name in track(list(itertools.product(runtimes, models)), "converting", show=show):
         kind, precision = parse_runtime(each)
-        with within(f"model {name!r}"):
-            artifact = convert(models[name], kind, precision, batch=batch, calibration=scale)
+        artifact = convert(models[name], kind, precision, batch=batch, calibration=scale)
         contenders[each, name] = Contender(kind, artifact)
     with Stopwatch(threads, imports) as stopwatch:
         times = dict(zip(contenders, stopwatch.race(list(contenders.values()), images, rounds), strict=True))

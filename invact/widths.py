@@ -88,7 +88,7 @@ def width_slack(config: Config, input_shape: Shape, classes: int) -> float | Non
     Example:
         >>> config = Config(activation="inverse", width_rule="macs", width_target=100_000)
         >>> f"{width_slack(config, (28, 28, 1), 10):.1%}"
-        '4.4%'
+        '9.4%'
     """
     if config.width_rule not in ("macs", "params"):
         return None

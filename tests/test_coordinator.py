@@ -141,7 +141,7 @@ def test_lines_count_runs_and_go_to_standard_error(capsys) -> None:
         progress.started("a", "relu", 3)
         progress.epoch("a", an_epoch(1))
         progress.ended("a", a_result(seed=7))
-        progress.refused("big", 1_234_567, 2)
+        progress.refused("big", "1,234,567 MACs", 2)
     out, err = capsys.readouterr()
     assert out == ""
     first, second = err.splitlines()
@@ -157,7 +157,7 @@ def test_bars_end_and_leave_a_line_for_each_run(capsys) -> None:
             progress.epoch(key, an_epoch(1))
         progress.ended("a", a_result())
         progress.ended("b", replace(a_result(), status=Status.FAILED, error="ValueError: x"))
-        progress.refused("big", 10, 1)
+        progress.refused("big", "10 MACs", 1)
     out, err = capsys.readouterr()
     assert out == ""
     for line in (
@@ -174,7 +174,7 @@ def test_silence_is_silent(capsys) -> None:
         progress.started("a", "x", 1)
         progress.epoch("a", an_epoch(1))
         progress.ended("a", a_result())
-        progress.refused("x", 1, 1)
+        progress.refused("x", "1 MACs", 1)
     assert capsys.readouterr() == ("", "")
 
 
