@@ -187,8 +187,8 @@ def _concatenated_relu(x: Any, axis: int) -> Any:
                 ops.multiply(negative, ops.cast(ops.less(x, 0), x.dtype)),
             )
 
-        # The fastest way to write it in inference, or close to it (benchmarks/formulations.py): LiteRT
-        # multiplies in 8 bits, where for a negation it goes to float32 and back.
+        # In inference no way without a convolution is faster (benchmarks/formulations.py): LiteRT multiplies
+        # in 8 bits, where for a negation it goes to float32 and back.
         return ops.concatenate([ops.relu(x), ops.relu(ops.multiply(x, -1))], axis), gradient
 
     return ops.custom_gradient(function)(x)
