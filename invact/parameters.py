@@ -215,7 +215,7 @@ def _check_value(key: str, value: Scalar, where: str) -> None:
         _refuse(where, value, "a number")
     if key in FIELDS:
         try:
-            validate(Config, _BESIDE.get(key, {}) | {key: value}, "")
+            validate(Config, {**_BESIDE.get(key, {}), key: value}, "")
         except InputError as error:
             message = str(error).removeprefix(": ").removeprefix(f"{key}: ")
             raise InputError(f"{where}: {message}") from None

@@ -279,6 +279,9 @@ def _sound(space: SearchSpace) -> SearchSpace:
     """Make a configuration with each width rule, for what only `Config` as a whole refuses."""
     rules = [rule for p in space.parameters if p.name == "width_rule" for rule in p.domain.values()]
     for rule in rules or [Config().width_rule]:
-        least = {p.name: rule if p.name == "width_rule" else p.domain.bounds[0] for p in space.parameters}
-        space.config(space._walk(lambda parameter, least=least: least[parameter.name]))
+        space.config(space._walk(_least(rule)))
     return space
+
+
+def _least(rule: Scalar) -> Callable[[Parameter], Scalar]:
+    return lambda parameter: rule if parameter.name == "width_rule" else parameter.domain.bounds[0]
