@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from invact import config as config_module
-from invact import models
+from invact import widths
 from invact.arms import ARMS
 from invact.check import check_model
 from invact.config import Config
@@ -113,9 +113,9 @@ def test_weights_depend_on_the_seed_and_not_on_what_was_measured_before():
         network = build_model(config, (8, 8, 1), 10)
         return [*network.get_weights(), random.random()]
 
-    models._cost.cache_clear()
+    widths._cost.cache_clear()
     cold = weights()
-    assert models._cost.cache_info().misses
+    assert widths._cost.cache_info().misses
     for left, right in zip(cold, weights(), strict=True):
         np.testing.assert_array_equal(left, right)
 
@@ -189,7 +189,7 @@ def users_module(tmp_path, monkeypatch):
     (tmp_path / "users_networks.py").write_text(MODULE)
     (tmp_path / "users_broken.py").write_text("import nowhere_to_be_found\n")
     monkeypatch.syspath_prepend(tmp_path)
-    models._cost.cache_clear()
+    widths._cost.cache_clear()
 
 
 @pytest.mark.usefixtures("users_module")
