@@ -14,8 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
 
 from invact.data import Dataset, load
+
+# How long an example takes says more of the machine's other work than of the code.
+settings.register_profile("invact", deadline=None)
+settings.load_profile("invact")
 
 TESTS = Path(__file__).parent
 SPACE = """
