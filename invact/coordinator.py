@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from invact.engine import Engine, EpochDone, Job
-from invact.measures import MEASURES, amount
+from invact.measures import MEASURES, in_full
 from invact.results import Status, TrialResult
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Coordinator:
             self._record.finish_trial(trial.number)
         slack = {name: trial.known.get(f"slack_{name}", 0.0) for name in MEASURES}
         worst = min(slack, key=lambda name: slack[name])
-        self._progress.refused(trial.label, amount(worst, trial.known[worst]), len(trial.seeds))
+        self._progress.refused(trial.label, in_full(worst, trial.known[worst]), len(trial.seeds))
 
     def _submit(self, trial: Trial, seed: int) -> None:
         run_id = self._start(trial, seed)

@@ -11,7 +11,7 @@ import numpy as np
 
 from invact.domains import Choice
 from invact.errors import InputError
-from invact.measures import Costs, amount
+from invact.measures import Costs, in_full
 from invact.seeding import derive_seed
 from invact.widths import network_cost, width_slack
 
@@ -140,7 +140,7 @@ class Gate:
                 return
         smallest = min(costs, key=objective.overrun)
         received = ", ".join(f"max_{name} {value:,}" for name, value in objective.budgets.items())
-        named = ", ".join(amount(name, smallest[name]) for name in objective.budgets if name in smallest)
+        named = ", ".join(in_full(name, smallest[name]) for name in objective.budgets if name in smallest)
         raise InputError(
             f"objective: received {received}. Allowed: at least the smallest network of "
             f"{self.space.source}: {named}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["MEASURES", "Costs", "Measure", "amount"]
+__all__ = ["MEASURES", "Costs", "Measure", "in_full"]
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
 """All measures by name, the default of fronts and objectives first."""
 
 
-def amount(name: str, value: float) -> str:
+def in_full(name: str, value: float) -> str:
     """Write an amount of a measure in full.
 
     Example:
-        >>> amount("macs", 12345), amount("latency_ms", 0.41666)
+        >>> in_full("macs", 12345), in_full("latency_ms", 0.41666)
         ('12,345 MACs', '0.417 ms')
     """
     measure = MEASURES[name]
