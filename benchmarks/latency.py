@@ -27,7 +27,7 @@ RUNTIMES = ("tensorflow", "litert", "litert:int8", "onnx", "onnx:int8")
 BUILDERS = {"cnn": 8, "vgg": 8, "resnet": 8, "separable": 16, "mlp": 32}
 """Filters of the inverse network's first stage."""
 
-TOP = 5.0
+TOP = 6.0
 """Of the picture's scale; what is above it is drawn there, with its number."""
 
 SIZES = {"small": ((28, 28, 1), 1), "large": ((96, 96, 3), 4)}
@@ -128,7 +128,7 @@ def picture(path: str) -> None:
                     if y > TOP:
                         panel.annotate(f"{y:.0f}", (x, TOP), (6, -3), textcoords="offset points", fontsize=8)
             panel.set(xscale="log", yscale="log", title=" x ".join(map(str, shape)))
-            panel.set(xlim=(0.42, 1.25), ylim=(0.33, 1.15 * TOP))
+            panel.set(xlim=(0.42, 1.25), ylim=(0.28, 1.15 * TOP))
             panel.set_xlabel("MACs, inverse / ReLU")
             for axis, ticks in ((panel.xaxis, (0.5, 0.75, 1)), (panel.yaxis, (0.5, 0.75, 1, 1.5, 2, 3, 5))):
                 axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
