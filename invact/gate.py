@@ -95,7 +95,7 @@ class Gate:
         Returns:
             The cost by layer, and all measures known: latency only of what is within the counted budgets.
         """
-        cost = network_cost(config, self.data.input_shape, self.data.classes)
+        cost = self._count(config)
         counted: dict[str, float] = dict(cost.counted)
         if self.latency_ms is None or self.objective.overrun(counted) > 0:
             return cost, counted
@@ -125,7 +125,7 @@ class Gate:
         costs: list[Costs] = []
         for values in itertools.islice(small_configurations(self.space), MOST_BUILDS):
             config = self.space.config(values)
-            counted = network_cost(config, self.data.input_shape, self.data.classes).counted
+            counted = self._count(config).counted
             costs.append(counted)
             if objective.overrun(counted) <= 0:
                 within.append((counted["bytes_moved"], config))
@@ -155,17 +155,17 @@ class Gate:
         """
         rng = np.random.default_rng(derive_seed("feasibility", seed))
         drawn = [self.space.config(self.space.sample(rng)) for _ in range(MOST_BUILDS)]
-        shape, classes = self.data.input_shape, self.data.classes
         within = [
-            config
-            for config in watch(drawn)
-            if self.objective.overrun(network_cost(config, shape, classes).counted) <= 0
+            config for config in watch(drawn) if self.objective.overrun(self._count(config).counted) <= 0
         ]
         if "latency_ms" not in self.objective.budgets:
             return Feasibility(len(drawn), len(within))
         timed = within[:MOST_TIMED]
         fast = sum(self.objective.overrun(self.costs(config)[1]) <= 0 for config in watch(timed))
         return Feasibility(len(drawn), len(within), len(timed), fast)
+
+    def _count(self, config: Config) -> Cost:
+        return network_cost(config, self.data.input_shape, self.data.classes)
 
 
 def small_configurations(space: SearchSpace) -> Iterator[dict[str, Scalar]]:
