@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from invact import Config, Objective, Status, Sweep, load_sweep, run_sweep
 from invact.config import Scalar
-from invact.drivers import Outcome, make_driver
-from invact.pareto import hypervolume
+from invact.search.drivers import Outcome, make_driver
+from invact.statistics.fronts.dominance import hypervolume
 
 # The table was trained without oneDNN, whose sums have another order.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
@@ -511,7 +511,7 @@ def draw(folder: Path, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
-    from invact.figures.style import INK, quantity, style
+    from invact.reports.figures.style import INK, quantity, style
 
     table = read_table()
     budget = budgets(table)[MEDIAN]

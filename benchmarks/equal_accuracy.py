@@ -18,8 +18,8 @@ from pathlib import Path
 import pandas as pd
 
 from invact import load_sweep, run_sweep
-from invact.results import Status
-from invact.statistics.ratios import line_ratio
+from invact.statistics.ratios.equivalence import line_ratio
+from invact.training.results import Status
 
 FASHION = 'data = "fashion_mnist"\nvalidation_fraction = 0.5\nseeds = [0, 1]'
 DIGITS = 'data = "digits"\nseeds = [0, 1, 2, 3, 4]'

@@ -15,12 +15,18 @@ from numpy.typing import NDArray
 from scipy import special
 from scipy.interpolate import CubicSpline, RectBivariateSpline
 
-from invact.statistics.anytime import e_values
-from invact.statistics.boundaries import LOOKS, critical, nominal_levels, spending_bounds, stagewise_p
-from invact.statistics.crossing import t_exits
-from invact.statistics.population import mean_squares, population_variance
-from invact.statistics.power import expected_pairs, power, sample_size, tost_power
-from invact.statistics.sequential import Stops, _theta_at, stops
+from invact.statistics.comparison.population import mean_squares, population_variance
+from invact.statistics.sequential.anytime import e_values
+from invact.statistics.sequential.boundaries import (
+    LOOKS,
+    critical,
+    nominal_levels,
+    spending_bounds,
+    stagewise_p,
+)
+from invact.statistics.sequential.crossing import t_exits
+from invact.statistics.sequential.group_sequential import Stops, _theta_at, stops
+from invact.statistics.sequential.power import expected_pairs, power, sample_size, tost_power
 
 MARGIN, ALPHA, SEED = 0.003, 0.05, 20260101
 NOISES = ("normal", "skewed", "one arm skewed left", "one arm skewed right")

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from invact.latency import measure_latency
+from invact.deploy.latency import measure_latency
 from invact.layers import InverseActivation
 
 RUNTIMES = ("tensorflow", "litert", "litert:int8", "onnx", "onnx:int8")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from invact.statistics.anytime import SCALE, _reach
-from invact.statistics.boundaries import LOOKS, critical, futility_bounds
-from invact.statistics.procedures import Method, Procedure
+from invact.statistics.sequential.anytime import SCALE, _reach
+from invact.statistics.sequential.boundaries import LOOKS, critical, futility_bounds
+from invact.statistics.sequential.procedures import Method, Procedure
 
 MARGIN, ALPHA, SEED, MOST = 0.003, 0.05, 20260101, 30
 RATIOS = (0.75, 0.625, 0.5)

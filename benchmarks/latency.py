@@ -19,7 +19,7 @@ import keras
 import pandas as pd
 
 from invact import Config, count_macs, measure_latency
-from invact.models import build_model
+from invact.networks.build import build_model
 from invact.quiet import load_tensorflow
 
 HERE = Path(__file__).parent
@@ -107,7 +107,7 @@ def picture(path: str) -> None:
     """Time against MACs, both as ratios of inverse over ReLU; on the diagonal a MAC saved is time saved."""
     import matplotlib.pyplot as plt
 
-    from invact.figures.style import style
+    from invact.reports.figures.style import style
 
     with style():
         figure, panels = plt.subplots(1, len(SIZES), figsize=(10, 4.6), sharey=True)

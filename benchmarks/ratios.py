@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from invact.statistics import assay, curves
-from invact.statistics.gaps import front_gap
-from invact.statistics.population import mean_squares, population_variance
-from invact.statistics.ratios import curve_ratio
-from invact.statistics.uncertainty import Candidates
+from invact.statistics.comparison.population import mean_squares, population_variance
+from invact.statistics.fronts.gaps import front_gap
+from invact.statistics.fronts.uncertainty import Candidates
+from invact.statistics.intervals import t_quantile
+from invact.statistics.ratios import parallel_line
+from invact.statistics.ratios import shared_curve as fitting
+from invact.statistics.ratios.equivalence import curve_ratio
 
 CONTROL, TREATMENT = (6.0, 10.0, 16.0, 26.0, 42.0), (5.0, 8.0, 13.0, 21.0, 34.0)
 RATIO = 0.6
@@ -56,15 +58,15 @@ def parallel_lines(replications: int, seeds: int, slope: float, spread: float = 
     widths, treated = layout(seeds)
     x = np.log(widths)
     truth = -math.log(RATIO)
-    data = assay.observations(widths, np.zeros(len(x)), treated)
+    data = parallel_line.observations(widths, np.zeros(len(x)), treated)
     design = np.column_stack([np.ones(len(x)), treated, x])
     y = slope * (x + truth * treated)[:, None] + rng.normal(0, spread, (len(x), replications))
-    left, df = assay.residual(data.cell_columns(), y)
-    effects, unit = assay.estimates(design, y)
+    left, df = parallel_line.residual(data.cell_columns(), y)
+    effects, unit = parallel_line.estimates(design, y)
     variance = left / df
-    t = assay.t_quantile(df, 0.95)
+    t = t_quantile(df, 0.95)
     covariance = variance[:, None, None] * unit[1:, 1:]
-    low, high, g = assay.limits(effects[1], effects[2], covariance, t**2)
+    low, high, g = parallel_line.limits(effects[1], effects[2], covariance, t**2)
     ratio = effects[1] / effects[2]
     mix = np.stack([np.ones(replications), -ratio])
     delta = t * np.sqrt(variance * np.einsum("ir,ij,jr->r", mix, unit[1:, 1:], mix)) / np.abs(effects[2])
@@ -87,15 +89,15 @@ def shared_curve(replications: int, seeds: int) -> Iterator[Rate]:
     truth, z = -math.log(RATIO), treated.astype(float)
     x = np.log(widths) - np.log(widths).mean()
     df = len(x) - 4
-    t = assay.t_quantile(df, 0.95)
+    t = t_quantile(df, 0.95)
     covered = np.zeros(3)
     for _ in range(replications):
         y = accuracy(widths, treated) + rng.normal(0, SD, len(x))
-        fit = curves.best_fit(x, y, z)
+        fit = fitting.best_fit(x, y, z)
         variance = 2 * fit.cost / df
-        covered[0] += abs(fit.x[3] - truth) <= t * math.sqrt(variance * curves.inverse(fit.jac)[3, 3])
-        covered[1] += 2 * (curves.solve(x, y, z, fit.x[:3], fixed=truth).cost - fit.cost) <= t**2 * variance
-        covered[2] += bool(curves.faults(fit))
+        covered[0] += abs(fit.x[3] - truth) <= t * math.sqrt(variance * fitting.inverse(fit.jac)[3, 3])
+        covered[1] += 2 * (fitting.solve(x, y, z, fit.x[:3], fixed=truth).cost - fit.cost) <= t**2 * variance
+        covered[2] += bool(fitting.faults(fit))
     share = (covered / replications).tolist()
     scenario = f"{seeds} seeds, R {RATIO}"
     yield Rate("shared curve, t interval", scenario, replications, share[0], COVERAGE)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from invact import Cost, InverseActivation, count_macs
-from invact.figures.style import INK, style
+from invact.reports.figures.style import INK, style
 
 # Responds where the image grows brighter to the right, and towards the bottom.
 RIGHT = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], "float32")

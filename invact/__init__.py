@@ -8,49 +8,92 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from invact._version import __version__
+
 if TYPE_CHECKING:
     from invact.arms import ARMS, Arm, register_arm
-    from invact.check import check_model
-    from invact.claim import Claim, ClaimResult, load_claim, plan_claim, test_claim
+    from invact.claims.file import Claim, load_claim
+    from invact.claims.planning.forecast import plan_claim
+    from invact.claims.run import run_claim
+    from invact.claims.verdict.result import ClaimResult
     from invact.config import Config
-    from invact.confirmation import Confirmation
-    from invact.cost import Cost, count_macs
+    from invact.cost.count import Cost, count_macs
+    from invact.cost.rules import register_macs
+    from invact.deploy.latency import Latencies, measure_latency
     from invact.errors import EnvironmentFault, Incomplete, InputError, InvactError
-    from invact.export import Exported, export_point
-    from invact.latency import Latencies, measure_latency
+    from invact.fronts.confirmation import Confirmation
+    from invact.fronts.pareto import ParetoFront
     from invact.layers import InverseActivation
-    from invact.macs import register_macs
-    from invact.objectives import Objective
-    from invact.pareto import ParetoFront
-    from invact.results import Status, TrialResult
-    from invact.retraining import confirm_front
-    from invact.spaces import SearchSpace, load_space
-    from invact.sweep import Sweep, SweepResult, load_sweep, pareto_front, run_sweep
-    from invact.training import train
-
-__version__ = "0.1.0"
+    from invact.networks.check import check_model
+    from invact.search.objectives import Objective
+    from invact.spaces.space import SearchSpace, load_space
+    from invact.sweeps.confirm import confirm_front
+    from invact.sweeps.export import Exported, export_point
+    from invact.sweeps.file import Sweep, load_sweep
+    from invact.sweeps.recorded import pareto_front
+    from invact.sweeps.run import SweepResult, run_sweep
+    from invact.training.loop import train
+    from invact.training.results import Status, TrialResult
 
 _HOMES = {
-    "arms": ("ARMS", "Arm", "register_arm"),
-    "check": ("check_model",),
-    "claim": ("Claim", "ClaimResult", "load_claim", "plan_claim", "test_claim"),
+    "arms": (
+        "ARMS",
+        "Arm",
+        "register_arm",
+    ),
+    "claims.file": (
+        "Claim",
+        "load_claim",
+    ),
+    "claims.planning.forecast": ("plan_claim",),
+    "claims.run": ("run_claim",),
+    "claims.verdict.result": ("ClaimResult",),
     "config": ("Config",),
-    "confirmation": ("Confirmation",),
-    "cost": ("Cost", "count_macs"),
-    "errors": ("EnvironmentFault", "Incomplete", "InputError", "InvactError"),
-    "export": ("Exported", "export_point"),
-    "latency": ("Latencies", "measure_latency"),
+    "cost.count": (
+        "Cost",
+        "count_macs",
+    ),
+    "cost.rules": ("register_macs",),
+    "deploy.latency": (
+        "Latencies",
+        "measure_latency",
+    ),
+    "errors": (
+        "EnvironmentFault",
+        "Incomplete",
+        "InputError",
+        "InvactError",
+    ),
+    "fronts.confirmation": ("Confirmation",),
+    "fronts.pareto": ("ParetoFront",),
     "layers": ("InverseActivation",),
-    "macs": ("register_macs",),
-    "objectives": ("Objective",),
-    "pareto": ("ParetoFront",),
-    "results": ("Status", "TrialResult"),
-    "retraining": ("confirm_front",),
-    "spaces": ("SearchSpace", "load_space"),
-    "sweep": ("Sweep", "SweepResult", "load_sweep", "pareto_front", "run_sweep"),
-    "training": ("train",),
+    "networks.check": ("check_model",),
+    "search.objectives": ("Objective",),
+    "spaces.space": (
+        "SearchSpace",
+        "load_space",
+    ),
+    "sweeps.confirm": ("confirm_front",),
+    "sweeps.export": (
+        "Exported",
+        "export_point",
+    ),
+    "sweeps.file": (
+        "Sweep",
+        "load_sweep",
+    ),
+    "sweeps.recorded": ("pareto_front",),
+    "sweeps.run": (
+        "SweepResult",
+        "run_sweep",
+    ),
+    "training.loop": ("train",),
+    "training.results": (
+        "Status",
+        "TrialResult",
+    ),
 }
-_MODULES = {*_HOMES, "augmentation", "data", "models", "runtimes", "statistics"}
+_PACKAGES = ("cost", "data", "deploy", "networks", "statistics", "testing")
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -75,6 +118,7 @@ __all__ = [
     "Sweep",
     "SweepResult",
     "TrialResult",
+    "__version__",
     "check_model",
     "confirm_front",
     "count_macs",
@@ -87,14 +131,14 @@ __all__ = [
     "plan_claim",
     "register_arm",
     "register_macs",
+    "run_claim",
     "run_sweep",
-    "test_claim",
     "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _PACKAGES:
         return importlib.import_module(f"invact.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -104,4 +148,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_MODULES})
+    return sorted({*globals(), *__all__, *_PACKAGES})

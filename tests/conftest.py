@@ -16,13 +16,13 @@ from typing import NamedTuple
 import pytest
 from hypothesis import settings
 
-from invact.data import Dataset, load
+from invact.data.dataset import Dataset, load
 
 # How long an example takes says more of the machine's other work than of the code.
 settings.register_profile("invact", deadline=None)
 settings.load_profile("invact")
 
-TESTS = Path(__file__).parent
+collect_ignore = ["support"]
 SPACE = """
 [parameters]
 activation = { choices = ["relu", "inverse"] }
@@ -73,7 +73,7 @@ def cluster() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new store's database: MLflow takes seconds to make one."""
-    from invact.tracking import open_store
+    from invact.tracking.store import open_store
 
     folder = tmp_path_factory.mktemp("store")
     open_store(folder)
@@ -105,7 +105,7 @@ def invact(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Answer]]:
     """Run the command in this process."""
-    from invact.cli import main
+    from invact.cli.main import main
 
     def run(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["invact", *map(str, arguments)])

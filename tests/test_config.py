@@ -7,21 +7,10 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from invact.arms import ARMS
-from invact.config import (
-    AUGMENTATIONS,
-    Config,
-    Frozen,
-    beside,
-    check_name,
-    digest,
-    find,
-    import_all,
-    override,
-    read_toml,
-    shipped,
-    validate,
-)
+from invact.config import AUGMENTATIONS, Config, digest
 from invact.errors import InputError
+from invact.files import beside, find, read_toml, shipped
+from invact.validation import Frozen, check_name, import_all, override, validate
 
 configs = st.builds(
     Config,

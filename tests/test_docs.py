@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import typer
 
-from invact.claim.file import ClaimFile
-from invact.cli import app
+from invact.claims.keys import ClaimFile
+from invact.cli.catalogue import costs_of
+from invact.cli.main import app
 from invact.config import Config
-from invact.inspection import costs_of
-from invact.objectives import Objective
-from invact.spaces import parse_space
-from invact.sweep import SweepFile
-from invact.timer import Timing
+from invact.deploy.timer import Timing
+from invact.search.objectives import Objective
+from invact.spaces.space import parse_space
+from invact.sweeps.file import SweepFile
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -176,8 +176,8 @@ def test_code_and_toml_of_extending_run(tmp_path):
 import sys
 import {", ".join(names)}
 from invact import count_macs
-from invact.data import load
-from invact.inspection import costs_of
+from invact.data.dataset import load
+from invact.cli.catalogue import costs_of
 
 for file in sys.argv[1:]:
     assert all(cost.macs > 0 for cost in costs_of(file).values())

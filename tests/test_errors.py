@@ -59,7 +59,7 @@ def test_within_names_the_place_of_an_input_error_only() -> None:
 def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys; sys.argv = ['invact', *sys.argv[1:]]\n"
-        "from invact.cli import main\n"
+        "from invact.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "heavy = {'tensorflow', 'keras', 'mlflow', 'optuna', 'keras_tuner', 'distributed', 'pandas',"

@@ -294,7 +294,7 @@ def other_backends(tmp_path_factory):
     np.save(folder / "model_output.npy", model(x))
     processes = {
         backend: subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("layers_on_backend.py"), folder],
+            [sys.executable, Path(__file__).parent / "support" / "layers_on_backend.py", folder],
             env={
                 **os.environ,
                 "KERAS_BACKEND": backend,

@@ -1,0 +1,73 @@
+"""The evidence of a claim: what has been trained for it, read back as accuracies."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from invact.claims.cells import Cell
+from invact.statistics.sequential.ladder import Series
+from invact.training.results import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from invact.data.dataset import Dataset
+
+__all__ = ["Results", "chance_of", "collapsed_at"]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What has been trained for a claim.
+
+    Attributes:
+        table: one row for each (network, seed), as `Record.table` has it.
+        data: what was trained on.
+    """
+
+    table: pd.DataFrame
+    data: Dataset
+
+    def of(self, step: str, cell: Cell) -> pd.DataFrame:
+        """The runs of a network in a step that have ended."""
+        if not len(self.table):
+            return self.table
+        mine = (self.table["param.step"] == step) & (self.table["param.key"] == cell.key)
+        mine &= self.table["config"] == cell.config.digest()
+        return self.table[mine & (self.table["status"] != Status.FAILED)]
+
+    def rows(self, step: str, cell: Cell, seeds: Sequence[int]) -> pd.DataFrame:
+        """Those of the longest unbroken part of the seeds, in their order, by seed."""
+        rows = self.of(step, cell).set_index("seed")
+        done = list(itertools.takewhile(lambda seed: seed in rows.index, seeds))
+        return rows.loc[done]
+
+    def series(self, step: str, cell: Cell, seeds: Sequence[int]) -> Series:
+        """Their test accuracies; a run that diverged or collapsed counts at chance level, and as failed."""
+        rows = self.rows(step, cell, seeds)
+        failed = (rows["status"] == Status.DIVERGED) | ~(
+            rows["validation_accuracy"] > collapsed_at(self.data)
+        )
+        accuracy = rows["test_accuracy"].where(~failed, chance_of(self.data))
+        return Series(accuracy.to_numpy(float), failed.to_numpy(bool))
+
+    def failed(self, step: str) -> pd.DataFrame:
+        """The runs of a step that ended in an error."""
+        if not len(self.table):
+            return self.table
+        return self.table[(self.table["param.step"] == step) & (self.table["status"] == Status.FAILED)]
+
+
+def chance_of(data: Dataset) -> float:
+    """Accuracy of guessing: 1 / classes."""
+    return 1 / data.classes
+
+
+def collapsed_at(data: Dataset) -> float:
+    """Validation accuracy at or below which a run has collapsed: a tenth of the way from chance to 1."""
+    return float(np.round(chance_of(data) + 0.1 * (1 - chance_of(data)), 6))

@@ -1,0 +1,1 @@
+"""Planning of a claim: what is fixed before the confirmation, and its registration."""

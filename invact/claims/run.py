@@ -1,0 +1,165 @@
+"""Running a claim: each data set in a record of its own, and the verdict over all of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from invact.claims.file import Claim, identity_of, load_claim
+from invact.claims.planning.registration import Preregistration, read
+from invact.claims.protocol import Protocol
+from invact.claims.verdict.result import ClaimResult, SetResult
+from invact.errors import InputError
+from invact.statistics.sequential.ladder import over_sets
+
+if TYPE_CHECKING:
+    from invact.tracking.record import Record
+    from invact.tracking.store import Store
+
+__all__ = ["run_claim"]
+
+
+SETTINGS = "settings.json"
+
+
+def run_claim(
+    claim: Claim | str | Path,
+    *,
+    deviation: str | None = None,
+    store: str | Path | None = None,
+    tracking_uri: str | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    show: bool = True,
+) -> ClaimResult:
+    """Run the protocol of a claim, or continue it: what is trained is not trained again.
+
+    Tuning of every arm (where the file asks for it), a pilot of control and placebo that fixes margin, pairs
+    and looks, the preregistration, the confirmation on seeds of its own from the easiest ratio down, the
+    negative control, and the curve of the equivalence ratios. Each data set has its own record.
+
+    Args:
+        claim: a claim, a shipped claim's name, or a path.
+        deviation: the reason why the file differs from what was registered; without one it is refused.
+        store: the folder of the MLflow store; `mlruns` unless given.
+        tracking_uri: an MLflow tracking server or database instead.
+        workers: processes to train with; one for each core unless given.
+        scheduler: the address of a Dask cluster that is up already.
+        show: whether to show progress on standard error.
+
+    Raises:
+        InputError: bad input, or the file was changed after the registration and no deviation is given.
+        EnvironmentFault: the data, the store or the cluster is out of reach, or the registration was altered.
+        Incomplete: a run failed again and again.
+    """
+    from invact.claims.trainer import ClaimTrainer
+    from invact.tracking.store import open_store
+
+    if not isinstance(claim, Claim):
+        claim = load_claim(claim)
+    settings = claim.file.model_dump(mode="json")
+    # All that can be wrong with the file shows before there is a store.
+    prepared = [(data := source.load(), claim.costs(data)) for source in claim.sources]
+    opened = open_store(None if store is None else Path(store), tracking_uri)
+    results: list[SetResult] = []
+    records: list[Record] = []
+    for name, source, (data, costs) in zip(claim.file.data, claim.sources, prepared, strict=True):
+        # Before the record is opened, which keeps the file: a refused one leaves no trace.
+        registered = _bound(claim, opened, name, settings, deviation)
+        with opened.record(
+            claim.name,
+            "claim",
+            identity_of(name),
+            files={
+                claim.path.name: claim.path.read_text(encoding="utf-8"),
+                SETTINGS: claim.file.model_dump_json(indent=1),
+            },
+            params=settings,
+            data=data,
+        ) as record:
+            with ClaimTrainer(
+                claim.name,
+                record,
+                source,
+                data,
+                imports=claim.file.imports,
+                workers=workers,
+                scheduler=scheduler,
+                show=show,
+            ) as runs:
+                protocol = Protocol(claim, data, costs, record, runs, registered, deviation)
+                result = protocol.run()
+            _write(ClaimResult(claim.name, (result,), {}, claim.file.level), record)
+        results.append(result)
+        records.append(record)
+    found = ClaimResult(claim.name, tuple(results), _over(claim, results), claim.file.level)
+    if found.over:
+        for record in records:
+            _keep(found, record, "over_data_sets")
+    return found
+
+
+def _bound(
+    claim: Claim, store: Store, name: str, settings: Mapping[str, Any], deviation: str | None
+) -> Preregistration | None:
+    """What the claim is bound to; None where it may still be planned, or the user departs from it."""
+    try:
+        registered = read(store.latest(claim.name, "claim", identity=identity_of(name)))
+    except InputError:
+        return None
+    if registered is None or not (changes := registered.changes(settings)):
+        return registered
+    if deviation is None:
+        key, (was, now) = next(iter(changes.items()))
+        more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
+        raise InputError(
+            f"{claim.path}: {key}: received {now!r}, registered {was!r}{more} on {registered.made}. Allowed: "
+            'as registered, a new name for a new claim, or --deviation "REASON", which the report will print'
+        )
+    return None
+
+
+def _over(claim: Claim, results: list[SetResult]) -> dict[float, Any]:
+    if len(results) < 2:
+        return {}
+    found = {}
+    for ratio in claim.ratios:
+        p_values = [
+            next((one.rung.p_value for one in result.ratios if one.rung.ratio == ratio), 1.0)
+            for result in results
+        ]
+        found[ratio] = over_sets(tuple(p_values))
+    return found
+
+
+def _keep(result: ClaimResult, record: Record, under: str) -> None:
+    from invact.claims.verdict.report import write_claim
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_claim(result, Path(folder))
+        record.log_folder(Path(folder), under)
+
+
+def _write(result: ClaimResult, record: Record) -> None:
+    (one,) = result.sets
+    _keep(result, record, "verdict")
+    metrics = {}
+    if one.plan.margin is not None:
+        metrics["claim/margin"] = one.plan.margin
+    for name, ratio in (("filters", one.curve and one.curve.filters), ("macs", one.curve and one.curve.macs)):
+        if ratio and ratio.estimate is not None and ratio.interval is not None:
+            metrics[f"claim/{name}_ratio"] = ratio.estimate
+            metrics[f"claim/{name}_ratio_low"], metrics[f"claim/{name}_ratio_high"] = ratio.interval
+    record.summarize(
+        {name: value for name, value in metrics.items() if np.isfinite(value)},
+        tags={
+            "invact.verdict": str(one.verdict),
+            "invact.filters_verdict": str(one.filters_verdict),
+            # MLflow shows this one on the run's page.
+            "mlflow.note.content": "\n\n".join(one.reasons),
+        },
+    )

@@ -1,0 +1,107 @@
+"""What there is, and what it costs: the tables of `invact list` and `invact cost`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invact.config import Config
+from invact.data.dataset import Source
+from invact.data.sources import DATASETS
+from invact.errors import InputError, within
+from invact.files import beside, find, read_toml
+from invact.networks.archives import read_model
+from invact.validation import validate
+
+if TYPE_CHECKING:
+    from invact.cost.count import Cost
+
+__all__ = ["costs_of", "models_of"]
+
+
+def costs_of(reference: str, input_shape: Sequence[str] | None = None) -> dict[str, Cost]:
+    """Count what the networks of a file cost.
+
+    Args:
+        reference: a `.keras` model; or a TOML file or shipped name: of a sweep, the networks it enqueues,
+            or else its smallest; of a claim, each arm; of a configuration, its network. A configuration's
+            file has the keys of `Config`, and `data`.
+        input_shape: for a `.keras` model with open dimensions: the shape of each input as text, without
+            the batch, e.g. `"224,224,3"`.
+
+    Returns:
+        A name for each network -> its cost.
+
+    Raises:
+        InputError: not such a file, or the model cannot be read or counted.
+    """
+    from invact.cost.count import count_macs
+
+    shapes = [_shape(text) for text in input_shape or ()]
+    if shapes and not reference.endswith(".keras"):
+        raise InputError(f"input_shape: received {input_shape}. Allowed: with a .keras model")
+    models = models_of(reference)
+    with within(reference):
+        return {name: count_macs(model, shapes or None) for name, model in models.items()}
+
+
+def models_of(reference: str) -> dict[str, Any]:
+    """Build the networks of a file, or read them; see `costs_of`.
+
+    Returns:
+        A name for each network -> the Keras model.
+
+    Raises:
+        InputError: not such a file, or a model cannot be read or built.
+    """
+    if reference.endswith(".keras"):
+        path = Path(reference)
+        return {path.name: read_model(path)}
+    path = find("sweeps", reference)
+    configs, source = _networks(path)
+    data = source.load()
+    from invact.networks.build import build_model
+
+    with within(str(path)):
+        return {
+            name: build_model(config, data.input_shape, data.classes, data.maximum)
+            for name, config in configs.items()
+        }
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(size) for size in text.split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise InputError(f"input_shape: received {text!r}. Allowed: sizes without the batch, e.g. 224,224,3")
+    return shape
+
+
+def _networks(path: Path) -> tuple[dict[str, Config], Source]:
+    values = read_toml(path)
+    if "ratios" in values:
+        from invact.claims.file import load_claim
+
+        claim = load_claim(path)
+        # What it costs is that of its first data set's images.
+        return {cell.label: cell.config for cell in claim.cells().values()}, claim.sources[0]
+    if "space" in values:
+        from invact.search.gate import small_configurations
+        from invact.sweeps.file import load_sweep
+
+        sweep = load_sweep(path)
+        chosen = sweep.file.enqueue or (next(small_configurations(sweep.space)),)
+        checked = [sweep.space.check(each, str(path)) for each in chosen]
+        configs = [sweep.space.config(each) for each in checked]
+        return {f"{n}: {c.activation}, filters {c.filters}": c for n, c in enumerate(configs)}, sweep.source
+    if "data" not in values:
+        raise InputError(
+            f"{path}: data: missing key. Allowed: {', '.join(DATASETS)}, or a path to an .npz file"
+        )
+    data = values.pop("data")
+    if not isinstance(data, str):
+        raise InputError(f"{path}: data: received {data!r}. Allowed: a name or a path, as text")
+    return {path.stem: validate(Config, values, str(path))}, Source(beside(path, data))

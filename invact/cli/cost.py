@@ -1,0 +1,126 @@
+"""`invact cost`: count MACs, parameters, filters, elementwise work and memory by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from invact.cli.options import (
+    Json,
+    show,
+)
+from invact.errors import InputError
+from invact.quiet import load_tensorflow
+from invact.reports.tables import table_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from invact.cost.count import Cost, LayerCost
+
+__all__ = ["cost", "cost_csv", "cost_tables", "cost_values"]
+
+
+def cost(
+    reference: Annotated[
+        str, typer.Argument(metavar="FILE", help="A sweep, a claim, a configuration, or a .keras model.")
+    ],
+    input_shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SHAPE", help="Of a model's input where it is open, e.g. 224,224,3; once for each input."
+        ),
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a row for each layer.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Count MACs, parameters, filters, elementwise work and memory by layer."""
+    if as_csv and as_json:
+        raise InputError("--csv: received --json too. Allowed: one of them")
+    load_tensorflow()
+    from invact.cli.catalogue import costs_of
+
+    costs = costs_of(reference, input_shape)
+    if as_csv:
+        typer.echo(cost_csv(costs), nl=False)
+        return
+    show(as_json, cost_values(costs), *cost_tables(costs))
+
+
+def cost_values(costs: Mapping[str, Cost]) -> dict[str, Any]:
+    """Put costs in JSON-like values."""
+    return {
+        "networks": [
+            {
+                "name": name,
+                "macs": cost.macs,
+                "params": cost.params,
+                "filters": cost.filters,
+                "elementwise": cost.elementwise,
+                "bytes_written": cost.bytes_written,
+                "bytes_moved": cost.bytes_moved,
+                "activation_bytes": cost.activation_bytes,
+                "relu_macs": cost.relu_macs,
+                "saved": cost.saved,
+                "layers": [asdict(layer) for layer in cost.layers],
+            }
+            for name, cost in costs.items()
+        ]
+    }
+
+
+def cost_csv(costs: Mapping[str, Cost]) -> str:
+    """Put costs in CSV: a row for each call of a layer, its network in the first column."""
+    import pandas as pd
+
+    tables = [cost.to_pandas() for cost in costs.values()]
+    named = pd.concat(tables, keys=list(costs), names=["network", None]).reset_index(level="network")
+    text: str = named.to_csv(index=False)
+    return text
+
+
+def cost_tables(costs: Mapping[str, Cost]) -> list[Table]:
+    """Tabulate costs for the terminal, a table for each network."""
+    numbers = ("macs", "params", "filters", "elementwise", "bytes_written", "bytes_moved", "activation_bytes")
+
+    def row(named: Sequence[str], of: Cost | LayerCost) -> tuple[str, ...]:
+        return (*named, *(f"{getattr(of, number):,}" for number in numbers))
+
+    return [
+        table_of(
+            name,
+            (
+                "layer",
+                "kind",
+                "output",
+                "MACs",
+                "parameters",
+                "filters",
+                "elementwise",
+                "bytes written",
+                "bytes moved",
+                "bytes alive",
+            ),
+            [
+                *(
+                    row((layer.name, layer.kind, " x ".join(map(str, layer.output_shape))), layer)
+                    for layer in cost.layers
+                ),
+                row(("total, peak", "", ""), cost),
+            ],
+            len(numbers),
+            _saving(cost),
+        )
+        for name, cost in costs.items()
+    ]
+
+
+def _saving(cost: Cost) -> str:
+    if cost.relu_macs is None or cost.saved is None:
+        return "there is no ReLU network of equal channels to compare with"
+    if cost.relu_macs == cost.macs:
+        return ""
+    return f"saves {cost.saved:.1%} of the {cost.relu_macs:,} MACs of the ReLU network of equal channels"

@@ -1,0 +1,83 @@
+"""`invact latency`: time the inference of networks in turns, and measure its memory."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from invact.cli.options import (
+    Json,
+    show,
+)
+from invact.errors import InputError
+from invact.quiet import load_tensorflow
+from invact.reports.tables import table_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from invact.deploy.latency import Latencies
+
+__all__ = ["latency", "latency_tables", "latency_values"]
+
+
+def latency(
+    reference: Annotated[
+        str, typer.Argument(metavar="FILE", help="A sweep, a claim, a configuration, or a .keras model.")
+    ],
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(help="tensorflow, litert, onnx, litert:int8 or onnx:int8; repeatable."),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Images of one inference.")] = 1,
+    threads: Annotated[int, typer.Option(help="Processor threads, each pinned.")] = 1,
+    rounds: Annotated[int, typer.Option(help="Turns of each network.")] = 30,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a row for each network.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Time the inference of networks in turns, and measure its memory."""
+    if as_csv and as_json:
+        raise InputError("--csv: received --json too. Allowed: one of them")
+    load_tensorflow()
+    from invact.cli.catalogue import models_of
+    from invact.deploy.latency import measure_latency
+
+    found = measure_latency(
+        models_of(reference),
+        batch,
+        runtime=runtime or ["tensorflow"],
+        threads=threads,
+        rounds=rounds,
+        show=True,
+    )
+    if as_csv:
+        typer.echo(found.to_pandas().to_csv(index=False), nl=False)
+        return
+    show(as_json, latency_values(found), *latency_tables(found))
+
+
+def latency_values(found: Latencies) -> dict[str, Any]:
+    """Put latencies in JSON-like values."""
+    return asdict(found)
+
+
+def latency_tables(found: Latencies) -> list[Table]:
+    """Tabulate latencies for the terminal."""
+    where = f"{len(found.processors)} pinned processors" if found.processors else "not pinned"
+    about = ", ".join([found.machine, f"{found.threads} threads, {where}", *found.versions.values()])
+    rows = [
+        (
+            row.name,
+            row.runtime,
+            f"{row.p50_ms:.3f}",
+            f"{row.p90_ms:.3f}",
+            f"{row.ratio:.2f}",
+            f"{row.ratio_low:.2f} to {row.ratio_high:.2f}",
+            "" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.1f}",
+        )
+        for row in found.rows
+    ]
+    columns = ("network", "runtime", "p50 ms", "p90 ms", "ratio", "quartiles", "peak MiB")
+    return [table_of(f"one inference of {found.batch}", columns, rows, 5, about)]

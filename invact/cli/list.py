@@ -1,0 +1,105 @@
+"""`invact list`: list what is shipped, and where each stands in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invact.arms import ARMS
+from invact.cli.options import (
+    Json,
+    Store,
+    TrackingUri,
+    show,
+)
+from invact.files import find, read_toml, shipped
+from invact.reports.tables import table_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["inventory", "inventory_tables", "list_"]
+
+
+def list_(store: Store = None, tracking_uri: TrackingUri = None, as_json: Json = False) -> None:
+    """List what is shipped, and where each stands in the store."""
+    found = inventory(store, tracking_uri)
+    show(as_json, found, *inventory_tables(found))
+
+
+def inventory(store: Path | None = None, tracking_uri: str | None = None) -> dict[str, Any]:
+    """List what is shipped: sweeps, claims, spaces, arms and data sets, and where each stands in the store.
+
+    Raises:
+        EnvironmentFault: the store is there but cannot be read.
+    """
+    from invact.data.sources import DATASETS, locate
+    from invact.tracking.store import open_store
+
+    # Looking makes no store.
+    there = tracking_uri is not None or (store or Path("mlruns")).exists()
+    records = open_store(store, tracking_uri).records() if there else []
+    standing: dict[str, list[dict[str, Any]]] = {}
+    for info in records:
+        counts = {str(status): count for status, count in info.counts.items()}
+        standing.setdefault(info.name, []).append(
+            {"kind": info.kind, "driver": info.driver, "status": info.status, "runs": counts}
+            | {"run_id": info.run_id}
+        )
+    files: dict[str, list[dict[str, Any]]] = {"sweeps": [], "claims": []}
+    for name in shipped("sweeps"):
+        path = find("sweeps", name)
+        kind = "claims" if "ratios" in read_toml(path) else "sweeps"
+        files[kind].append({"name": name, "about": _about(path), "records": standing.pop(name, [])})
+    return {
+        **files,
+        "others": [{"name": name, "records": found} for name, found in standing.items()],
+        "search_spaces": [
+            {"name": name, "about": _about(find("search_spaces", name))} for name in shipped("search_spaces")
+        ],
+        "arms": [
+            {"name": arm.name, "multiplicity": arm.multiplicity, "formula": arm.summary}
+            for arm in ARMS.values()
+        ],
+        "data": [
+            {"name": name, "about": about, "location": str(locate(name))} for name, about in DATASETS.items()
+        ],
+    }
+
+
+def _about(path: Path) -> str:
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip()
+
+
+def inventory_tables(found: Mapping[str, Any]) -> list[Table]:
+    """Tabulate an inventory for the terminal."""
+
+    def standing(records: Iterable[Mapping[str, Any]]) -> str:
+        return "; ".join(
+            " ".join(filter(None, (_maker(one), one["status"], _counts(one["runs"])))) for one in records
+        )
+
+    tables = [
+        table_of(
+            kind,
+            ("name", "about", "stands"),
+            [(each["name"], each.get("about", ""), standing(each["records"])) for each in found[kind]],
+        )
+        for kind in ("sweeps", "claims", "others")
+        if found[kind]
+    ]
+    for kind in ("search_spaces", "arms", "data"):
+        columns = list(found[kind][0]) if found[kind] else []
+        rows = [tuple(map(str, each.values())) for each in found[kind]]
+        tables.append(table_of(kind.replace("_", " "), columns, rows))
+    return tables
+
+
+def _maker(record: Mapping[str, Any]) -> str:
+    return str(record["kind"] if record["kind"] == "confirmation" else record["driver"])
+
+
+def _counts(runs: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {status}" for status, count in runs.items())

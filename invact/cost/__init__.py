@@ -1,0 +1,1 @@
+"""Cost: MACs, parameters and memory of any Keras model, counted from the built model."""

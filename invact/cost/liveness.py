@@ -1,0 +1,73 @@
+"""What is in memory while a model runs: tensors, from the call that writes to the last that reads."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+__all__ = ["BufferUse", "live_bytes"]
+
+
+@dataclass(frozen=True)
+class BufferUse:
+    """What one call reads and writes, by the names of the buffers.
+
+    Attributes:
+        reads: buffers.
+        writes: buffers -> bytes; one that is there already is written to in place.
+    """
+
+    reads: frozenset[Hashable]
+    writes: dict[Hashable, int]
+
+
+def live_bytes(
+    inputs: dict[Hashable, int], steps: Sequence[BufferUse], outputs: frozenset[Hashable]
+) -> list[int]:
+    """Bytes of the buffers that are alive during each step.
+
+    A buffer is alive from the step that writes it first to the last that reads or writes it; an input from
+    the start, an output to the end.
+
+    Formula:
+        live(t) = sum of bytes(b) over the buffers b with first(b) <= t <= last(b)
+
+    Args:
+        inputs: buffers that are there at the start -> bytes.
+        steps: in the order in which they run.
+        outputs: buffers that are kept to the end.
+
+    Returns:
+        One number for each step; the peak is its maximum.
+
+    Source:
+        Liveness analysis of straight-line code: Aho et al., Compilers, 2nd ed., 2006, section 9.2.5.
+
+    Example:
+        A chain x -> a -> b, and b + x -> y: x stays alive for the last step.
+
+        >>> chain = [
+        ...     BufferUse(frozenset("x"), {"a": 40}),
+        ...     BufferUse(frozenset("a"), {"b": 20}),
+        ...     BufferUse(frozenset("bx"), {"y": 10}),
+        ... ]
+        >>> live_bytes({"x": 10}, chain, frozenset("y"))
+        [50, 70, 40]
+    """
+    sizes, first, last = dict(inputs), dict.fromkeys(inputs, 0), dict.fromkeys(inputs, -1)
+    for time, step in enumerate(steps):
+        for buffer, size in step.writes.items():
+            sizes.setdefault(buffer, size)
+            first.setdefault(buffer, time)
+        last.update(dict.fromkeys([*step.reads, *step.writes], time))
+    last.update(dict.fromkeys(outputs & sizes.keys(), len(steps) - 1))
+    change = [0] * (len(steps) + 1)
+    for buffer, size in sizes.items():
+        if last[buffer] >= first[buffer]:
+            change[first[buffer]] += size
+            change[last[buffer] + 1] -= size
+    live, total = [], 0
+    for difference in change[:-1]:
+        total += difference
+        live.append(total)
+    return live

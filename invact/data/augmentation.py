@@ -1,0 +1,142 @@
+"""Augmentation in the TensorFlow graph: random images that depend on (seed, epoch, step) and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from invact.errors import InputError, one_of
+
+__all__ = ["augment", "check_augmentations"]
+
+Tensor: TypeAlias = Any
+"""A `tf.Tensor`. TensorFlow is loaded late, for `check_augmentations` needs none."""
+
+_MIRRORED_DIFFERS = ("digits", "mnist")
+
+
+def check_augmentations(names: Iterable[str], dataset: str) -> None:
+    """Refuse an augmentation that would make another sign of an image.
+
+    Raises:
+        InputError: no such augmentation, or a flip of digits.
+
+    Example:
+        >>> check_augmentations(("shift", "flip"), "cifar10")
+        >>> check_augmentations(("shift", "flip"), "mnist")
+        Traceback (most recent call last):
+        ...
+        invact.errors.InputError: augmentation: received 'flip' for mnist, where a mirrored digit is another
+        sign. Allowed: shift, cutout
+    """
+    for name in names:
+        if name not in _AUGMENTATIONS:
+            raise one_of("augmentation", name, _AUGMENTATIONS)
+        if name == "flip" and dataset in _MIRRORED_DIFFERS:
+            allowed = ", ".join(other for other in _AUGMENTATIONS if other != "flip")
+            raise InputError(
+                f"augmentation: received 'flip' for {dataset}, where a mirrored digit is another sign. "
+                f"Allowed: {allowed}"
+            )
+
+
+def augment(
+    images: Tensor,
+    names: tuple[str, ...],
+    seed: int,
+    epoch: int | Tensor,
+    step: int | Tensor,
+) -> Tensor:
+    """Augment a batch, each image in its own way, in the order of the names.
+
+    - `shift` moves an image by up to an eighth of its height and width, by at least up to one pixel, in
+      whole pixels; what comes in from outside is 0, the background.
+    - `flip` mirrors an image left to right with probability 1/2.
+    - `cutout` sets a square to 0. Its side is a quarter of the image's shorter one, its centre anywhere in
+      the image, hence the square may be clipped (DeVries and Taylor, 2017, https://arxiv.org/abs/1708.04552,
+      who take this side for CIFAR-100).
+
+    What one augmentation draws does not depend on which others there are.
+
+    Args:
+        images: pixels as they are stored, shape (n, height, width, channels), any number type. The sides
+            are known when the graph is traced; n need not be.
+        names: keys of the table of augmentations, those of `invact.config.AUGMENTATIONS`.
+        seed: 0 to 2^63 - 1.
+        epoch: number of the epoch, below 2^31.
+        step: number of the batch in the epoch, below 2^32.
+
+    Returns:
+        The images, with the same shape and type.
+
+    Example:
+        >>> import numpy as np
+        >>> images = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1)
+        >>> once = augment(images, ("shift", "cutout"), seed=0, epoch=1, step=0)
+        >>> again = augment(images, ("shift", "cutout"), seed=0, epoch=1, step=0)
+        >>> bool((once == again).numpy().all())
+        True
+    """
+    import tensorflow as tf
+
+    images = tf.convert_to_tensor(images)
+    if not names:
+        return images
+    batch = tf.cast(epoch, tf.int64) * 2**32 + tf.cast(step, tf.int64)
+    key = tf.stack([tf.cast(seed, tf.int64), batch])
+    # Two numbers for each augmentation and image, in use or not. Philox gives the same on every device.
+    shape = tf.stack([len(_AUGMENTATIONS), 2, tf.shape(images)[0]])
+    uniform = tf.unstack(tf.random.stateless_uniform(shape, key, alg="philox"))
+    draws = dict(zip(_AUGMENTATIONS, uniform, strict=True))
+    for name in names:
+        images = _AUGMENTATIONS[name](images, draws[name])
+    return images
+
+
+def _shift(images: Tensor, draws: Tensor) -> Tensor:
+    import tensorflow as tf
+
+    for axis in (1, 2):
+        side = images.shape[axis]
+        most = min(max(1, side // 8), side - 1)
+        start = _integers(draws[axis - 1], 2 * most + 1)
+        padding = [[0, 0]] * 4
+        padding[axis] = [most, most]
+        index = start[:, tf.newaxis] + tf.range(side)
+        images = tf.gather(tf.pad(images, padding), index, axis=axis, batch_dims=1)
+    return images
+
+
+def _flip(images: Tensor, draws: Tensor) -> Tensor:
+    import tensorflow as tf
+
+    columns = tf.range(images.shape[2])
+    mirrored = _integers(draws[0], 2)[:, tf.newaxis] == 1
+    index = tf.where(mirrored, columns[::-1], columns)
+    return tf.gather(images, index, axis=2, batch_dims=1)
+
+
+def _cutout(images: Tensor, draws: Tensor) -> Tensor:
+    import tensorflow as tf
+
+    height, width = images.shape[1:3]
+    square = max(1, min(height, width) // 4)
+    inside = []
+    for draw, side in zip(tf.unstack(draws), (height, width), strict=True):
+        first = _integers(draw, side)[:, tf.newaxis] - square // 2
+        inside.append((tf.range(side) >= first) & (tf.range(side) < first + square))
+    kept = tf.logical_not(inside[0][:, :, tf.newaxis] & inside[1][:, tf.newaxis, :])
+    return images * tf.cast(kept, images.dtype)[..., tf.newaxis]
+
+
+def _integers(draws: Tensor, count: int) -> Tensor:
+    import tensorflow as tf
+
+    # The draws are below 1 by 2^-23 or more, so that the product is below count in float32 too.
+    return tf.cast(draws * count, tf.int32)
+
+
+_AUGMENTATIONS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+    {"shift": _shift, "flip": _flip, "cutout": _cutout}
+)

@@ -1,0 +1,133 @@
+"""Formats: the files that a network is exported to, how they are written, and how they are run again."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from invact.deploy.runtimes import Session, convert, load
+from invact.errors import EnvironmentFault
+from invact.files import write_atomically
+from invact.networks.archives import unpack
+from invact.quiet import silent_stderr
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["FORMATS", "Format", "draft_folder", "open_format", "publish", "size_of", "write_format"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+        suffix: what its name ends in; without a dot it is a folder.
+        runtime: what runs it.
+    """
+
+    suffix: str
+    runtime: str
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        "keras": Format(".keras", "tensorflow"),
+        "litert": Format(".tflite", "litert"),
+        "onnx": Format(".onnx", "onnx"),
+        "saved_model": Format("_saved_model", "tensorflow"),
+    }
+)
+"""What `export_point` can write."""
+
+
+def write_format(
+    path: Path, name: str, archive: bytes, precision: str = "float32", calibration: NDArray[Any] | None = None
+) -> None:
+    """Write a network to a file, or to a folder for `saved_model`.
+
+    Args:
+        path: where, with the format's suffix.
+        name: of `FORMATS`.
+        archive: the network, as the bytes of a `.keras` archive.
+        precision: one of the runtime's.
+        calibration: images, for `int8`; see `invact.deploy.runtimes.convert`.
+
+    Raises:
+        InputError: the network cannot be read or converted.
+        EnvironmentFault: a library is missing, or the file cannot be written.
+    """
+    if name == "keras":
+        # As it is: saved again it would be another file.
+        write_atomically(path, archive)
+        return
+    model = unpack(archive)
+    if name == "saved_model":
+        with silent_stderr():
+            model.export(path, format="tf_saved_model", verbose=False)
+        return
+    write_atomically(path, convert(model, FORMATS[name].runtime, precision, calibration=calibration))
+
+
+def open_format(path: Path, name: str) -> Session:
+    """Load what `write_format` wrote, ready to run."""
+    if name != "saved_model":
+        return load(path.read_bytes(), FORMATS[name].runtime)
+    import tensorflow as tf
+
+    # Kept by the session, as its variables end with it.
+    loaded = tf.saved_model.load(str(path))
+
+    def session(images: NDArray[Any]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = loaded.serve(tf.constant(images, tf.float32)).numpy()
+        return logits
+
+    return session
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+@contextlib.contextmanager
+def draft_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder for drafts inside a folder, so that `publish` can rename them into place.
+
+    Raises:
+        EnvironmentFault: the folder cannot be written.
+    """
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        drafts = tempfile.TemporaryDirectory(prefix=".invact-", dir=folder)
+    with drafts as inside:
+        yield Path(inside)
+
+
+def publish(draft: Path, path: Path) -> None:
+    """Rename a draft into place, over what was there.
+
+    Raises:
+        EnvironmentFault: it cannot be written.
+    """
+    with _writing(path):
+        if draft.is_dir() and path.exists():
+            # A rename replaces no folder that has files.
+            path.replace(draft.with_name("old"))
+        draft.replace(path)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,264 @@
+"""Latency: how long networks take for one inference, and how much memory, on this machine.
+
+MACs are not time: an inverse activation adds none, and yet it moves memory. Networks that are compared are
+timed in turns in one process, pinned to processors, and a ratio is the median of the turns' ratios.
+"""
+
+from __future__ import annotations
+
+import itertools
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from invact.deploy.stopwatch import Contender, Stopwatch
+from invact.errors import InputError
+from invact.execution.progress import track
+
+if TYPE_CHECKING:
+    import keras
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["Latencies", "Latency", "measure_latency", "parse_runtime", "processor", "runtime_version"]
+
+PACKAGES = {
+    "tensorflow": ("tensorflow",),
+    "litert": ("ai-edge-litert", "tensorflow"),
+    "onnx": ("onnxruntime",),
+}
+"""What runs a network: the first of them that is installed."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """What one network took.
+
+    Attributes:
+        name: the network's.
+        runtime: what ran it, with `:int8` behind it where it is quantised.
+        p50_ms: median over all calls, in milliseconds.
+        p90_ms: 90th percentile over all calls.
+        ratio: of the first network's time on the same runtime: median over the rounds of this turn's median
+            over that turn's. 1 for the first itself.
+        ratio_low: lower quartile of the rounds' ratios.
+        ratio_high: upper quartile.
+        calls: how many were timed.
+        peak_bytes: growth of the peak resident memory of a process that does nothing else, from the loaded
+            runtime to the end of some calls; None where it was not asked for.
+    """
+
+    name: str
+    runtime: str
+    p50_ms: float
+    p90_ms: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    calls: int
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """What networks took side by side, and where.
+
+    Attributes:
+        rows: one for each runtime and network.
+        batch: images of one call.
+        threads: processor threads.
+        processors: numbers of the processors that it was pinned to; empty where it could not be.
+        machine: the processor's name.
+        versions: of the runtimes' libraries, by runtime.
+    """
+
+    rows: tuple[Latency, ...]
+    batch: int
+    threads: int
+    processors: tuple[int, ...]
+    machine: str
+    versions: Mapping[str, str]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Tabulate: a row for each runtime and network, the fields of `Latency` as columns."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(row) for row in self.rows])
+
+
+def measure_latency(
+    model: keras.Model | Mapping[str, keras.Model],
+    batch: int = 1,
+    *,
+    runtime: str | Sequence[str] = "tensorflow",
+    threads: int = 1,
+    rounds: int = 30,
+    memory: bool = True,
+    calibration: NDArray[Any] | None = None,
+    imports: Sequence[str] = (),
+    show: bool = False,
+) -> Latencies:
+    """Time the inference of networks, in turns: A B, B A, A B, ...
+
+    A process of its own is pinned to as many processors as there are threads, loads all networks, and calls
+    each until it is warm. Then each has a turn a round, of at least ten milliseconds or one call, in
+    rotating order. Reported are the median and the 90th percentile of single calls, and the ratio to the
+    first network, as the median of the rounds' ratios: it stands where the machine's speed drifts.
+
+    Args:
+        model: a built Keras model, or several by name.
+        batch: images of one call.
+        runtime: `tensorflow`, `litert`, `onnx`, `litert:int8` or `onnx:int8`, or several of them.
+        threads: processor threads.
+        rounds: turns of each network.
+        memory: whether to measure peak memory too, in a fresh process for each network.
+        calibration: images for int8; random ones unless given, which costs accuracy but no time.
+        imports: modules that register layers of your own.
+        show: whether to show progress on standard error.
+
+    Raises:
+        InputError: a bad argument, or a model that a runtime cannot run.
+        EnvironmentFault: a runtime's extra is missing.
+
+    Example:
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3)])
+        >>> found = measure_latency(model, rounds=3, memory=False)
+        >>> [(row.runtime, row.ratio, row.p50_ms <= row.p90_ms) for row in found.rows]
+        [('tensorflow', 1.0, True)]
+    """
+    import keras
+
+    from invact.deploy.runtimes import convert, require
+
+    models = {model.name: model} if isinstance(model, keras.Model) else dict(model)
+    runtimes = [runtime] if isinstance(runtime, str) else list(runtime)
+    for key, value in {"batch": batch, "rounds": rounds}.items():
+        if value < 1:
+            raise InputError(f"{key}: received {value}. Allowed: 1 or more")
+    if not models or not runtimes:
+        raise InputError("model, runtime: received none. Allowed: at least one of each")
+    for each in runtimes:
+        require(*parse_runtime(each))
+    shapes = {name: _input_shape(name, one) for name, one in models.items()}
+    if len(set(shapes.values())) > 1:
+        raise InputError(f"model: received input shapes {shapes}. Allowed: one for all")
+    shape = next(iter(shapes.values()))
+    # Raw pixels; a fixed draw, since zeros could be faster.
+    pixels = np.random.default_rng(0).integers(0, 256, (max(batch, 32), *shape)).astype(np.float32)
+    images = pixels[:batch]
+    scale = pixels if calibration is None else calibration
+    contenders: dict[tuple[str, str], Contender] = {}
+    for each, name in track(list(itertools.product(runtimes, models)), "converting", show=show):
+        kind, precision = parse_runtime(each)
+        artifact = convert(models[name], kind, precision, batch=batch, calibration=scale)
+        contenders[each, name] = Contender(kind, artifact)
+    with Stopwatch(threads, imports) as stopwatch:
+        times = dict(zip(contenders, stopwatch.race(list(contenders.values()), images, rounds), strict=True))
+    peaks = {}
+    if memory:
+        for pair in track(list(contenders), "memory", show=show):
+            with Stopwatch(threads, imports) as fresh:
+                peaks[pair] = fresh.peak_bytes(contenders[pair], images)
+    first = next(iter(models))
+    return Latencies(
+        rows=tuple(
+            _latency(name, each, taken, times[each, first], peaks.get((each, name)))
+            for (each, name), taken in times.items()
+        ),
+        batch=batch,
+        threads=threads,
+        processors=stopwatch.processors,
+        machine=processor(),
+        versions={kind: runtime_version(kind) for kind, _ in map(parse_runtime, runtimes)},
+    )
+
+
+def _input_shape(name: str, model: keras.Model) -> tuple[int, ...]:
+    inputs: Any = getattr(model, "inputs", None) or ()
+    if len(inputs) != 1:
+        received = f"{len(inputs)} inputs" if inputs else "a model that is not built, or not of layers alone"
+        raise InputError(f"model {name!r}: received {received}. Allowed: a built model with one input")
+    shape = tuple(inputs[0].shape[1:])
+    if None in shape:
+        raise InputError(f"model {name!r}: received {shape}. Allowed: an input without open dimensions")
+    return shape
+
+
+def ratios(times: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each round's median over the reference's median of the same round; shape (rounds,).
+
+    Example:
+        >>> ratios(np.array([[2.0, 4.0], [3.0, 3.0]]), np.array([[2.0], [3.0]])).tolist()
+        [1.5, 1.0]
+    """
+    quotient: NDArray[np.float64] = np.median(times, axis=1) / np.median(reference, axis=1)
+    return quotient
+
+
+def _latency(
+    name: str,
+    runtime: str,
+    times: NDArray[np.float64],
+    reference: NDArray[np.float64],
+    peak_bytes: int | None,
+) -> Latency:
+    low, middle, high = np.quantile(ratios(times, reference), [0.25, 0.5, 0.75])
+    p50, p90 = np.quantile(times, [0.5, 0.9])
+    return Latency(
+        name,
+        runtime,
+        float(p50),
+        float(p90),
+        float(middle),
+        float(low),
+        float(high),
+        times.size,
+        peak_bytes,
+    )
+
+
+def parse_runtime(text: str) -> tuple[str, str]:
+    """Split what names a runtime and its precision.
+
+    Example:
+        >>> parse_runtime("litert:int8"), parse_runtime("onnx")
+        (('litert', 'int8'), ('onnx', 'float32'))
+    """
+    kind, _, precision = text.partition(":")
+    return kind, precision or "float32"
+
+
+def runtime_version(kind: str) -> str:
+    """Name the library that runs a runtime's networks, and its version; loads none.
+
+    Example:
+        >>> runtime_version("tensorflow").startswith("tensorflow 2.")
+        True
+    """
+    for package in PACKAGES[kind]:
+        try:
+            return f"{package} {metadata.version(package)}"
+        except metadata.PackageNotFoundError:
+            continue
+    return f"{PACKAGES[kind][-1]} of unknown version"
+
+
+def processor() -> str:
+    """Name this machine's processor.
+
+    Example:
+        >>> len(processor()) > 0
+        True
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

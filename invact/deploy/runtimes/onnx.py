@@ -1,0 +1,86 @@
+"""ONNX Runtime, on the processor; quantised by its own tools, in QDQ format, a scale for each filter."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from invact.deploy.runtimes.exporting import batches, exported
+from invact.quiet import load_tensorflow, silent_stderr
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from invact.deploy.runtimes import Session
+
+__all__ = ["convert", "load", "preload"]
+
+FATAL = 4
+"""Of ONNX Runtime's severities of what it logs: errors are raised as well."""
+
+
+def preload() -> None:
+    """Import ONNX Runtime."""
+    import onnxruntime  # noqa: F401
+
+
+def convert(model: Any, batch: int | None, calibration: NDArray[Any] | None) -> bytes:
+    """Convert by way of TensorFlow's graph; see `invact.deploy.runtimes.convert`."""
+    load_tensorflow()
+    content = exported(model, "onnx", ".onnx", batch)
+    return content if calibration is None else _quantized(content, calibration, batch)
+
+
+def load(artifact: bytes, threads: int) -> Session:
+    """Load an `.onnx` file; see `invact.deploy.runtimes.load`."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = FATAL
+    runner = onnxruntime.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
+    (source,), (target,) = runner.get_inputs(), runner.get_outputs()
+    feed, wanted = source.name, [target.name]
+
+    def session(images: NDArray[Any]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = runner.run(wanted, {feed: np.asarray(images, np.float32)})[0]
+        return logits
+
+    return session
+
+
+def _quantized(content: bytes, calibration: NDArray[Any], batch: int | None) -> bytes:
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # it has no types
+        def __init__(self, name: str) -> None:
+            self._feeds = ({name: part} for part in batches(calibration, batch))
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            return next(self._feeds, None)
+
+    with tempfile.TemporaryDirectory() as folder, silent_stderr():
+        plain, ready, quantized = (Path(folder) / f"{name}.onnx" for name in ("plain", "ready", "quantized"))
+        plain.write_bytes(content)
+        # Folds normalisations into convolutions, so that both are one integer operation. Its symbolic shapes
+        # need SymPy, and are for attention.
+        quant_pre_process(plain, ready, skip_symbolic_shape=True)
+        name = onnx.load(ready).graph.input[0].name
+        quantize_static(
+            ready,
+            quantized,
+            Reader(name),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            # Weights in 7 bits: processors without VNNI add two products in 16 bits, which 8 would exceed.
+            reduce_range=True,
+        )
+        return quantized.read_bytes()

@@ -1,0 +1,228 @@
+"""The stopwatch: a process of its own, on processors of its own, that times networks in turns."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import multiprocessing
+import os
+import resource
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from invact.errors import EnvironmentFault, InputError
+from invact.processors import allowed_processors, can_pin, pin
+from invact.validation import import_all
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Contender", "Stopwatch", "spare_processors"]
+
+WARM_UP = 0.2
+"""Seconds of calls that are not counted, for each network: caches, memory pools, clock rates."""
+
+TURN = 0.01
+"""Seconds that a network's turn lasts at least; a call that is longer is a turn of its own."""
+
+MOST_CALLS = 200
+"""Calls of a turn at most."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network to time.
+
+    Attributes:
+        runtime: what runs it, a key of `invact.deploy.runtimes.RUNTIMES`.
+        artifact: from `invact.deploy.runtimes.convert`.
+    """
+
+    runtime: str
+    artifact: bytes
+
+
+def spare_processors(threads: int) -> tuple[int, ...]:
+    """Choose processors to pin to: the last `threads` of those that this process may use.
+
+    Returns:
+        Their numbers; empty where the system cannot pin a process.
+
+    Raises:
+        InputError: there are not as many.
+
+    Example:
+        >>> len(spare_processors(1)) <= 1
+        True
+    """
+    if not can_pin():
+        return ()
+    allowed = allowed_processors()
+    if not 1 <= threads <= len(allowed):
+        raise InputError(f"threads: received {threads}. Allowed: 1 to {len(allowed)}, the processors here")
+    return allowed[-threads:]
+
+
+class Stopwatch:
+    """A process that loads networks and times them; a context manager around it.
+
+    It is a fresh process, because TensorFlow takes its number of threads only before it has run anything.
+
+    Args:
+        threads: processor threads for each network.
+        imports: modules that register what the networks are made of.
+
+    Raises:
+        InputError: there are not as many processors as threads.
+    """
+
+    def __init__(self, threads: int = 1, imports: Sequence[str] = ()) -> None:
+        self.threads = threads
+        self.processors = spare_processors(threads)
+        self._pool = ProcessPoolExecutor(
+            1,
+            multiprocessing.get_context("spawn"),
+            initializer=_begin,
+            initargs=(threads, self.processors, tuple(imports)),
+        )
+
+    def __enter__(self) -> Stopwatch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def race(
+        self, contenders: Sequence[Contender], images: NDArray[Any], rounds: int
+    ) -> list[NDArray[np.float64]]:
+        """Time networks in turns: A B C, B C A, ..., so that drift of the machine meets all of them alike.
+
+        Args:
+            contenders: the networks.
+            images: one batch, as they take it.
+            rounds: how many turns each has.
+
+        Returns:
+            For each network the milliseconds of its calls, shape (rounds, calls of a turn).
+
+        Raises:
+            InputError: an artifact cannot be loaded, or does not take the images.
+            EnvironmentFault: a runtime is missing, or the process died.
+        """
+        found: list[NDArray[np.float64]] = self._do(_race, contenders, images, rounds, self.threads)
+        return found
+
+    def peak_bytes(self, contender: Contender, images: NDArray[Any]) -> int:
+        """Measure the memory that a network's inference takes; once in a stopwatch's life, and first thing.
+
+        Returns:
+            Growth of the process's peak resident memory, in bytes, from the loaded runtime without a network
+            to the end of a few calls: weights, activations, and what the runtime allocates for them.
+
+        Raises:
+            InputError: the artifact cannot be loaded, or does not take the images.
+            EnvironmentFault: a runtime is missing, or the process died.
+        """
+        found: int = self._do(_peak_bytes, contender, images, self.threads)
+        return found
+
+    def _do(self, function: Any, *arguments: Any) -> Any:
+        try:
+            return self._pool.submit(function, *arguments).result()
+        except BrokenProcessPool:
+            raise EnvironmentFault(
+                "stopwatch: its process died. In a script, what starts it must be below "
+                "`if __name__ == '__main__':`"
+            ) from None
+
+
+def _begin(threads: int, processors: Sequence[int], imports: Sequence[str]) -> None:
+    pin(processors)
+    # Read by libraries when they are loaded.
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if imports:
+        import_all(imports)
+
+
+@functools.lru_cache(maxsize=2)  # A sweep meets its reference again and again.
+def _load(contender: Contender, threads: int) -> Any:
+    from invact.deploy.runtimes import load
+
+    return load(contender.artifact, contender.runtime, threads=threads)
+
+
+def _race(
+    contenders: Sequence[Contender], images: NDArray[Any], rounds: int, threads: int
+) -> list[NDArray[np.float64]]:
+    sessions = [_load(contender, threads) for contender in contenders]
+    calls = [_warm_up(session, images) for session in sessions]
+    times = [np.empty((rounds, count)) for count in calls]
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(rounds):
+            for step in range(len(sessions)):
+                number = (turn + step) % len(sessions)
+                for call in range(calls[number]):
+                    times[number][turn, call] = _milliseconds(sessions[number], images)
+    finally:
+        gc.enable()
+    return times
+
+
+def _warm_up(session: Any, images: NDArray[Any]) -> int:
+    """Call a network until it is warm, and say how many calls make a turn."""
+    _milliseconds(session, images)
+    spent: list[float] = []
+    while len(spent) < 3 or sum(spent) < 1e3 * WARM_UP:
+        spent.append(_milliseconds(session, images))
+    return min(MOST_CALLS, max(1, round(1e3 * TURN / float(np.median(spent)))))
+
+
+def _milliseconds(session: Any, images: NDArray[Any]) -> float:
+    start = time.perf_counter_ns()
+    session(images)
+    return (time.perf_counter_ns() - start) / 1e6
+
+
+def _peak_bytes(contender: Contender, images: NDArray[Any], threads: int) -> int:
+    from invact.deploy.runtimes import preload
+
+    preload(contender.runtime)
+    gc.collect()
+    before = _reset_peak()
+    session = _load(contender, threads)
+    for _ in range(3):
+        session(images)
+    return max(0, _peak() - before)
+
+
+def _reset_peak() -> int:
+    """Let the peak start from what is resident now, where the system can, and return it in bytes."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5)
+    except OSError:
+        return _peak()
+    return _status("VmRSS")
+
+
+def _peak() -> int:
+    try:
+        return _status("VmHWM")
+    except OSError:
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))

@@ -1,0 +1,287 @@
+"""The engine: workers that train, as a Dask cluster on this machine or on many."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import logging
+import queue
+import socket
+import uuid
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from invact._version import __version__
+from invact.errors import EnvironmentFault, InputError, one_line
+from invact.processors import allowed_processors
+from invact.training.results import Epoch, Scores, Status, TrialResult
+
+if TYPE_CHECKING:
+    from invact.config import Config
+    from invact.data.dataset import Dataset, Source
+
+__all__ = ["Engine", "EpochDone", "Job", "JobDone"]
+
+START_SECONDS = 60
+"""How long to wait for a cluster's first worker."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training to do.
+
+    Attributes:
+        key: identifies the job among those under way.
+        config: the network and its recipe.
+        seed: the run's seed.
+    """
+
+    key: str
+    config: Config
+    seed: int
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """A worker finished an epoch of a job."""
+
+    key: str
+    epoch: Epoch
+
+
+@dataclass(frozen=True)
+class JobDone:
+    """A job ended; an error on the worker gives a FAILED result."""
+
+    key: str
+    result: TrialResult
+
+
+class Engine:
+    """Workers that train jobs and tell of each epoch: a context manager around a Dask cluster.
+
+    Each worker trains one job at a time with one thread, which makes its numbers reproducible. A worker
+    that dies is replaced and its job starts again on another.
+
+    Args:
+        source: where the data are; every worker loads them itself, and must get the same digest.
+        data: the coordinator's copy.
+        workers: how many processes to start here; one for each processor that is not reserved unless given.
+            Ignored with `scheduler`.
+        scheduler: address of a cluster that is up already, `tcp://host:port`.
+        imports: modules to import on every worker, which register the user's own arms or rules.
+        reserved: processors to leave to other work, where there are others.
+
+    Raises:
+        InputError: `workers` is not positive, or `scheduler` is no address.
+        EnvironmentFault: the cluster cannot be reached, has no workers, or a worker lacks invact, the same
+            version of it, or the data.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        data: Dataset,
+        *,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        imports: tuple[str, ...] = (),
+        reserved: Collection[int] = (),
+    ) -> None:
+        if workers is not None and not 1 <= workers <= 1024:
+            raise InputError(f"workers: received {workers}. Allowed: 1 to 1024")
+        self._setting = _Setting(source, data.digest, imports, f"invact-{uuid.uuid4().hex}")
+        allowed = set(allowed_processors())
+        self._processors = allowed - set(reserved) or allowed
+        self._workers = workers or len(self._processors)
+        self._scheduler = scheduler
+        self._events: queue.SimpleQueue[EpochDone | JobDone] = queue.SimpleQueue()
+        self._futures: dict[str, Any] = {}
+        self._resources = contextlib.ExitStack()
+        self._client: Any = None
+
+    def __enter__(self) -> Engine:
+        try:
+            self._client = self._connect()
+            self._client.subscribe_topic(self._setting.topic, self._on_epoch)
+            self._check()
+        except BaseException:
+            self._resources.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._futures:
+            # A task cannot be stopped in mid-training, but nobody waits for it.
+            self._client.cancel(list(self._futures.values()), force=True)
+        self._resources.close()
+
+    @property
+    def slots(self) -> int:
+        """How many jobs can train at once: the workers of the cluster as it is now."""
+        return max(1, len(self._client.nthreads()))
+
+    @property
+    def pending(self) -> int:
+        """How many jobs were submitted and have not ended."""
+        return len(self._futures)
+
+    def submit(self, job: Job) -> None:
+        """Give a job to the next free worker."""
+        future = self._client.submit(_train, job, self._setting, key=f"invact-{uuid.uuid4().hex}", pure=False)
+        self._futures[job.key] = future
+        future.add_done_callback(lambda done: self._events.put(_outcome(job, done)))
+
+    def next_event(self, timeout: float | None = None) -> EpochDone | JobDone | None:
+        """Wait for the next epoch or end of a job; None when `timeout` seconds have passed."""
+        try:
+            event = self._events.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if isinstance(event, JobDone):
+            del self._futures[event.key]
+        return event
+
+    def _connect(self) -> Any:
+        from distributed import Client, LocalCluster
+
+        address = self._scheduler
+        if address is None:
+            cluster = LocalCluster(
+                n_workers=self._workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                # Any free port: Dask warns on standard error when its usual one is taken.
+                dashboard_address="127.0.0.1:0",
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+                # Ctrl-C reaches every process of the terminal; the coordinator alone answers it.
+                preload=[
+                    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
+                    f"from invact.processors import pin; pin({self._processors})",
+                ],
+                env={"TF_CPP_MIN_LOG_LEVEL": "3"},
+            )
+            address = self._resources.enter_context(cluster).scheduler_address
+        else:
+            _reach(address)
+        try:
+            client = Client(
+                address, timeout=START_SECONDS if self._scheduler is None else 10, set_as_default=False
+            )
+        except (OSError, TimeoutError, ValueError) as error:
+            raise EnvironmentFault(f"scheduler {address!r}: cannot connect ({one_line(error)})") from None
+        self._resources.enter_context(client)
+        try:
+            client.wait_for_workers(1, timeout=START_SECONDS)
+        except TimeoutError:
+            raise EnvironmentFault(f"scheduler {address!r}: no worker in {START_SECONDS} s") from None
+        return client
+
+    def _check(self) -> None:
+        """Load TensorFlow and the data on all workers at once, and find what is amiss before any training."""
+        try:
+            answers = self._client.run(_prepare, self._setting, on_error="return")
+        except Exception as error:
+            raise EnvironmentFault(f"workers: {one_line(error)}") from None
+        for address, answer in answers.items():
+            if isinstance(answer, BaseException):
+                raise EnvironmentFault(f"worker {address}: {one_line(answer)}") from None
+            if answer != __version__:
+                raise EnvironmentFault(f"worker {address}: invact {answer}. Allowed: {__version__}, as here")
+
+    def _on_epoch(self, event: tuple[float, Any]) -> None:
+        key, epoch = event[1]
+        scores = {name: Scores(**epoch[name]) for name in ("train", "validation")}
+        self._events.put(EpochDone(key, Epoch(**{**epoch, **scores})))
+
+
+def _reach(address: str) -> None:
+    # distributed itself tries for long, and prints tracebacks of its own when it is let go.
+    try:
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.scheme not in ("tcp", "tls"):
+        raise InputError(f"scheduler: received {address!r}. Allowed: tcp://HOST:PORT")
+    try:
+        with socket.create_connection((host, port), timeout=5) as connection:
+            # A scheduler speaks first; for one that never does, distributed would wait for ever.
+            if parts.scheme == "tcp" and not connection.recv(1):
+                raise OSError("no Dask scheduler")
+    except OSError as error:
+        raise EnvironmentFault(f"scheduler {address!r}: cannot connect ({error.strerror or error})") from None
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What a worker needs besides the job."""
+
+    source: Source
+    digest: str
+    imports: tuple[str, ...]
+    topic: str
+
+
+def _prepare(setting: _Setting) -> str:
+    from invact.quiet import load_tensorflow
+
+    load_tensorflow()
+    import tensorflow as tf
+
+    # Refused once TensorFlow runs, when an earlier sweep on the same cluster has set it.
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    for module in setting.imports:
+        importlib.import_module(module)
+    _load(setting)
+    return __version__
+
+
+def _load(setting: _Setting) -> Dataset:
+    data = setting.source.load()
+    if data.digest != setting.digest:
+        raise EnvironmentFault(
+            f"data {data.name!r}: digest {data.digest} here. Allowed: {setting.digest}, the coordinator's"
+        )
+    return data
+
+
+def _train(job: Job, setting: _Setting) -> TrialResult:
+    from distributed import get_worker
+
+    _prepare(setting)  # on a worker that has joined since, or replaces one that died
+
+    import keras
+
+    from invact.training.loop import train
+
+    worker = get_worker()
+    try:
+        return train(
+            job.config,
+            job.seed,
+            _load(setting),
+            on_epoch=lambda epoch: worker.log_event(setting.topic, (job.key, asdict(epoch))),
+            keep_model=True,
+        )
+    finally:
+        keras.backend.clear_session()
+        gc.collect()
+
+
+def _outcome(job: Job, future: Any) -> JobDone:
+    try:
+        result = future.result()
+    except BaseException as error:  # a dead worker, a lost cluster, a fault of the user's own model
+        result = TrialResult(job.config, job.seed, Status.FAILED, error=one_line(error))
+    return JobDone(job.key, result)

@@ -1,0 +1,161 @@
+"""Confirmation: how far selection had flattered the points of a front, and which of them stay on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from invact.fronts.pareto import ParetoFront, Point
+from invact.statistics.fronts.dominance import non_dominated
+from invact.statistics.fronts.uncertainty import DIGITS, Candidates, front_bootstrap
+from invact.statistics.intervals import t_quantile
+from invact.training.results import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Confirmation", "ConfirmedPoint", "Mean", "confirm_points"]
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over fresh seeds with its t interval, as fractions; no interval with fewer than two seeds."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class ConfirmedPoint:
+    """A point of the front, trained again.
+
+    Attributes:
+        point: as the sweep found it; its `accuracy` is what selected it.
+        seeds: fresh seeds that have ended, diverged ones with the accuracy they have.
+        validation: fresh validation accuracy; None when no seed has ended.
+        test: fresh test accuracy.
+        optimism: accuracy that selected the point minus `validation`: how far selection had flattered it.
+        non_dominated: whether no other point has at least its fresh test accuracy at as low a cost.
+        p_non_dominated: share of the resamples of the fresh seeds in which that is so; None while a run of
+            any point is missing.
+    """
+
+    point: Point
+    seeds: int
+    validation: Mean | None
+    test: Mean | None
+    optimism: Mean | None
+    non_dominated: bool | None
+    p_non_dominated: float | None
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """A front on fresh seeds.
+
+    Attributes:
+        name: of the sweep.
+        run_id: the confirmation's parent run in MLflow.
+        seeds: the fresh seeds.
+        front: as the sweep found it.
+        points: its points, by increasing cost.
+        optimism: mean over the points; None while a run is missing.
+        failed: runs that failed. They are tried again when the front is confirmed again.
+        table: one row for each (configuration, fresh seed).
+    """
+
+    name: str
+    run_id: str
+    seeds: tuple[int, ...]
+    front: ParetoFront
+    points: tuple[ConfirmedPoint, ...]
+    optimism: Mean | None
+    failed: int
+    table: pd.DataFrame
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Tabulate the points, one row each; accuracies are fractions."""
+        import pandas as pd
+
+        rows = []
+        for one in self.points:
+            known = dict.fromkeys(("trial", "config", "label", "macs", self.front.measure))
+            row = {name: getattr(one.point, name) for name in known} | {"selected": one.point.accuracy}
+            for name in ("validation", "test", "optimism"):
+                mean: Mean | None = getattr(one, name)
+                ends = (mean.value, mean.low, mean.high) if mean else (None, None, None)
+                row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+            rows.append(
+                row | {name: getattr(one, name) for name in ("seeds", "non_dominated", "p_non_dominated")}
+            )
+        return pd.DataFrame(rows)
+
+
+def confirm_points(
+    front: ParetoFront, table: pd.DataFrame, seeds: Sequence[int], run_id: str = ""
+) -> Confirmation:
+    """Hold the points of a front against their runs on fresh seeds, at the costs that the sweep found.
+
+    Args:
+        front: as the sweep found it.
+        table: one row for each (trial, seed), see `Record.table`; others than these trials and seeds do not
+            count.
+        seeds: the fresh seeds.
+        run_id: of the confirmation in MLflow.
+    """
+    configs = [point.config for point in front.points]
+    mine = table[table["config"].isin(configs) & table["seed"].isin(seeds)]
+    ended = mine[(mine["status"] != Status.FAILED) & mine["test_accuracy"].notna()]
+    by_config = {config: ended[ended["config"] == config].set_index("seed") for config in configs}
+    validation, test = (
+        {config: rows[column].astype(float) for config, rows in by_config.items()}
+        for column in ("validation_accuracy", "test_accuracy")
+    )
+    cost = [point.cost for point in front.points]
+    scores = [test[config].mean() for config in configs]
+    stay = non_dominated(np.round(scores, DIGITS), cost)
+    shares: Sequence[float | None] = [None] * len(configs)
+    optimism = None
+    if all(len(rows) == len(seeds) for rows in by_config.values()):
+        fresh = np.array([test[config].loc[list(seeds)] for config in configs])
+        shares = front_bootstrap(Candidates(fresh, fresh, cost)).p_non_dominated
+        drops = [point.accuracy - validation[point.config].loc[list(seeds)] for point in front.points]
+        optimism = _mean(np.mean(drops, axis=0))
+    return Confirmation(
+        name=front.name,
+        run_id=run_id,
+        seeds=tuple(seeds),
+        front=front,
+        points=tuple(
+            ConfirmedPoint(
+                point=point,
+                seeds=len(by_config[point.config]),
+                validation=_mean(validation[point.config]),
+                test=_mean(test[point.config]),
+                optimism=_mean(point.accuracy - validation[point.config]),
+                non_dominated=bool(stays) if len(by_config[point.config]) else None,
+                p_non_dominated=share,
+            )
+            for point, stays, share in zip(front.points, stay, shares, strict=True)
+        ),
+        optimism=optimism,
+        failed=int((mine["status"] == Status.FAILED).sum()),
+        table=mine.reset_index(drop=True),
+    )
+
+
+def _mean(values: Iterable[float]) -> Mean | None:
+    of = np.asarray(list(values), dtype=float)
+    if not of.size:
+        return None
+    mean = float(of.mean())
+    if of.size == 1:
+        return Mean(mean, None, None)
+    half = t_quantile(of.size - 1, CONFIDENCE) * float(of.std(ddof=1)) / float(np.sqrt(of.size))
+    return Mean(mean, mean - half, mean + half)

@@ -1,0 +1,112 @@
+"""From explicit filters to a Keras model: builders by name, a user's own among them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from invact.config import Config
+from invact.cost.rules import Shape
+from invact.errors import InputError, choices, one_of
+from invact.networks.builders import BUILDERS, Builder
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["assemble", "get_builder"]
+
+
+def assemble(config: Config, input_shape: Shape, classes: int, maximum: float = 255.0) -> keras.Model:
+    """Build the network of a configuration whose `filters` are explicit, one number for each stage.
+
+    See `invact.networks.build.build_model`, which knows width rules too.
+    """
+    import keras
+
+    builder = get_builder(config.model)
+    with _precision(config.precision):
+        pixels = keras.Input(input_shape, name="pixels")
+        # In float32, because bfloat16 would round pixel values above 256.
+        images = keras.layers.Rescaling(2 / maximum, offset=-1.0, dtype="float32", name="scale")(pixels)
+        logits = builder(config, images, classes)
+    return keras.Model(pixels, logits, name=config.model.rpartition(":")[2])
+
+
+@contextlib.contextmanager
+def _precision(policy: str) -> Iterator[None]:
+    """Set Keras' dtype policy for a block: an arm makes its layer without being told one."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def get_builder(name: str) -> Builder:
+    """Look a builder up: one of `BUILDERS`, or a user's own as `package.module:function`.
+
+    Raises:
+        InputError: no such builder, module or function; or, when it is called, its result is no Keras model
+            that ends in `classes` logits in float32.
+
+    Example:
+        >>> get_builder("cnn").__name__
+        'cnn'
+        >>> get_builder("cmn")
+        Traceback (most recent call last):
+        ...
+        invact.errors.InputError: model: received 'cmn'; did you mean 'cnn'? Allowed: cnn, vgg, ...
+    """
+    if ":" in name:
+        return functools.partial(_call_users, name, _import_users(name))
+    if name not in BUILDERS:
+        raise one_of("model", name, [*BUILDERS, "package.module:function"])
+    return BUILDERS[name]
+
+
+def _import_users(name: str) -> Callable[..., Any]:
+    module_name, _, function_name = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise InputError(f"model {name!r}: cannot import {module_name!r}: {error}") from error
+    if not hasattr(module, function_name):
+        public = [key for key in vars(module) if not key.startswith("_")]
+        raise InputError(f"model {name!r}: no such function, {choices(function_name, public)}")
+    function = getattr(module, function_name)
+    if not callable(function):
+        raise InputError(f"model {name!r}: received a {type(function).__name__}. Allowed: a function")
+    return function  # type: ignore[no-any-return]
+
+
+def _call_users(name: str, function: Callable[..., Any], config: Config, images: Any, classes: int) -> Any:
+    import keras
+
+    arguments = (config, tuple(images.shape[1:]), classes)
+    try:
+        inspect.signature(function).bind(*arguments, **config.options)
+    except TypeError as error:
+        raise InputError(f"model {name!r}: options: {error}") from None
+    model = function(*arguments, **config.options)
+    if not isinstance(model, keras.Model):
+        raise InputError(f"model {name!r}: returned a {type(model).__name__}. Allowed: a keras.Model")
+    logits = model(images)
+    received = (getattr(logits, "shape", None), getattr(logits, "dtype", None))
+    if received != ((None, classes), "float32"):
+        raise InputError(
+            f"model {name!r}: outputs shape {received[0]} and dtype {received[1]}. "
+            f"Allowed: shape (None, {classes}) and float32, the logits"
+        )
+    last = model.layers[-1]
+    if getattr(last, "activation", None) is keras.activations.softmax or isinstance(
+        last, keras.layers.Softmax
+    ):
+        raise InputError(f"model {name!r}: ends in a softmax. Allowed: logits")
+    return logits

@@ -1,0 +1,185 @@
+"""The networks that come with invact: from a configuration and images to logits, one function each.
+
+A builder takes a configuration with explicit `filters`, one number for each stage, and images scaled into
+[-1, 1]. Hidden weights start from He's normal distribution; `invact.networks.build` says why. Every layer has
+a fixed name, so that a table of costs reads well. An activation always follows a linear path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from invact.arms import get_arm
+from invact.config import Config
+
+__all__ = ["BUILDERS", "Builder"]
+
+Builder = Callable[[Config, Any, int], Any]
+"""`builder(config, images, classes)` maps a symbolic tensor of images in [-1, 1] to one of logits."""
+
+
+def _conv(config: Config, x: Any, filters: int, name: str, size: int = 3, strides: int = 1) -> Any:
+    import keras
+
+    return keras.layers.Conv2D(
+        filters,
+        size,
+        strides,
+        padding="same",
+        use_bias=config.normalization == "none",
+        kernel_initializer="he_normal",
+        name=name,
+    )(x)
+
+
+def _norm(config: Config, x: Any, name: str) -> Any:
+    import keras
+
+    if config.normalization == "batch":
+        return keras.layers.BatchNormalization(name=name)(x)
+    if config.normalization == "layer":
+        return keras.layers.LayerNormalization(name=name)(x)
+    return x
+
+
+def _norm_act(config: Config, x: Any, stage: int, suffix: str = "") -> Any:
+    """Normalise and activate at a stage, counted from 1."""
+    x = _norm(config, x, f"stage{stage}_norm{suffix}")
+    return get_arm(config.activations[stage - 1]).layer(f"stage{stage}_act{suffix}")(x)
+
+
+def _pool(x: Any, stage: int) -> Any:
+    import keras
+
+    # "same" rounds up: 8 x 8 images keep at least one position at any depth.
+    return keras.layers.MaxPooling2D(2, padding="same", name=f"stage{stage}_pool")(x)
+
+
+def _flatten(x: Any) -> Any:
+    import keras
+
+    return keras.layers.Flatten(name="flatten")(x)
+
+
+def _average(x: Any) -> Any:
+    import keras
+
+    return keras.layers.GlobalAveragePooling2D(name="average")(x)
+
+
+def _logits(config: Config, x: Any, classes: int) -> Any:
+    import keras
+
+    if config.dropout:
+        x = keras.layers.Dropout(config.dropout, name="dropout")(x)
+    return keras.layers.Dense(classes, dtype="float32", name="logits")(x)
+
+
+def _stages(config: Config) -> Iterator[tuple[int, int]]:
+    assert isinstance(config.filters, tuple)
+    return enumerate(config.filters, start=1)
+
+
+def cnn(config: Config, images: Any, classes: int) -> Any:
+    """Plain stages: convolution, normalisation, activation, max pooling; then flatten.
+
+    Pooling follows the activation, as in the CReLU paper: the activation sees both signs of the convolution,
+    and the pool then keeps the strongest response of either sign.
+
+    References:
+        Shang et al., Understanding and improving CNNs via CReLU, 2016, https://arxiv.org/abs/1603.05201
+    """
+    x = images
+    for stage, filters in _stages(config):
+        x = _conv(config, x, filters, f"stage{stage}_conv")
+        x = _pool(_norm_act(config, x, stage), stage)
+    return _logits(config, _flatten(x), classes)
+
+
+def vgg(config: Config, images: Any, classes: int) -> Any:
+    """Stages of two convolutions before the pool; then flatten. Batch normalisation as configured.
+
+    References:
+        Simonyan and Zisserman, Very deep convolutional networks, 2014, https://arxiv.org/abs/1409.1556
+    """
+    x = images
+    for stage, filters in _stages(config):
+        for number in "12":
+            x = _conv(config, x, filters, f"stage{stage}_conv{number}")
+            x = _norm_act(config, x, stage, number)
+        x = _pool(x, stage)
+    return _logits(config, _flatten(x), classes)
+
+
+def resnet(config: Config, images: Any, classes: int) -> Any:
+    """A linear stem and one pre-activation block a stage; then normalise, activate, average.
+
+    The doubled channels of an inverse activation stay inside a block, between its convolutions: the residual
+    stream is a sum of convolutions, and every activation reads that stream or a convolution.
+
+    References:
+        He et al., Identity mappings in deep residual networks, 2016, https://arxiv.org/abs/1603.05027
+    """
+    import keras
+
+    assert isinstance(config.filters, tuple)
+    x = _conv(config, images, config.filters[0], "stem_conv")
+    for stage, filters in _stages(config):
+        strides = 1 if stage == 1 else 2
+        shortcut, name = x, f"stage{stage}"
+        if x.shape[-1] != filters or strides != 1:
+            shortcut = _conv(config, x, filters, f"{name}_shortcut", size=1, strides=strides)
+        x = _conv(config, _norm_act(config, x, stage, "1"), filters, f"{name}_conv1", strides=strides)
+        x = _conv(config, _norm_act(config, x, stage, "2"), filters, f"{name}_conv2")
+        x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
+    x = _norm_act(config, x, config.depth, "3")
+    return _logits(config, _average(x), classes)
+
+
+def separable(config: Config, images: Any, classes: int) -> Any:
+    """A convolution, then depthwise-separable stages, each with one activation and a pool; then flatten.
+
+    The first stage is a full convolution, because a depthwise one would have a single filter for a grey
+    image. As in Xception nothing stands between depthwise and pointwise.
+
+    References:
+        Chollet, Xception, 2016, https://arxiv.org/abs/1610.02357
+    """
+    import keras
+
+    x = images
+    for stage, filters in _stages(config):
+        if stage == 1:
+            x = _conv(config, x, filters, "stage1_conv")
+        else:
+            x = keras.layers.DepthwiseConv2D(
+                3,
+                padding="same",
+                use_bias=False,
+                # 1 / fan_in: each filter reads 9 numbers, but Keras' initializers count all channels.
+                depthwise_initializer=keras.initializers.TruncatedNormal(stddev=1 / 3),
+                name=f"stage{stage}_depthwise",
+            )(x)
+            x = _conv(config, x, filters, f"stage{stage}_pointwise", size=1)
+        x = _pool(_norm_act(config, x, stage), stage)
+    return _logits(config, _flatten(x), classes)
+
+
+def mlp(config: Config, images: Any, classes: int) -> Any:
+    """Flatten, then hidden dense layers of one width unless `filters` gives each its own."""
+    import keras
+
+    x = _flatten(images)
+    for stage, filters in _stages(config):
+        use_bias, name = config.normalization == "none", f"stage{stage}_dense"
+        dense = keras.layers.Dense(filters, use_bias=use_bias, kernel_initializer="he_normal", name=name)
+        x = _norm_act(config, dense(x), stage)
+    return _logits(config, x, classes)
+
+
+BUILDERS: Mapping[str, Builder] = MappingProxyType(
+    {builder.__name__: builder for builder in (cnn, vgg, resnet, separable, mlp)}
+)
+"""The builders that come with invact, by name."""

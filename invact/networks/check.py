@@ -1,0 +1,263 @@
+"""The check of a model: does every inverse layer see an input that still has both signs?"""
+# What follows a ReLU has one sign, so its inverse half is zero: twice the channels, nothing gained.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from invact.cost.graph import Node, Scope, graph_of, name_of, nodes_in, producer
+from invact.errors import InputError
+from invact.layers import ChannelDoubling
+
+__all__ = ["Doubling", "ModelCheck", "NonLinearInput", "check_model"]
+
+
+_Array: TypeAlias = NDArray[np.float64]
+
+# Trained weights that mix channels or space make both signs anew, unless an activation follows.
+_MIXING = (
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.Embedding,
+    *(
+        getattr(keras.layers, name)
+        for name in dir(keras.layers)
+        if "Conv" in name and not name.startswith("ConvLSTM")
+    ),
+)
+
+# Taken as affine by decision: what some divide by depends on the input, but they lose no sign.
+_SCALING = (
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.RMSNormalization,
+    keras.layers.UnitNormalization,
+)
+
+
+@dataclass(frozen=True)
+class Doubling:
+    """One call of a layer that doubles its channels (None: unknown until run)."""
+
+    layer: str
+    channels_in: int | None
+    channels_out: int | None
+
+    def __str__(self) -> str:
+        return f"{self.layer}: {self.channels_in} -> {self.channels_out} channels"
+
+
+@dataclass(frozen=True)
+class NonLinearInput:
+    """A doubling layer whose input has lost a sign already, and the layer that took it."""
+
+    layer: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.layer}: its input is non-linear already, because of {self.source}"
+
+
+@dataclass(frozen=True)
+class ModelCheck:
+    """What `check_model` found.
+
+    Attributes:
+        doubled: one entry for each call of a doubling layer, from input to output.
+        problems: every pair of a doubling layer and the non-linear layer that feeds it.
+    """
+
+    doubled: tuple[Doubling, ...]
+    problems: tuple[NonLinearInput, ...]
+
+    def __str__(self) -> str:
+        problems = [f"problem: {problem}" for problem in self.problems] or ["no problems"]
+        return "\n".join([*map(str, self.doubled or ["no doubling layers"]), *problems])
+
+
+def check_model(model: keras.Model) -> ModelCheck:
+    """Find the doubling layers, and those whose input is non-linear already.
+
+    The walk goes back from each doubling layer. Trained weights that mix channels or space (dense and
+    convolution layers with a linear activation), or the model's input, end it well. Other affine layers,
+    and normalisations, are walked through to all their inputs. Anything else is a problem. What is not known
+    by its class is decided by numbers: f is affine where f(x + y) + f(0) = f(x) + f(y).
+
+    Args:
+        model: functional or sequential, built; nested models are walked into.
+
+    Raises:
+        InputError: the model is not built; it, or a layer that holds a doubling layer, has no graph to
+            follow; a hidden layer doubles in its `activation`, which Keras's shapes do not show; a layer
+            cannot be run on numbers.
+
+    Example:
+        >>> from invact.layers import InverseActivation
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, "relu", name="dense")])
+        >>> model.add(InverseActivation(name="inverse"))
+        >>> print(check_model(model))
+        inverse: 4 -> 8 channels
+        problem: inverse: its input is non-linear already, because of dense
+    """
+    if not isinstance(model, keras.Model):
+        raise InputError(f"model: received {type(model).__name__}. Allowed: a Keras model")
+    graph = graph_of(model)
+    if graph is None:
+        raise InputError(_unreachable(model))
+    doubled: list[Doubling] = []
+    problems: dict[NonLinearInput, None] = {}
+    reached: set[int] = set()
+    for call in nodes_in(graph):
+        node, scope = call
+        doubling = _doubling(node.operation)
+        if doubling is None:
+            continue
+        reached.add(id(doubling))
+        name, shape = name_of(call), node.input_tensors[0].shape
+        before = [(tensor, scope) for tensor in node.input_tensors]
+        if doubling is not node.operation:
+            if not isinstance(node.operation, (*_MIXING, keras.layers.Activation)):
+                raise InputError(
+                    f"layer {name!r}: received activation={doubling.name!r}. Allowed: a layer of its own"
+                )
+            if scope or not any(node.outputs[0] is output for output in graph.outputs):
+                raise InputError(
+                    f"layer {name!r} doubles its channels in `activation`, where Keras infers no such shape. "
+                    "Allowed: a layer of its own after it"
+                )
+            shape = node.outputs[0].shape
+            before = before if isinstance(node.operation, keras.layers.Activation) else []
+        channels = shape[doubling.axis]
+        doubled.append(Doubling(name, channels, doubling.compute_output_shape(shape)[doubling.axis]))
+        problems |= {NonLinearInput(name, source): None for source in _sources(before)}
+    for layer in model._flatten_layers():
+        if isinstance(layer, ChannelDoubling) and id(layer) not in reached:
+            raise InputError(f"layer {layer.name!r} is inside a layer whose graph cannot be followed")
+    return ModelCheck(tuple(doubled), tuple(problems))
+
+
+def _unreachable(model: keras.Model) -> str:
+    if isinstance(model, keras.Sequential) and not model.built:
+        return f"model {model.name!r} is not built. Allowed: with an Input, or after build(input_shape)"
+    kind = type(model).__name__
+    return f"model {model.name!r}: received {kind}, which has no graph. Allowed: functional or sequential"
+
+
+def _doubling(layer: Any) -> ChannelDoubling | None:
+    activation = getattr(layer, "activation", None)
+    candidates = (layer, activation)
+    return next((item for item in candidates if isinstance(item, ChannelDoubling)), None)
+
+
+def _sources(tensors: list[tuple[keras.KerasTensor, Scope]]) -> Iterator[str]:
+    """Walk back from tensors; yield the name of every non-linear call met first."""
+    waiting = list(reversed(tensors))
+    seen: set[tuple[int, ...]] = set()
+    while waiting:
+        call = producer(*waiting.pop())
+        if call is None or (key := tuple(id(node) for node in (*call[1], call[0]))) in seen:
+            continue
+        seen.add(key)
+        node, scope = call
+        if not _is_affine(call):
+            yield name_of(call)
+        elif not _renews_signs(node):
+            waiting += [(tensor, scope) for tensor in reversed(node.input_tensors)]
+
+
+def _is_affine(call: Node) -> bool:
+    node, _ = call
+    layer = node.operation
+    if _doubling(layer) is not None or isinstance(layer, keras.layers.RNN):
+        return False
+    if isinstance(layer, _SCALING):
+        return True
+    activation = getattr(layer, "activation", None)
+    if isinstance(layer, _MIXING):
+        return activation in (None, keras.activations.linear) or _probe_affine(
+            lambda x: activation(x[0]), [(1, 64, 64)], layer, name_of(call)
+        )
+    return _probe_affine(_function(node), _shapes(node), layer, name_of(call))
+
+
+def _renews_signs(node: Any) -> bool:
+    """Say whether an affine call mixes channels or space with weights."""
+    if isinstance(node.operation, _MIXING):
+        return True
+    if isinstance(node.operation, _SCALING) or not getattr(node.operation, "weights", ()):
+        return False
+    return _mixes(_function(node), _shapes(node))
+
+
+def _function(node: Any) -> Callable[[list[Any]], Any]:
+    """Make the call a function of its input tensors, in inference."""
+
+    def function(values: list[Any]) -> Any:
+        named = {id(tensor): value for tensor, value in zip(node.input_tensors, values, strict=True)}
+        args, kwargs = node.arguments.fill_in(named)
+        if "training" in kwargs:
+            kwargs["training"] = False
+        return node.operation(*args, **kwargs)
+
+    return function
+
+
+def _shapes(node: Any) -> list[tuple[int, ...]]:
+    # One sample; 16 is enough for the kernels and the pools in use where a size is unknown.
+    return [
+        (tensor.shape[0] or 1, *(size or 16 for size in tensor.shape[1:])) for tensor in node.input_tensors
+    ]
+
+
+def _numbers(function: Callable[[list[Any]], Any], values: list[_Array]) -> _Array:
+    outputs = keras.tree.flatten(function([keras.ops.convert_to_tensor(v, "float32") for v in values]))
+    arrays = [keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")) for output in outputs]
+    return np.concatenate([np.ravel(array).astype(np.float64) for array in arrays])
+
+
+def _probe_affine(
+    function: Callable[[list[Any]], Any], shapes: list[tuple[int, ...]], layer: Any, name: str
+) -> bool:
+    """Test f(x + y) + f(0) = f(x) + f(y) on random x and y of several sizes."""
+    rng = np.random.default_rng(0)
+    # Rounding: a sum of a few thousand products in the layer's precision.
+    tolerance = 2.0**-4 if str(getattr(layer, "compute_dtype", "")).endswith("16") else 2.0**-12
+    try:
+        for size in (0.1, 1.0, 1e3):
+            x, y = ([size * rng.standard_normal(shape) for shape in shapes] for _ in range(2))
+            both = [a + b for a, b in zip(x, y, strict=True)]
+            zero = [np.zeros(shape) for shape in shapes]
+            terms = [_numbers(function, values) for values in (both, zero, x, y)]
+            scale = max(np.abs(term).max(initial=0.0) for term in terms)
+            error = np.abs(terms[0] + terms[1] - terms[2] - terms[3]).max(initial=0.0)
+            if not error <= tolerance * scale:
+                return False
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"layer {name!r}: cannot tell whether it is affine: {reason}") from error
+    return True
+
+
+def _mixes(function: Callable[[list[Any]], Any], shapes: list[tuple[int, ...]]) -> bool:
+    """Test whether an output depends on an input element and on one of its neighbours."""
+    base = _numbers(function, [np.zeros(shape) for shape in shapes])
+
+    def reach(position: tuple[int, ...]) -> Any:
+        values = [np.zeros(shape) for shape in shapes]
+        values[0][position] = 1.0
+        return _numbers(function, values) != base
+
+    centre = tuple(size // 2 for size in shapes[0])
+    neighbours = [
+        (*centre[:axis], centre[axis] - 1, *centre[axis + 1 :])
+        for axis in range(1, len(centre))
+        if centre[axis]
+    ]
+    return any(bool((reach(centre) & reach(other)).any()) for other in neighbours)

@@ -1,0 +1,107 @@
+"""A confirmation for people and programs: a table in the terminal, and files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invact.fronts.confirmation import CONFIDENCE, Confirmation
+from invact.measures import MEASURES
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["confirmation_table", "confirmation_values", "write_confirmation"]
+
+
+def confirmation_values(result: Confirmation) -> dict[str, Any]:
+    """Put a confirmation in JSON-like values: what `confirm.json` and `--json` hold."""
+    return {
+        "run_id": result.run_id,
+        "measure": result.front.measure,
+        "seeds": list(result.seeds),
+        "confidence": CONFIDENCE,
+        "failed": result.failed,
+        "optimism": None if result.optimism is None else asdict(result.optimism),
+        "points": [asdict(one) for one in result.points],
+    }
+
+
+def confirmation_table(result: Confirmation) -> Table:
+    """Tabulate a confirmation for the terminal; differences in points."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from invact.reports.figures.style import quantity
+
+    stay = sum(bool(one.non_dominated) for one in result.points)
+    caption = [
+        f"selected, valid.: validation accuracy that selected it, and of {len(result.seeds)} fresh seeds",
+        f"+-: {CONFIDENCE:.0%} interval of the fresh test accuracy, points; flattered: selected - valid.",
+        f"{stay} of {len(result.points)} stay non-dominated by fresh test accuracy; P: share of resamples",
+    ]
+    if (mean := result.optimism) is not None:
+        assert mean.low is not None
+        assert mean.high is not None
+        low, high = 100 * mean.low, 100 * mean.high
+        caption.append(
+            f"selection had flattered validation accuracy by {100 * mean.value:+.2f} points "
+            f"({CONFIDENCE:.0%} interval {low:+.2f} to {high:+.2f})"
+        )
+    if result.failed:
+        caption.append(f"{result.failed} runs failed and are not in the means")
+    table = Table(
+        title=Text(f"{result.name}: the front on {len(result.seeds)} fresh seeds", style="bold"),
+        caption=Text("\n".join(caption)),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE,
+    )
+    table.add_column("configuration", overflow="fold", min_width=14)
+    cost = MEASURES[result.front.measure].label
+    for name in (cost, "selected", "valid.", "test", "+-", "flattered", "stays", "P"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in result.points:
+        validation, test = one.validation, one.test
+        table.add_row(
+            Text(one.point.label),
+            quantity(one.point.cost),
+            f"{one.point.accuracy:.2%}",
+            "" if validation is None else f"{validation.value:.2%}",
+            "" if test is None else f"{test.value:.2%}",
+            "" if test is None or test.high is None else f"{100 * (test.high - test.value):.2f}",
+            "" if one.optimism is None else f"{100 * one.optimism.value:+.2f}",
+            {True: "yes", False: "no", None: ""}[one.non_dominated],
+            "" if one.p_non_dominated is None else f"{one.p_non_dominated:.2f}",
+        )
+    return table
+
+
+def write_confirmation(
+    result: Confirmation, folder: Path, formats: Iterable[str] | None = None
+) -> list[Path]:
+    """Write `confirm.<format>` for `csv`, `json`, `png` and `svg`; other formats of a front have none.
+
+    Raises:
+        EnvironmentFault: the folder cannot be written.
+    """
+    from invact.files import write_atomically
+    from invact.reports.figures.confirmation import confirmation_figure
+    from invact.reports.figures.style import picture
+
+    writers = {
+        "csv": lambda: result.to_pandas().to_csv(index=False, lineterminator="\n").encode(),
+        "json": lambda: (json.dumps(confirmation_values(result), indent=2, allow_nan=False) + "\n").encode(),
+        "png": lambda: picture(confirmation_figure(result), "png"),
+        "svg": lambda: picture(confirmation_figure(result), "svg"),
+    }
+    paths = []
+    for name in writers if formats is None else dict.fromkeys(formats):
+        if name in writers:
+            paths.append(Path(folder) / f"confirm.{name}")
+            write_atomically(paths[-1], writers[name]())
+    return paths

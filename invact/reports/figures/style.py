@@ -1,0 +1,194 @@
+"""What all pictures share: colours, markers, fonts, and how a number is written."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from invact.arms import ARMS
+from invact.fronts.pareto import Apart, ParetoFront, Point
+from invact.measures import MEASURES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "FAINT",
+    "INK",
+    "LIMIT",
+    "amount",
+    "arm_of",
+    "arm_style",
+    "arm_styles",
+    "axis_text",
+    "budget_text",
+    "on_log_axis",
+    "picture",
+    "quantity",
+    "style",
+    "ticks_between",
+]
+
+INK, FAINT, LIMIT = "#222222", "#8A8A8A", "#A3123A"
+
+# Okabe and Ito's palette, continued with Tol's: told apart with any colour vision, and by marker as well.
+_LOOKS = (
+    ("#0072B2", "o", "circle"),
+    ("#56B4E9", "s", "square"),
+    ("#009E73", "^", "triangle-up"),
+    ("#CC79A7", "v", "triangle-down"),
+    ("#E69F00", "P", "cross"),
+    ("#7F7F7F", "X", "x"),
+    ("#D55E00", "D", "diamond"),
+    ("#882255", "<", "triangle-left"),
+    ("#44AA99", ">", "triangle-right"),
+    ("#332288", "p", "pentagon"),
+    ("#999933", "h", "hexagon"),
+)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw and save with invact's settings, whatever the user's matplotlibrc says."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(
+            {
+                "axes.edgecolor": FAINT,
+                "axes.grid": True,
+                "axes.labelcolor": INK,
+                "axes.spines.right": False,
+                "axes.spines.top": False,
+                "axes.axisbelow": True,
+                "font.size": 11,
+                "grid.alpha": 0.2,
+                "legend.frameon": False,
+                "svg.hashsalt": "invact",
+                "xtick.color": INK,
+                "ytick.color": INK,
+            }
+        )
+        yield
+
+
+def quantity(value: float) -> str:
+    """Write a number in three digits, with a prefix from a thousand on.
+
+    Example:
+        >>> [quantity(value) for value in (0, 0.4213, 950, 1_500, 999_999, 3_210_000, 41e9)]
+        ['0', '0.421', '950', '1.5 k', '1 M', '3.21 M', '41 G']
+    """
+    # Rounded first, which may take it to the next prefix.
+    value = float(f"{value:.3g}")
+    for factor, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def amount(cost: float, measure: str) -> str:
+    """Write a cost with what it is measured in.
+
+    Example:
+        >>> amount(182_000, "macs"), amount(0.42, "latency_ms"), amount(12_345, "bytes_moved")
+        ('182 k MACs', '0.42 ms', '12.3 k bytes moved')
+    """
+    return f"{quantity(cost)} {MEASURES[measure].label}"
+
+
+def axis_text(measure: str) -> str:
+    """Name the cost axis.
+
+    Example:
+        >>> axis_text("macs"), axis_text("latency_ms")
+        ('MACs of one image (log scale)', 'ms for one image (log scale)')
+    """
+    label = MEASURES[measure].label
+    named = {"macs": f"{label} of one image", "params": label}
+    return f"{named.get(measure, f'{label} for one image')} (log scale)"
+
+
+def budget_text(front: ParetoFront) -> str:
+    """Name the line of the budget; MACs go without saying."""
+    budget = front.budget or 0
+    return f"budget {quantity(budget) if front.measure == 'macs' else amount(budget, front.measure)}"
+
+
+def on_log_axis(one: Point | Apart) -> float:
+    """Where a cost is drawn on a log axis, which has no zero: a count from 1, a time from a nanosecond on.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from invact.training.results import Status
+        >>> free = Apart(0, "a", "a", Status.FAILED, 0, 0, 0, 1, "r", latency_ms=0.42)
+        >>> on_log_axis(free), on_log_axis(replace(free, measure="latency_ms"))
+        (1, 0.42)
+    """
+    return max(one.cost or 0, 1 if MEASURES[one.measure].counted else 1e-6)
+
+
+def arm_of(values: Mapping[str, Any]) -> str:
+    """Name the activation, or the activations of the stages, among the varied parameters; else "".
+
+    Example:
+        >>> arm_of({"activation": "relu", "filters": 8}), arm_of({"activation": ("inverse", "relu")})
+        ('relu', 'inverse/relu')
+    """
+    found = [value for name, value in values.items() if name.startswith("activation") and value is not None]
+    return "/".join(
+        str(arm) for value in found for arm in (value if isinstance(value, list | tuple) else [value])
+    )
+
+
+def arm_style(arm: str) -> tuple[str, str]:
+    """Colour and marker of one arm, the same in every picture.
+
+    Example:
+        >>> arm_style("relu") == arm_style("inverse")
+        False
+    """
+    color, marker, _ = _LOOKS[[*ARMS].index(arm) % len(_LOOKS)]
+    return color, marker
+
+
+def arm_styles(front: ParetoFront) -> dict[str, tuple[str, str, str]]:
+    """Colour, marker and Plotly symbol of each arm in the picture; the same for an arm in every picture."""
+    present = {arm_of(point.values) for point in (*front.points, *front.dominated)}
+    known = [arm for arm in ARMS if arm in present]
+    order = [*ARMS, *sorted(present - set(ARMS))]
+    return {arm: _LOOKS[order.index(arm) % len(_LOOKS)] for arm in [*known, *sorted(present - set(known))]}
+
+
+def picture(figure: Figure, kind: str) -> bytes:
+    """Render a figure as `png` or `svg`; the same figure gives the same bytes.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> picture(Figure(), "png")[1:4]
+        b'PNG'
+    """
+    buffer = io.BytesIO()
+    # The date and the version of the drawing library would make equal pictures differ.
+    metadata: dict[str, Any] = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    with style():
+        figure.savefig(buffer, format=kind, metadata=metadata)
+    return buffer.getvalue()
+
+
+def ticks_between(low: float, high: float) -> list[float]:
+    """Round values on a log axis, about five of them."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    candidates: list[float] = []
+    for subs in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0)):
+        found = LogLocator(subs=subs, numticks=100).tick_values(low, high)
+        candidates = [float(tick) for tick in found if low <= tick <= high]
+        if len(candidates) >= 4:
+            break
+    if len(candidates) < 3:
+        candidates = [float(tick) for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
+    return candidates[:: 1 + len(candidates) // 10]

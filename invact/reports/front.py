@@ -1,0 +1,207 @@
+"""The outcome of a sweep for people and programs: files on disk, and a table in the terminal."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from invact.errors import one_of
+from invact.files import write_atomically
+from invact.fronts.pareto import ParetoFront, Point
+from invact.measures import MEASURES
+from invact.reports.figures import claim_figure, front_figure, interactive_front
+from invact.reports.figures.bands import gap_figure, verdict_text
+from invact.reports.figures.front import statuses
+from invact.reports.figures.style import amount, picture, quantity
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from invact.fronts.uncertainty import Uncertainty
+
+__all__ = ["FORMATS", "claim_figure", "front_figure", "front_table", "write_front"]
+
+SCHEMA = "invact.front/3"
+"""Since 3 the cost is `measure`, MACs or another: `budget` and all costs below `uncertainty` are in it."""
+
+NEAR = 0.05
+"""Share of the resamples with a dominated configuration on the front, from which on it is shown."""
+
+
+def write_front(front: ParetoFront, folder: Path, formats: Iterable[str] | None = None) -> list[Path]:
+    """Write `front.<format>` for each format; the same front gives the same bytes.
+
+    Where there are gaps between arms, `front_gap.png` and `front_gap.svg` come beside the pictures.
+
+    Args:
+        front: what to write.
+        folder: created where it does not exist.
+        formats: of `FORMATS`; all of them unless given. `csv` is `ParetoFront.to_pandas`. `json` holds every
+            number at full precision, with the reference, the hypervolume and the versions that wrote it.
+            `html` needs no network.
+
+    Returns:
+        The paths written, in the order of `formats`.
+
+    Raises:
+        InputError: an unknown format; nothing is written.
+        EnvironmentFault: the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> empty = ParetoFront("none", (), (), (), (0.0, 0.0), 0.0)
+        >>> [path.name for path in write_front(empty, Path(tempfile.mkdtemp()), ["csv", "json"])]
+        ['front.csv', 'front.json']
+    """
+    chosen = list(dict.fromkeys(FORMATS if formats is None else formats))
+    for name in chosen:
+        if name not in FORMATS:
+            raise one_of("format", name, FORMATS)
+    paths = []
+    for name in chosen:
+        path = Path(folder) / f"front.{name}"
+        write_atomically(path, FORMATS[name](front))
+        paths.append(path)
+        if name in PICTURES and front.uncertainty is not None and front.uncertainty.gaps:
+            paths.append(path.with_stem("front_gap"))
+            write_atomically(paths[-1], picture(gap_figure(front), name))
+    return paths
+
+
+def _csv(front: ParetoFront) -> bytes:
+    return front.to_pandas().to_csv(index=False, lineterminator="\n").encode()
+
+
+def front_values(front: ParetoFront) -> dict[str, Any]:
+    """Put a front in JSON-like values: what `front.json` and `--json` hold.
+
+    Example:
+        >>> front_values(ParetoFront("none", (), (), (), (0.0, 0.0), 0.0))["front"]
+        []
+    """
+    from importlib.metadata import version
+
+    from invact._version import __version__
+
+    libraries = {name: version(name) for name in ("numpy", "pandas")}
+    uncertainty = None
+    if front.uncertainty is not None:
+        gaps = [asdict(one) | {"verdict": one.verdict} for one in front.uncertainty.gaps]
+        uncertainty = asdict(front.uncertainty) | {"gaps": gaps}
+    return {
+        "schema": SCHEMA,
+        "name": front.name,
+        "measure": front.measure,
+        "reference": {"accuracy": front.reference[0], front.measure: front.reference[1]},
+        "hypervolume": front.hypervolume,
+        "budget": front.budget,
+        "front": [asdict(point) for point in front.points],
+        "dominated": [asdict(point) for point in front.dominated],
+        "apart": [asdict(one) for one in front.apart],
+        "uncertainty": uncertainty,
+        "versions": {"invact": __version__, "python": platform.python_version(), **libraries},
+    }
+
+
+def _json(front: ParetoFront) -> bytes:
+    return (json.dumps(front_values(front), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _html(front: ParetoFront) -> bytes:
+    # A fixed id, as Plotly's own is random; plotly.js inside, so that the file opens without a network.
+    page: str = interactive_front(front).to_html(
+        include_plotlyjs=True,
+        div_id="front",
+        # Plotly shows a button that uploads the chart to its makers, unless told not to.
+        config={"displaylogo": False, "responsive": True, "showSendToCloud": False},
+    )
+    return page.encode()
+
+
+FORMATS: Mapping[str, Callable[[ParetoFront], bytes]] = MappingProxyType(
+    {
+        "csv": _csv,
+        "json": _json,
+        "png": lambda front: picture(front_figure(front), "png"),
+        "svg": lambda front: picture(front_figure(front), "svg"),
+        "html": _html,
+    }
+)
+"""What `write_front` can write: format -> its content."""
+
+PICTURES = ("png", "svg")
+
+
+def front_table(front: ParetoFront) -> Table:
+    """Tabulate the front for the terminal; printed to a file or a pipe, it is plain text.
+
+    Example:
+        >>> front_table(ParetoFront("none", (), (), (), (0.0, 0.0), 0.0)).row_count
+        0
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    accuracy, cost = front.reference
+    sure = front.uncertainty
+    parts = [
+        f"{len(front.dominated)} dominated",
+        *(f"{len(group)} {name}" for name, group in statuses(front)),
+    ]
+    caption = [
+        ", ".join(parts),
+        f"hypervolume {quantity(front.hypervolume)} to ({accuracy:.0%}, {amount(cost, front.measure)})",
+    ]
+    near: list[Point] = []
+    if sure is not None:
+        near = [one for one in front.dominated if (one.p_non_dominated or 0) >= NEAR]
+        caption += [
+            f"{len(sure.seeds)} seeds; +-: {sure.confidence:.0%} interval of the test accuracy, points",
+            f"P: share of the resampled fronts{f'; below the line: dominated, P >= {NEAR:g}' * bool(near)}",
+            *map(verdict_text, sure.gaps),
+        ]
+    table = Table(
+        title=Text(front.name, style="bold"),
+        caption=Text("\n".join(caption)),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE,
+    )
+    # No "config", no run and no third cost: they are in the files, and 80 columns are not enough for all.
+    table.add_column("configuration", overflow="fold", min_width=14)
+    # Nor for the number of seeds, which then is below the table.
+    last = ("seeds", "trial") if sure is None else ("+-", "P", "trial")
+    costs = list(dict.fromkeys((front.measure, "macs", "params")))[:2]
+    # As short as the numbers: the caption has all of the label.
+    heads = ["params" if name == "params" else MEASURES[name].label.split()[0] for name in costs]
+    for name in (*heads, "filters", "valid.", "test", *last):
+        table.add_column(name, justify="right", no_wrap=True)
+    for number, point in enumerate((*front.points, *near)):
+        if number == len(front.points):
+            table.add_section()
+        table.add_row(
+            Text(point.label),
+            *(quantity(getattr(point, name)) for name in costs),
+            str(point.filters),
+            f"{point.accuracy:.2%}",
+            "" if point.test_accuracy is None else f"{point.test_accuracy:.2%}",
+            *((str(point.seeds),) if sure is None else _sureness(point, sure, number < len(front.points))),
+            str(point.trial),
+        )
+    return table
+
+
+def _sureness(point: Point, sure: Uncertainty, on_front: bool) -> tuple[str, str]:
+    """Half the width of the band at the point's cost, where it is what validation selects; and P."""
+    if point.p_non_dominated is None:
+        return "", ""
+    # On the front of all, a point leads the band at its cost, unless one that lacks a seed is in between.
+    at = sure.band.budgets.index(point.cost)
+    half = f"{100 * (sure.band.high[at] - sure.band.attained[at]):.2f}" if on_front else ""
+    return half, f"{point.p_non_dominated:.2f}"

@@ -1,0 +1,1 @@
+"""Search: proposing configurations, and refusing those over a budget before any training."""

@@ -1,0 +1,165 @@
+"""Drivers: what proposes the next configuration. One small contract, one module for each library.
+
+A driver knows the space and the objective, never models or records. Loading this module loads neither
+Optuna nor Keras Tuner; making a driver loads its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+from invact.errors import EnvironmentFault, InputError, one_of
+
+if TYPE_CHECKING:
+    from invact.measures import Costs
+    from invact.search.objectives import Objective
+    from invact.spaces.space import SearchSpace, Values
+    from invact.training.results import Status
+
+__all__ = ["DRIVERS", "Driver", "Outcome", "Proposal", "make_driver"]
+
+DRIVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "optuna": ("tpe", "nsga2", "nsga3", "random", "qmc", "grid", "gp", "cmaes"),
+        "keras_tuner": ("random", "bayesian", "hyperband", "grid"),
+    }
+)
+"""The samplers of each driver, the default first."""
+
+_EXTRAS = {"gp": "torch", "cmaes": "cmaes"}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration to try.
+
+    Attributes:
+        number: from 0, in the order of proposing; results known from before count.
+        values: the active parameters of the space.
+        epochs: what hyperband asks for; None leaves it to the configuration.
+    """
+
+    number: int
+    values: Values
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a proposal.
+
+    Attributes:
+        status: how it ended.
+        costs: of its network, by measure; empty if the model could not be built, and without what was not
+            timed because a budget that is counted was exceeded already.
+        accuracy: mean validation accuracy over the seeds; None if not measured.
+    """
+
+    status: Status
+    costs: Costs
+    accuracy: float | None = None
+
+
+class Driver(Protocol):
+    """Proposes configurations and takes results, in any order and several at a time.
+
+    No configuration is proposed twice. A result known from before counts as one of the trials.
+    """
+
+    def know(self, values: Values, outcome: Outcome, epochs: int | None = None) -> None:
+        """Take a result recorded earlier; before the first `ask`."""
+
+    def ask(self) -> Proposal | None:
+        """Propose; None: nothing now, and if nothing is pending either, the search is over."""
+
+    def tell(self, proposal: Proposal, outcome: Outcome) -> None:
+        """Take the result of a pending proposal."""
+
+
+def make_driver(
+    name: str,
+    sampler: str,
+    space: SearchSpace,
+    objective: Objective,
+    seed: int,
+    trials: int,
+    enqueue: Sequence[Values] = (),
+    epochs: int | None = None,
+) -> Driver:
+    """Make a driver.
+
+    Args:
+        name: a key of `DRIVERS`.
+        sampler: one of its samplers.
+        space: what is searched.
+        objective: what for.
+        seed: the same seed, results and order of calls give the same proposals.
+        trials: proposals at most, known results included.
+        enqueue: configurations to try first; constants of the space may be left out.
+        epochs: most epochs of a training, for hyperband.
+
+    Raises:
+        InputError: an unknown name, or a sampler that cannot search this space for this objective.
+        EnvironmentFault: the sampler's extra is not installed.
+
+    Example:
+        >>> from invact.search.objectives import Objective
+        >>> from invact.spaces.space import load_space
+        >>> make_driver("optuna", "tpee", load_space("cnn"), Objective(), seed=0, trials=5)
+        Traceback (most recent call last):
+        ...
+        invact.errors.InputError: sampler: received 'tpee'; did you mean 'tpe'? Allowed: tpe, ...
+    """
+    if name not in DRIVERS:
+        raise one_of("driver", name, DRIVERS)
+    if sampler not in DRIVERS[name]:
+        raise one_of("sampler", sampler, DRIVERS[name])
+    if trials < 1:
+        raise InputError(f"trials: received {trials}. Allowed: at least 1")
+    _check_fit(sampler, space, objective, epochs)
+    module = _EXTRAS.get(sampler)
+    if module and importlib.util.find_spec(module) is None:
+        raise EnvironmentFault(f"sampler {sampler!r} needs {module}: pip install 'invact[{sampler}]'")
+    ready = tuple(space.check(values, f"enqueue[{index}]") for index, values in enumerate(enqueue))
+    driver: Driver = importlib.import_module(f"invact.search.drivers.{name}").make(
+        sampler, space, objective, seed, trials, ready, epochs
+    )
+    return driver
+
+
+def _check_fit(sampler: str, space: SearchSpace, objective: Objective, epochs: int | None) -> None:
+    if sampler == "grid":
+        space.grid()
+    if sampler == "cmaes":
+        if len(objective.directions) > 1:
+            raise InputError(
+                f'sampler: received "cmaes" with kind = "{objective.kind}". '
+                "Allowed: cmaes with one objective; for a Pareto front tpe, nsga2, nsga3 or gp"
+            )
+        ranges = [
+            parameter.name
+            for parameter in space.parameters
+            if hasattr(parameter.domain, "low") and parameter.domain.size > 1 and not parameter.when
+        ]
+        if len(ranges) < 2:
+            raise InputError(
+                f'sampler: received "cmaes" on a space with {len(ranges)} unconditional ranges of numbers '
+                f"({', '.join(ranges) or 'none'}). Allowed: at least 2, choices do not count"
+            )
+    if sampler == "hyperband":
+        if epochs is None or epochs < 1:
+            raise InputError(f"epochs: received {epochs}. Allowed with hyperband: at least 1")
+        searched = [
+            p.name for p in space.parameters if p.name == "epochs" and not math.isclose(p.domain.size, 1)
+        ]
+        if searched:
+            raise InputError(
+                'sampler: received "hyperband" on a space that searches epochs. Allowed: fix epochs, '
+                "hyperband chooses them"
+            )

@@ -1,0 +1,265 @@
+"""Optuna as a driver: an in-memory study, asked and told. No second record is kept.
+
+On resume the study is rebuilt from the results known, so that it cannot disagree with the record.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import optuna
+from optuna.samplers import (
+    BaseSampler,
+    BruteForceSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from invact.config import Scalar
+from invact.search.drivers import Outcome, Proposal
+from invact.search.drivers.ledger import Key, Ledger, proposal_key, sampler_seed, startup
+from invact.search.objectives import Objective
+from invact.spaces.space import SearchSpace, Values
+from invact.training.results import Status
+
+__all__ = ["OptunaDriver", "make"]
+
+_REPLAYED = ("nsga2", "nsga3", "cmaes", "qmc")
+"""Samplers whose memory (generation, distribution, place in the sequence) is made while proposing."""
+
+_PATIENCE = 50
+"""Duplicates taken from a sampler before it is overruled by a random configuration."""
+
+_GP_PATIENCE = 2
+"""The Gaussian process would take a second over each, to come to the same conclusion."""
+
+
+class _Grid(BruteForceSampler):
+    """Every configuration once, in random order; follows conditions, which `GridSampler` cannot."""
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        # The original calls `Study.stop` at the end, which raises outside of `Study.optimize`.
+        pass
+
+
+def _sampler(name: str, seed: int, stream: int, trials: int) -> BaseSampler:
+    first = startup(trials)
+    makers: dict[str, Callable[[], BaseSampler]] = {
+        "tpe": lambda: TPESampler(seed=seed, n_startup_trials=first),
+        "nsga2": lambda: NSGAIISampler(seed=seed, population_size=first),
+        "nsga3": lambda: NSGAIIISampler(seed=seed, population_size=first),
+        "random": lambda: RandomSampler(seed=seed),
+        # The sequence continues on resume, hence one seed; what does not fit into it is drawn afresh.
+        "qmc": lambda: QMCSampler(
+            seed=stream,
+            scramble=True,
+            independent_sampler=RandomSampler(seed=seed),
+            warn_asynchronous_seeding=False,
+            warn_independent_sampling=False,
+        ),
+        "grid": lambda: _Grid(seed=seed),
+        "gp": lambda: GPSampler(seed=seed, n_startup_trials=first, warn_independent_sampling=False),
+        # Choices and conditional parameters are drawn at random: CMA-ES has no notion of them.
+        "cmaes": lambda: CmaEsSampler(seed=seed, n_startup_trials=1, warn_independent_sampling=False),
+    }
+    return makers[name]()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back Optuna's notes on its own calls, without touching anyone else's settings for longer."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+class OptunaDriver:
+    """A `Driver` over one Optuna sampler; see `invact.search.drivers.make_driver`."""
+
+    def __init__(
+        self,
+        sampler: str,
+        space: SearchSpace,
+        objective: Objective,
+        seed: int,
+        trials: int,
+        enqueue: Sequence[Values] = (),
+    ) -> None:
+        self._sampler = sampler
+        self._space = space
+        self._objective = objective
+        self._seed = seed
+        self._trials = trials
+        self._ledger = Ledger(space, seed, trials, enqueue)
+        self._known: list[tuple[Values, Outcome]] = []
+        self._pending: dict[int, optuna.Trial] = {}
+        self._results: dict[Key, Outcome] = {}
+        self._lowest: float | None = None
+        self._dearest: dict[str, float] = {}
+        self._study: optuna.Study | None = None
+
+    def know(self, values: Values, outcome: Outcome, epochs: int | None = None) -> None:
+        """Take a result recorded earlier."""
+        assert self._study is None, "know comes before the first ask"
+        self._known.append((self._space.check(values, "known result"), outcome))
+
+    def ask(self) -> Proposal | None:
+        """Propose a configuration, or None."""
+        with _quiet():
+            study = self._study = self._study or self._begin()
+            if self._ledger.exhausted:
+                return None
+            values = self._ledger.dequeue()
+            patience = _GP_PATIENCE if self._sampler == "gp" else _PATIENCE
+            for _ in range(patience if values is None else 0):
+                trial, proposed = self._draw(study)
+                if proposal_key(proposed) not in self._ledger:
+                    return self._propose(trial, proposed)
+                self._repeat(study, trial, proposed)
+            values = values or self._ledger.unseen()
+            if values is None:
+                return None
+            study.enqueue_trial(dict(values))
+            return self._propose(*self._draw(study))
+
+    def tell(self, proposal: Proposal, outcome: Outcome) -> None:
+        """Take the result of a pending proposal."""
+        assert self._study is not None
+        with _quiet():
+            self._results[proposal_key(proposal.values)] = outcome
+            self._finish(self._study, self._pending.pop(proposal.number), outcome)
+
+    def _draw(self, study: optuna.Study) -> tuple[optuna.Trial, dict[str, Scalar]]:
+        # Threads for matrices this small triple a fit's time, at the cost of the trainings beside it.
+        # Where all results are equal it divides 0 by 0, and goes on as it should.
+        single = threadpool_limits(1) if self._sampler == "gp" else nullcontext()
+        with single, np.errstate(invalid="ignore"):
+            trial = study.ask()
+            if self._sampler in _REPLAYED:
+                # Made on first need, which an enqueued trial does not have: it would belong to no generation.
+                _ = trial.relative_params
+            return trial, self._space.suggest(trial)
+
+    def _repeat(self, study: optuna.Study, trial: optuna.Trial, values: Values) -> None:
+        """Take back what was proposed before.
+
+        TPE would insist on it until it is overruled: it gets the known result again, and moves on. The
+        others move on by themselves, and see no failed trial.
+        """
+        outcome = self._results.get(proposal_key(values)) if self._sampler == "tpe" else None
+        if outcome is None:
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            self._finish(study, trial, outcome)
+
+    def _propose(self, trial: optuna.Trial, values: Values) -> Proposal:
+        proposal = self._ledger.propose(values)
+        self._pending[proposal.number] = trial
+        return proposal
+
+    def _begin(self) -> optuna.Study:
+        # A resumed sampler must not draw its first random numbers again.
+        seed = sampler_seed(self._seed, len(self._known))
+        directions = ("maximize",) if self._sampler == "cmaes" else self._objective.directions
+        study = optuna.create_study(
+            directions=directions,
+            sampler=_sampler(self._sampler, seed, sampler_seed(self._seed), self._trials),
+        )
+        for values, outcome in self._known:
+            self._ledger.record(proposal_key(values))
+            self._results[proposal_key(values)] = outcome
+            if self._sampler in _REPLAYED:
+                study.enqueue_trial(dict(values))
+                trial, _ = self._draw(study)
+                self._finish(study, trial, outcome)
+            else:
+                study.add_trial(self._frozen(values, outcome))
+        return study
+
+    def _frozen(self, values: Values, outcome: Outcome) -> FrozenTrial:
+        fixed = optuna.trial.FixedTrial(dict(values))
+        self._space.suggest(fixed)
+        failed = outcome.status is Status.FAILED
+        numbers, constraints = (None, {}) if failed else self._measure(outcome)
+        return optuna.trial.create_trial(
+            state=TrialState.FAIL if failed else TrialState.COMPLETE,
+            values=numbers,
+            params=fixed.params,
+            distributions=fixed.distributions,
+            constraints=constraints,
+        )
+
+    def _finish(self, study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
+        if outcome.status is Status.FAILED:
+            study.tell(trial, state=TrialState.FAIL)
+            return
+        numbers, constraints = self._measure(outcome)
+        for key, value in constraints.items():
+            trial.set_constraint(key, value)
+        study.tell(trial, numbers)
+
+    def _measure(self, outcome: Outcome) -> tuple[list[float], dict[str, float]]:
+        """Turn a result into the objective's values and constraints (feasible when at most 0).
+
+        A configuration over budget is told as COMPLETE, with a violated constraint: NSGA and the Gaussian
+        process look at no other state, and TPE ranks by the constraint before the state. All its values
+        must be there. TPE and NSGA never compare them with those of a feasible trial; the Gaussian
+        process fits them, so what was not measured is the worst measured so far: pessimistic, and on the
+        scale of the others, where a 0 would flatten their differences.
+        """
+        # A training that diverged is as bad as can be, whatever it measured on the way.
+        accuracy = 0.0 if outcome.status is Status.DIVERGED else outcome.accuracy
+        if accuracy is None:
+            accuracy = self._lowest or 0.0
+        elif outcome.status is Status.FINISHED:
+            self._lowest = accuracy if self._lowest is None else min(self._lowest, accuracy)
+        objective = self._objective
+        costs = {name: outcome.costs.get(name, self._dearest.get(name, 0.0)) for name in objective.measures}
+        self._dearest |= {
+            name: max(cost, self._dearest.get(name, cost)) for name, cost in outcome.costs.items()
+        }
+        shortfall = objective.shortfall(accuracy)
+        if self._sampler == "cmaes":
+            # It reads ranks, and no constraint: any scale with the feasible above the infeasible will do.
+            if (violation := max(objective.overrun(costs), shortfall)) > 0:
+                return [-violation], {}
+            value = objective.values(accuracy, costs)[0]
+            return [value if objective.directions == ("maximize",) else 1 / (1 + value)], {}
+        constraints = {f"max_{name}": -slack for name, slack in objective.slack(costs).items()}
+        if objective.min_accuracy is not None:
+            constraints["min_accuracy"] = shortfall
+        return list(objective.values(accuracy, costs)), constraints
+
+
+def make(
+    sampler: str,
+    space: SearchSpace,
+    objective: Objective,
+    seed: int,
+    trials: int,
+    enqueue: Sequence[Values],
+    epochs: int | None,
+) -> OptunaDriver:
+    """Make the driver for `invact.search.drivers.make_driver`; no sampler here chooses epochs."""
+    return OptunaDriver(sampler, space, objective, seed, trials, enqueue)

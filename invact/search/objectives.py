@@ -1,0 +1,164 @@
+"""Objectives: what a search looks for, under which budgets. Selection reads validation accuracy only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from invact.measures import MEASURES, Costs
+from invact.validation import Frozen
+
+__all__ = ["Direction", "Objective"]
+
+Direction = Literal["maximize", "minimize"]
+
+Budget = Annotated[int, Field(strict=True, gt=0)]
+RealBudget = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+
+
+class Objective(Frozen):
+    """What a search looks for.
+
+    Attributes:
+        kind: `accuracy`: the most accurate within the budgets; `pareto`: the front of accuracy and cost;
+            `cost`: the cheapest that reaches `min_accuracy`; `weighted`: the largest
+            accuracy * (cost / target) ** exponent (MnasNet: Tan et al., 2019, arXiv:1807.11626).
+        cost: which of `invact.measures.MEASURES` counts as the cost.
+        max_macs: budget of multiply-accumulates for one image.
+        max_params: budget of parameters.
+        max_activation_bytes: budget of peak activation memory for one image, in bytes.
+        max_bytes_moved: budget of bytes read and written for one image.
+        max_latency_ms: budget of the median time of one inference, in milliseconds.
+        min_accuracy: what `cost` must reach, a fraction.
+        target: the cost at which `weighted` is the accuracy itself.
+        exponent: of `weighted`; -0.07 there trades a doubling of the cost for 5 % of the accuracy.
+
+    Example:
+        >>> Objective(kind="weighted", target=1_000_000).values(0.9, {"macs": 1_000_000})
+        (0.9,)
+    """
+
+    kind: Literal["accuracy", "pareto", "cost", "weighted"] = "accuracy"
+    cost: Literal["macs", "params", "activation_bytes", "bytes_moved", "latency_ms"] = "macs"
+    max_macs: Budget | None = None
+    max_params: Budget | None = None
+    max_activation_bytes: Budget | None = None
+    max_bytes_moved: Budget | None = None
+    max_latency_ms: RealBudget | None = None
+    min_accuracy: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+    target: RealBudget | None = None
+    exponent: Annotated[float, Field(strict=True, lt=0, allow_inf_nan=False)] = -0.07
+
+    @model_validator(mode="after")
+    def _belongs_to_its_kind(self) -> Objective:
+        for key, kind in {"min_accuracy": "cost", "target": "weighted"}.items():
+            value = getattr(self, key)
+            if self.kind == kind and value is None:
+                raise ValueError(f'{key}: missing key. Allowed: a number with kind = "{kind}"')
+            if self.kind != kind and value is not None:
+                raise ValueError(f'{key}: received {value!r}. Allowed: with kind = "{kind}" only')
+        if self.kind != "weighted" and "exponent" in self.model_fields_set:
+            raise ValueError(f'exponent: received {self.exponent!r}. Allowed: with kind = "weighted" only')
+        if self.kind == "accuracy" and "cost" in self.model_fields_set:
+            raise ValueError(f'cost: received {self.cost!r}. Allowed: with another kind than "accuracy"')
+        return self
+
+    @property
+    def budgets(self) -> dict[str, float]:
+        """The budgets that are set, by measure.
+
+        Example:
+            >>> Objective(max_params=10).budgets
+            {'params': 10}
+        """
+        limits = {name: getattr(self, f"max_{name}") for name in MEASURES}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The measures that decide anything: those with a budget, and the cost where it is optimised."""
+        decisive = {*self.budgets, *([] if self.kind == "accuracy" else [self.cost])}
+        return tuple(name for name in MEASURES if name in decisive)
+
+    @property
+    def timed(self) -> bool:
+        """Whether networks must be timed before they are trained."""
+        return any(not MEASURES[name].counted for name in self.measures)
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """One direction for each of `values`.
+
+        Example:
+            >>> Objective(kind="pareto").directions
+            ('maximize', 'minimize')
+        """
+        if self.kind == "pareto":
+            return ("maximize", "minimize")
+        return ("minimize",) if self.kind == "cost" else ("maximize",)
+
+    def values(self, accuracy: float, costs: Costs) -> tuple[float, ...]:
+        """Return what is optimised.
+
+        Args:
+            accuracy: validation accuracy, the mean over the seeds, a fraction.
+            costs: of the network, `cost` among them.
+        """
+        match self.kind:
+            case "accuracy":
+                return (accuracy,)
+            case "pareto":
+                return (accuracy, float(costs[self.cost]))
+            case "cost":
+                return (float(costs[self.cost]),)
+            case "weighted":
+                assert self.target is not None
+                # A network without MACs is as good as one with a single one.
+                least = min(1.0, self.target)
+                return (accuracy * (max(costs[self.cost], least) / self.target) ** self.exponent,)
+
+    def slack(self, costs: Costs) -> dict[str, float]:
+        """Return what each budget leaves over, relative to it: 1 - cost / budget; below 0 over budget.
+
+        A measure that the costs lack has no slack: a network that is over a budget that is counted need not
+        be timed.
+
+        Example:
+            >>> Objective(max_macs=100, max_params=10).slack({"macs": 150, "params": 5})
+            {'macs': -0.5, 'params': 0.5}
+        """
+        return {name: 1 - costs[name] / budget for name, budget in self.budgets.items() if name in costs}
+
+    def overrun(self, costs: Costs) -> float:
+        """Return the largest relative excess over a budget; at most 0 within all of them.
+
+        Example:
+            >>> Objective(max_macs=100, max_params=10).overrun({"macs": 150, "params": 5})
+            0.5
+        """
+        return max((-slack for slack in self.slack(costs).values()), default=0.0)
+
+    def shortfall(self, accuracy: float) -> float:
+        """Return what is missing to `min_accuracy`; at most 0 when it is reached or not asked for."""
+        return 0.0 if self.min_accuracy is None else self.min_accuracy - accuracy
+
+    def violation(self, accuracy: float, costs: Costs) -> float:
+        """Return by how much a result misses what was asked for; 0 when it is feasible."""
+        return max(self.overrun(costs), self.shortfall(accuracy), 0.0)
+
+    def key(self, accuracy: float, costs: Costs) -> tuple[float, ...]:
+        """Return a sorting key, best first: the feasible ones, then the best values, then the least cost.
+
+        A Pareto search has no single best: its key names the most accurate.
+
+        Example:
+            >>> found = [(0.9, {"macs": 150}), (0.8, {"macs": 90}), (0.8, {"macs": 80})]
+            >>> min(found, key=lambda result: Objective(max_macs=100).key(*result))
+            (0.8, {'macs': 80})
+        """
+        signed = (
+            -value if direction == "maximize" else value
+            for direction, value in zip(self.directions, self.values(accuracy, costs), strict=True)
+        )
+        return (self.violation(accuracy, costs), *signed, -accuracy, costs[self.cost])

@@ -1,0 +1,1 @@
+"""Search spaces: parameters, the values they may take, and the TOML files that declare them."""

@@ -1,0 +1,297 @@
+"""Search spaces: typed parameters, some active only when others have a given value, read from TOML.
+
+The same space serves Optuna (`suggest`), Keras Tuner (`hyperparameters`) and plain loops (`sample`,
+`grid`); it imports none of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invact.config import Config, Scalar
+from invact.errors import InputError, one_of
+from invact.files import find, read_toml
+from invact.spaces.domains import Choice, KerasTunerHyperParameters, OptunaTrial
+from invact.spaces.parameters import (
+    FIELDS,
+    Condition,
+    Parameter,
+    Values,
+    constant,
+    parents_first,
+    read_parameters,
+)
+from invact.validation import validate
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["SearchSpace", "Values", "load_space", "parse_space"]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Parameters, each after those it depends on.
+
+    Attributes:
+        parameters: parents before children, else in the file's order.
+        source: where they were read, for error messages.
+
+    Example:
+        >>> space = parse_space({"activation": {"choices": ["relu", "inverse"]}, "epochs": 3})
+        >>> list(space.grid())
+        [{'activation': 'relu', 'epochs': 3}, {'activation': 'inverse', 'epochs': 3}]
+    """
+
+    parameters: tuple[Parameter, ...]
+    source: str = "search space"
+
+    def __getitem__(self, name: str) -> Parameter:
+        """Look a parameter up by its flat name."""
+        for parameter in self.parameters:
+            if parameter.name == name:
+                return parameter
+        raise KeyError(name)
+
+    def _walk(self, draw: Callable[[Parameter], Scalar]) -> dict[str, Scalar]:
+        values: dict[str, Scalar] = {}
+        for parameter in self.parameters:
+            if parameter.active(values):
+                values[parameter.name] = draw(parameter)
+        return values
+
+    def sample(self, rng: np.random.Generator) -> dict[str, Scalar]:
+        """Draw a configuration: each active parameter evenly over its domain."""
+        return self._walk(lambda parameter: parameter.domain.sample(rng))
+
+    def suggest(self, trial: OptunaTrial) -> dict[str, Scalar]:
+        """Take a configuration from an Optuna trial, inside any objective function.
+
+        Example:
+            >>> import optuna
+            >>> space = parse_space({"filters": {"low": 4, "high": 16, "step": 4}, "depth": 2})
+            >>> space.suggest(optuna.trial.FixedTrial({"filters": 8}))
+            {'filters': 8, 'depth': 2}
+        """
+        return self._walk(lambda parameter: parameter.domain.suggest(parameter.name, trial))
+
+    def hyperparameters(self, hp: KerasTunerHyperParameters) -> dict[str, Scalar]:
+        """Take a configuration from Keras Tuner's `KerasTunerHyperParameters`, inside any `HyperModel.build`.
+
+        Every parameter is declared, the conditional ones within a `conditional_scope`. Keras Tuner knows
+        chains of conditions, but not two on unrelated parents: there it draws by the longest chain, and a
+        value that the other condition rules out is not returned.
+        """
+        values: dict[str, Scalar] = {}
+        chains: dict[str, tuple[Condition, ...]] = {}
+        for parameter in self.parameters:
+            ways = ((*chains[condition.parent], condition) for condition in parameter.when)
+            chains[parameter.name] = max(ways, key=len, default=())
+            with ExitStack() as scopes:
+                for condition in chains[parameter.name]:
+                    scopes.enter_context(hp.conditional_scope(condition.parent, list(condition.values)))
+                value = parameter.domain.declare(parameter.name, hp)
+            if value is not None and parameter.active(values):
+                values[parameter.name] = value
+        return values
+
+    def grid(self) -> Iterator[dict[str, Scalar]]:
+        """Go through every configuration once.
+
+        Raises:
+            InputError: a real parameter has no step.
+        """
+        for parameter in self.parameters:
+            if math.isinf(parameter.domain.size):
+                raise InputError(
+                    f"{self.source}: parameters.{parameter.name}: received an interval without step. "
+                    "Allowed in a grid: choices, integers, or low, high and step"
+                )
+        return self._branches({}, 0)
+
+    def _branches(self, values: dict[str, Scalar], index: int) -> Iterator[dict[str, Scalar]]:
+        while index < len(self.parameters) and not self.parameters[index].active(values):
+            index += 1
+        if index == len(self.parameters):
+            yield values
+            return
+        parameter = self.parameters[index]
+        for value in parameter.domain.values():
+            yield from self._branches({**values, parameter.name: value}, index + 1)
+
+    def size(self) -> float:
+        """Count the configurations; infinity when a real parameter that can be active has no step.
+
+        Example:
+            >>> parse_space({"filters": {"low": 4, "high": 16, "step": 4}}).size()
+            4
+        """
+        parents = {condition.parent for parameter in self.parameters for condition in parameter.when}
+        return self._count({}, 0, parents)
+
+    def _count(self, values: dict[str, Scalar], index: int, parents: set[str]) -> float:
+        total: float = 1
+        for position in range(index, len(self.parameters)):
+            parameter = self.parameters[position]
+            if not parameter.active(values):
+                continue
+            if parameter.name in parents:  # Only a parent's value decides what follows.
+                return total * sum(
+                    self._count({**values, parameter.name: value}, position + 1, parents)
+                    for value in parameter.domain.values()
+                )
+            total *= parameter.domain.size
+        return total
+
+    def contains(self, values: Values) -> bool:
+        """Say whether the values are exactly the active parameters, each within its domain."""
+        try:
+            return self.check(values, "") == dict(values)
+        except InputError:
+            return False
+
+    def check(self, values: Values, source: str) -> dict[str, Scalar]:
+        """Return a configuration written by hand, completed with the constants, or say what is wrong.
+
+        Args:
+            values: flat values; constants may be left out, and an integer may stand for a real.
+            source: where they come from, for the message.
+
+        Raises:
+            InputError: a parameter is unknown, inactive, missing or outside its domain.
+
+        Example:
+            >>> parse_space({"epochs": 3, "activation": {"choices": ["relu", "elu"]}}).check({}, "enqueue")
+            Traceback (most recent call last):
+            ...
+            invact.errors.InputError: enqueue: activation: missing. Allowed: 'relu', 'elu'
+        """
+        for name in values:
+            if name not in (names := [parameter.name for parameter in self.parameters]):
+                raise one_of(f"{source}: parameter", name, names)
+        checked: dict[str, Scalar] = {}
+        for parameter in self.parameters:
+            name, domain = parameter.name, parameter.domain
+            if not parameter.active(checked):
+                if name in values:
+                    reason = f"it is active only when {' and '.join(map(str, parameter.when))}"
+                    raise InputError(f"{source}: {name}: received {values[name]!r}, but {reason}")
+                continue
+            if name not in values and domain.size > 1:
+                raise InputError(f"{source}: {name}: missing. Allowed: {domain}")
+            value = domain.coerce(values[name]) if name in values else domain.values()[0]
+            if value not in domain:
+                raise InputError(f"{source}: {name}: received {value!r}. Allowed: {domain}")
+            checked[name] = value
+        return checked
+
+    def fix(self, **values: Scalar) -> SearchSpace:
+        """Return the part of the space in which the parameters have the given values.
+
+        A key outside the space is added as a constant; one per stage is fixed in every stage.
+
+        Raises:
+            InputError: a value is outside its parameter's domain, or `Config` refuses it.
+
+        Example:
+            >>> parse_space({"activation": {"choices": ["relu", "elu"]}}).fix(activation="elu").size()
+            1
+        """
+        kept, extra = {parameter.name: parameter for parameter in self.parameters}, {}
+        for key, value in values.items():
+            names = [name for name in kept if name == key or name.rpartition(".")[0] == key]
+            for name in names:
+                domain = kept[name].domain
+                if (fixed := domain.coerce(value)) not in domain:
+                    raise InputError(f"{self.source}: {name}: received {value!r}. Allowed: {domain}")
+                kept[name] = replace(kept[name], domain=Choice((fixed,)))
+            if not names:
+                models = kept["model"].domain.values() if "model" in kept else (Config().model,)
+                extra[key] = constant(key, value, models, self.source)
+        return _sound(SearchSpace((*extra.values(), *kept.values()), self.source))
+
+    def config(self, values: Values, **fixed: Any) -> Config:
+        """Make the configuration: stages become a tuple, unknown keys a user's builder's options.
+
+        Args:
+            values: flat values of the active parameters.
+            fixed: fields of `Config` that override them.
+
+        Example:
+            >>> values = {"depth": 2, "activation.1": "relu", "activation.2": "elu"}
+            >>> parse_space({"depth": 2}).config(values).activation
+            ('relu', 'elu')
+        """
+        fields: dict[str, Any] = {}
+        options: dict[str, Scalar] = {}
+        for name, value in values.items():
+            key, _, stage = name.rpartition(".")
+            if key:
+                fields.setdefault(key, []).append((int(stage), value))
+            else:
+                (fields if name in FIELDS else options)[name] = value
+        staged = {
+            key: tuple(value for _, value in sorted(stages))
+            for key, stages in fields.items()
+            if isinstance(stages, list)
+        }
+        return validate(Config, {**fields, **staged, "options": options, **fixed}, self.source)
+
+
+def load_space(reference: str | Path, folder: Path | None = None) -> SearchSpace:
+    """Read a search space: the name of a shipped one, or a path to a TOML file.
+
+    Args:
+        reference: a bare name, or a path.
+        folder: what a relative path is relative to.
+
+    Raises:
+        InputError: names the file, the key, what was received and what is allowed.
+
+    Example:
+        >>> load_space("cnn")["model"].domain.values()
+        ('cnn',)
+    """
+    path = find("search_spaces", reference, folder)
+    table = read_toml(path)
+    for key in table:
+        if key != "parameters":
+            raise one_of(f"{path}: key", key, ["parameters"])
+    if not isinstance(table.get("parameters"), dict) or not table["parameters"]:
+        raise InputError(f"{path}: parameters: received none. Allowed: a table of at least one parameter")
+    return parse_space(table["parameters"], str(path))
+
+
+def parse_space(tables: Mapping[str, Any], source: str = "search space") -> SearchSpace:
+    """Make a space of the `[parameters]` table of a TOML file.
+
+    A bare value is a constant; a table has `choices`, or `low` and `high` with `step` or `log`. With
+    `when` the parameter is active only then; with `per_stage` there is one for each stage.
+
+    Raises:
+        InputError: names the source, the key, what was received and what is allowed.
+
+    Example:
+        >>> parse_space({"filters": {"low": 4, "high": 16, "step": 0}})
+        Traceback (most recent call last):
+        ...
+        invact.errors.InputError: search space: parameters.filters.step: received 0. Allowed: above 0
+    """
+    return _sound(SearchSpace(parents_first(read_parameters(tables, source), source), source))
+
+
+def _sound(space: SearchSpace) -> SearchSpace:
+    """Make a configuration with each width rule, for what only `Config` as a whole refuses."""
+    rules = [rule for p in space.parameters if p.name == "width_rule" for rule in p.domain.values()]
+    for rule in rules or [Config().width_rule]:
+        space.config(space._walk(_least(rule)))
+    return space
+
+
+def _least(rule: Scalar) -> Callable[[Parameter], Scalar]:
+    return lambda parameter: rule if parameter.name == "width_rule" else parameter.domain.bounds[0]

@@ -1,0 +1,1 @@
+"""Sequential tests: when to look, what to conclude, and how many runs to plan."""

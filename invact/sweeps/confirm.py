@@ -1,0 +1,145 @@
+"""Retraining: the points of a front on fresh seeds, through the same engine and into the same store."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invact.config import Config, digest
+from invact.errors import InputError
+from invact.fronts.confirmation import Confirmation, confirm_points
+from invact.fronts.pareto import ParetoFront
+from invact.reports.confirmation import write_confirmation
+from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of
+from invact.training.results import Status
+from invact.validation import import_all
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from invact.execution.coordinator import Trial
+
+__all__ = ["confirm_front", "fresh_seeds"]
+
+FIRST_SEED = 2_000_000_000
+"""Fresh seeds count up from here, where no user's are likely to be; one that the sweep used is skipped."""
+
+MOST_SEEDS = 1_000
+
+
+def fresh_seeds(count: int, taken: Collection[int] = ()) -> tuple[int, ...]:
+    """Choose training seeds that a sweep has not used: the first `count` from 2,000,000,000 on.
+
+    More seeds begin with the same ones, so that what is trained stays of use.
+
+    Raises:
+        InputError: fewer than two ("insufficient"), or more than 1,000.
+
+    Example:
+        >>> fresh_seeds(3, taken=[0, 2_000_000_001])
+        (2000000000, 2000000002, 2000000003)
+    """
+    if not 2 <= count <= MOST_SEEDS:
+        why = ", which is insufficient" if count < 2 else ""
+        raise InputError(f"confirm: received {count} seeds{why}. Allowed: 2 to {MOST_SEEDS:,}")
+    ahead = (seed for seed in range(FIRST_SEED, 2**31) if seed not in taken)
+    return tuple(next(ahead) for _ in range(count))
+
+
+def confirm_front(
+    name: str,
+    seeds: int,
+    *,
+    driver: str | None = None,
+    store: str | Path | None = None,
+    tracking_uri: str | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    show: bool = True,
+) -> Confirmation:
+    """Train the points of a sweep's front on fresh seeds: what is finished is not trained again.
+
+    It is a record of its own, `confirmation`, in the sweep's experiment; one for each sweep, also when the
+    front moves on or more seeds are asked for.
+
+    Args:
+        name: the sweep's name.
+        seeds: how many fresh seeds; see `fresh_seeds`.
+        driver: of several sweeps of that name, the newest with this driver.
+        store: the folder of the MLflow store; `mlruns` unless given.
+        tracking_uri: an MLflow tracking server or database instead.
+        workers: processes to train with; one for each core unless given.
+        scheduler: the address of a Dask cluster that is up already.
+        show: whether to show progress on standard error.
+
+    Returns:
+        The confirmation; where `failed` is not 0, without the runs that failed.
+
+    Raises:
+        InputError: there is no such sweep, its front is empty, or `seeds` is out of range.
+        EnvironmentFault: the store, the data or the cluster is out of reach, or the data have changed.
+    """
+    from invact.execution.coordinator import Coordinator
+    from invact.execution.engine import Engine
+    from invact.execution.progress import make_progress
+    from invact.tracking.store import open_store
+
+    fresh_seeds(seeds)
+    sweep = find_sweep(name, driver, store, tracking_uri)
+    settings = json.loads(sweep.read(SETTINGS))
+    chosen = fresh_seeds(seeds, settings["seeds"])
+    # First, as they may register what the configurations name.
+    import_all(settings["imports"])
+    runs = sweep.table()
+    front = front_of(sweep, runs, name)
+    if not front.points:
+        raise InputError(f"confirm: {name!r} has no front. Allowed: a sweep with a finished configuration")
+    source, data = data_of(sweep, name)
+    with open_store(None if store is None else Path(store), tracking_uri).record(
+        name,
+        "confirmation",
+        digest(["confirmation", sweep.run_id]),
+        params={"sweep": sweep.run_id, "seeds": list(chosen)},
+        data=data,
+    ) as record:
+        trials = _trials(front, runs, chosen, record.table())
+        missing = [trial for trial in trials if len(trial.recorded) < len(chosen)]
+        if missing:
+            done = sum(len(trial.recorded) for trial in trials)
+            queue = iter(missing)
+            with (
+                make_progress(len(trials) * len(chosen), done, show=show) as progress,
+                Engine(
+                    source, data, workers=workers, scheduler=scheduler, imports=tuple(settings["imports"])
+                ) as engine,
+            ):
+                progress.message(f"{name}: {engine.slots} workers, {data!r}")
+                coordinator = Coordinator(engine, record, progress)
+                coordinator.run(lambda: next(queue, None), lambda trial, runs: None)
+        result = confirm_points(front, record.table(), chosen, record.run_id)
+        with tempfile.TemporaryDirectory() as folder:
+            write_confirmation(result, Path(folder))
+            record.log_folder(Path(folder), "confirmation")
+        if result.optimism is not None:
+            stay = sum(bool(one.non_dominated) for one in result.points)
+            record.summarize({"confirmation/optimism": result.optimism.value, "confirmation/points": stay})
+    return result
+
+
+def _trials(
+    front: ParetoFront, runs: pd.DataFrame, seeds: tuple[int, ...], table: pd.DataFrame
+) -> list[Trial]:
+    from invact.execution.coordinator import Trial
+
+    trials = []
+    for point in front.points:
+        text = runs.loc[runs["config"] == point.config, "config_json"].iloc[0]
+        mine = table[(table["config"] == point.config) & (table["status"] != Status.FAILED)]
+        values = {name: value for name, value in point.values.items() if value is not None}
+        recorded = frozenset(mine["seed"]) & frozenset(seeds)
+        config = Config.model_validate_json(text)
+        trials.append(Trial(point.trial, config, seeds, point.label, values, recorded))
+    return trials

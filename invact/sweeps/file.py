@@ -1,0 +1,138 @@
+"""The file of a sweep: its keys, and the sweep that was read from it and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from invact.config import Config, Scalar, Seed, Seeds, digest
+from invact.data.augmentation import check_augmentations
+from invact.data.dataset import Source
+from invact.deploy.timer import Timing
+from invact.errors import InputError, one_of, within
+from invact.files import beside, find, read_toml
+from invact.search.drivers import DRIVERS
+from invact.search.objectives import Objective
+from invact.spaces.space import SearchSpace, load_space
+from invact.validation import Frozen, check_name, import_all, override, validate
+
+if TYPE_CHECKING:
+    from invact.data.dataset import Dataset
+
+__all__ = ["Sweep", "SweepFile", "load_sweep"]
+
+
+class SweepFile(Frozen):
+    """The keys of a sweep's TOML file.
+
+    Attributes:
+        space: a shipped search space's name, or a path relative to the file.
+        data: a data set's name, or a path relative to the file.
+        split_seed: decides which training images validate.
+        validation_fraction: how many of them.
+        objective: what to search for, and the budgets.
+        timing: how networks are timed, where the objective asks for latency.
+        driver: `optuna` or `keras_tuner`.
+        sampler: one of the driver's; its default unless given.
+        trials: how many configurations in all, those over budget included.
+        seed: the sampler's.
+        seeds: the training seeds; each configuration is trained once with each.
+        imports: modules that register the user's own arms and MAC rules.
+        config: values of `Config` that are the same for all trials.
+        enqueue: configurations to try first.
+    """
+
+    space: str
+    data: str
+    split_seed: Seed = 0
+    validation_fraction: Annotated[float, Field(strict=True, gt=0, lt=1)] = 1 / 6
+    objective: Objective = Objective()
+    timing: Timing = Timing()
+    driver: str = "optuna"
+    sampler: str | None = None
+    trials: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 20
+    seed: Seed = 0
+    seeds: Seeds = (0,)
+    imports: tuple[str, ...] = ()
+    config: dict[str, Any] = Field(default_factory=dict)
+    enqueue: tuple[dict[str, Scalar], ...] = ()
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that was read and checked.
+
+    Attributes:
+        name: the file's stem; names the experiment in MLflow.
+        path: the file.
+        file: its values, with the overrides in them.
+        space: the search space, with the file's `config` fixed in it.
+        source: where the data come from.
+        sampler: the driver's sampler.
+    """
+
+    name: str
+    path: Path
+    file: SweepFile
+    space: SearchSpace
+    source: Source
+    sampler: str
+
+    def identity(self, data: Dataset) -> str:
+        """Hash what decides the results: all but the name and the number of trials.
+
+        Running a sweep of the same name and identity continues it.
+        """
+        settings = self.file.model_dump(mode="json", exclude={"space", "data", "config", "trials"})
+        space = repr(self.space.parameters)
+        return digest(settings | {"space": space, "data": data.digest, "sampler": self.sampler})
+
+
+def load_sweep(reference: str | Path, overrides: Mapping[str, Any] | None = None) -> Sweep:
+    """Read and check a sweep.
+
+    Args:
+        reference: a shipped sweep's name, or a path to a TOML file.
+        overrides: values that replace the file's, by dotted key: `{"config.epochs": 3}`.
+
+    Raises:
+        InputError: names the file, the key, what was received and what is allowed.
+
+    Example:
+        >>> load_sweep("digits", {"trials": 4}).file.trials
+        4
+        >>> load_sweep("digits", {"trails": 4})
+        Traceback (most recent call last):
+        ...
+        invact.errors.InputError: ...digits.toml: trails: unknown key, received 'trails'; did you mean ...
+    """
+    path = find("sweeps", reference)
+    values = override(read_toml(path), overrides or {})
+    if "ratios" in values:
+        raise InputError(f"{path}: this is a claim. Allowed: a sweep (for a claim: invact claim {reference})")
+    file = validate(SweepFile, values, str(path))
+    with within(str(path)):
+        if file.driver not in DRIVERS:
+            raise one_of("driver", file.driver, DRIVERS)
+        if file.sampler is not None and file.sampler not in DRIVERS[file.driver]:
+            raise one_of(f"sampler of {file.driver}", file.sampler, DRIVERS[file.driver])
+        import_all(file.imports)
+        space = load_space(file.space, path.parent).fix(**file.config)
+        for parameter in space.parameters:
+            if parameter.name == "augmentation":
+                for value in parameter.domain.values():
+                    check_augmentations(Config(augmentation=str(value)).augmentations, file.data)
+        for number, queued in enumerate(file.enqueue):
+            space.check(queued, f"enqueue.{number}")
+        return Sweep(
+            name=check_name(path.stem),
+            path=path,
+            file=file,
+            space=space,
+            source=Source(beside(path, file.data), file.split_seed, file.validation_fraction),
+            sampler=file.sampler or DRIVERS[file.driver][0],
+        )

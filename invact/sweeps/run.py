@@ -1,0 +1,146 @@
+"""Sweeps: from a search space, a budget and a driver to a Pareto front."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invact.deploy.timer import Timer
+from invact.errors import within
+from invact.fronts.pareto import ParetoFront
+from invact.sweeps.file import Sweep, load_sweep
+from invact.sweeps.recorded import SETTINGS, SOURCE, front_of
+from invact.training.results import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+__all__ = ["SweepResult", "run_sweep"]
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep found.
+
+    Attributes:
+        name: the sweep's.
+        run_id: its parent run in MLflow.
+        front: the Pareto front of validation accuracy against MACs.
+        table: one row for each (configuration, seed).
+    """
+
+    name: str
+    run_id: str
+    front: ParetoFront
+    table: pd.DataFrame
+
+    def count(self, status: Status) -> int:
+        """Count the runs that ended so. FAILED ones are tried again when the sweep is run again."""
+        return int((self.table["status"] == status).sum())
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a copy of the table of runs."""
+        return self.table.copy()
+
+
+def run_sweep(
+    sweep: Sweep | str | Path,
+    *,
+    store: str | Path | None = None,
+    tracking_uri: str | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    show: bool = True,
+) -> SweepResult:
+    """Run a sweep, or continue it: what is finished is not trained again.
+
+    Args:
+        sweep: a sweep, a shipped sweep's name, or a path.
+        store: the folder of the MLflow store; `mlruns` unless given.
+        tracking_uri: an MLflow tracking server or database instead.
+        workers: processes to train with; one for each core unless given.
+        scheduler: the address of a Dask cluster that is up already.
+        show: whether to show progress on standard error.
+
+    Raises:
+        InputError: bad input, or no configuration of the space is within the budget.
+        EnvironmentFault: the data, the store or the cluster is out of reach.
+    """
+    from invact.execution.coordinator import Coordinator
+    from invact.execution.engine import Engine
+    from invact.execution.progress import make_progress, track
+    from invact.reports.front import write_front
+    from invact.search.gate import Gate
+    from invact.search.search import Search
+    from invact.tracking.store import open_store
+
+    if not isinstance(sweep, Sweep):
+        sweep = load_sweep(sweep)
+    file = sweep.file
+    data = sweep.source.load()
+    with contextlib.ExitStack() as resources:
+        timer = None
+        if file.objective.timed:
+            timer = resources.enter_context(Timer(file.timing, data, file.imports))
+        gate = Gate(sweep.space, file.objective, data, None if timer is None else timer.latency_ms)
+        search = Search(
+            *(sweep.space, file.objective, gate),
+            driver=file.driver,
+            sampler=sweep.sampler,
+            seed=file.seed,
+            trials=file.trials,
+            seeds=file.seeds,
+            enqueue=file.enqueue,
+        )
+        with within(str(sweep.path)):
+            gate.check()
+        record = resources.enter_context(
+            open_store(None if store is None else Path(store), tracking_uri).record(
+                sweep.name,
+                "sweep",
+                sweep.identity(data),
+                files={
+                    sweep.path.name: sweep.path.read_text(encoding="utf-8"),
+                    SETTINGS: file.model_dump_json(indent=1),
+                    SOURCE: json.dumps(asdict(sweep.source) | {"digest": data.digest}, indent=1),
+                },
+                params=file.model_dump(mode="json"),
+                driver=file.driver,
+                data=data,
+                tags={} if timer is None else {"invact.timed_on": timer.place},
+            )
+        )
+        unfinished = search.resume(record.table())
+        if unfinished or search.started < file.trials:
+            feasibility = None
+            if file.objective.budgets and not record.resumed:
+                feasibility = gate.feasibility(file.seed, lambda each: track(each, "space", show=show))
+                record.summarize({"space/feasible": feasibility.share})
+            runs, done = file.trials * len(file.seeds), search.started * len(file.seeds)
+            with (
+                make_progress(runs, done, show=show) as progress,
+                Engine(
+                    sweep.source,
+                    data,
+                    workers=workers,
+                    scheduler=scheduler,
+                    imports=file.imports,
+                    reserved=() if timer is None else timer.processors,
+                ) as engine,
+            ):
+                progress.message(f"{sweep.name}: {engine.slots} workers, {data!r}")
+                if feasibility is not None:
+                    progress.message(f"{sweep.name}: {feasibility}")
+                search.run(Coordinator(engine, record, progress), record, unfinished)
+        table = record.table()
+        front = front_of(record, table, sweep.name)
+        with tempfile.TemporaryDirectory() as folder:
+            write_front(front, Path(folder))
+            record.log_folder(Path(folder), "front")
+        record.summarize({"front/hypervolume": front.hypervolume, "front/points": len(front.points)})
+    return SweepResult(sweep.name, record.run_id, front, table)

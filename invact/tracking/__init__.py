@@ -1,0 +1,1 @@
+"""Tracking: MLflow is the one record of results. A run that is FINISHED counts, nothing else does."""

@@ -1,0 +1,314 @@
+"""The store: where the records of sweeps and claims are begun, found and listed."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import sqlite3
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from invact.config import digest
+from invact.errors import EnvironmentFault, InputError, one_line, one_of
+from invact.tracking.lock import exclusive, take
+from invact.tracking.provenance import commit, versions
+from invact.tracking.record import Record
+from invact.tracking.table import COUNTED, ROOT, count, current, tagged
+from invact.tracking.ui import Server, serve
+from invact.tracking.values import text_of
+from invact.training.results import Status
+from invact.validation import check_name
+
+if TYPE_CHECKING:
+    from invact.data.dataset import Dataset
+    from invact.tracking.mlflow import MlflowRuns
+
+__all__ = ["RecordInfo", "Store", "open_store"]
+
+KIND, IDENTITY, DRIVER = "invact.kind", "invact.identity", "invact.driver"
+SERVERS = ("http", "https")
+DATABASE = "mlflow.db"
+DATABASES = ("postgresql", "mysql", "mssql")
+
+
+@dataclass(frozen=True)
+class RecordInfo:
+    """A sweep, a claim or a confirmation in the store, for lists.
+
+    Attributes:
+        name: the sweep's or the claim's; a confirmation has its sweep's.
+        kind: `sweep`, `claim` or `confirmation`.
+        driver: the sweep's driver.
+        identity: hash of what decides its results.
+        status: MLflow's: RUNNING, FINISHED, FAILED or KILLED.
+        started: when it was begun.
+        counts: how many runs ended in each way.
+        run_id: its parent run.
+    """
+
+    name: str
+    kind: str
+    driver: str
+    identity: str
+    status: str
+    started: datetime
+    counts: Mapping[Status, int]
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Store:
+    """An MLflow store: a folder with a database and the files of its runs, or a tracking server.
+
+    Made by `invact.tracking.store.open_store`.
+
+    Attributes:
+        runs: its runs, in MLflow.
+        folder: where its files are; None for a server.
+    """
+
+    runs: MlflowRuns
+    folder: Path | None
+
+    @property
+    def uri(self) -> str:
+        """What MLflow knows it by."""
+        return self.runs.uri
+
+    def record(
+        self,
+        name: str,
+        kind: Literal["sweep", "claim", "confirmation"],
+        identity: str,
+        files: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        *,
+        driver: str = "",
+        data: Dataset | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Record:
+        """Begin a record, or continue the newest of the same name, kind and identity.
+
+        Runs that a killed coordinator left are set KILLED. Only one process of a machine has the record at a
+        time, until `Record.close` or that process's end.
+
+        Args:
+            name: names the experiment.
+            kind: what it is.
+            identity: hash of what decides the results.
+            files: texts to keep by file name, such as the sweep's file.
+            params: settings to show.
+            driver: the sweep's driver.
+            data: what is trained on; each run refers to it.
+            tags: more to show.
+
+        Raises:
+            InputError: a bad name.
+            EnvironmentFault: another process has the record, or the store fails.
+        """
+        check_name(name)
+        check_name(identity, "identity")
+        lock = take(self._locks() / f"{digest([self.uri, name, kind, identity])}.lock", f"{kind} {name}")
+        try:
+            experiment = self.runs.experiment(name, self._location(name))
+            provenance = _provenance()
+            told = {
+                KIND: kind,
+                IDENTITY: identity,
+                "invact.coordinator": f"{os.getpid()} on {socket.gethostname()}",
+            }
+            told |= provenance | ({DRIVER: driver} if driver else {}) | dict(tags or {})
+            earlier = self._parents([experiment], {KIND: kind, IDENTITY: identity})
+            if earlier:
+                run_id = earlier[0].info.run_id
+                self.runs.resume(run_id)
+            else:
+                run_id = self.runs.begin(experiment, f"{kind} {driver}".strip(), told)
+                if data is not None:
+                    self.runs.log_data(run_id, data)
+            # MLflow never changes a param: what this session has otherwise is a tag.
+            known = earlier[0].data.params if earlier else {}
+            texts = {key: text_of(value) for key, value in (params or {}).items()}
+            told |= {f"now.{key}": text for key, text in texts.items() if known.get(key, text) != text}
+            self.runs.log(
+                run_id, params={key: text for key, text in texts.items() if key not in known}, tags=told
+            )
+            self.runs.keep(run_id, {key: text.encode() for key, text in (files or {}).items()})
+            return Record(
+                self.runs, experiment, run_id, resumed=bool(earlier), data=data, tags=provenance, lock=lock
+            )
+        except BaseException:
+            lock.close()
+            raise
+
+    def latest(
+        self, name: str, kind: str | None = None, driver: str | None = None, identity: str | None = None
+    ) -> Record:
+        """Find the newest record of a name, to read it and to add files.
+
+        Args:
+            name: of the experiment.
+            kind: what it has to be; anything unless given, and so are the others.
+            driver: the sweep's driver.
+            identity: as it was begun with.
+
+        Raises:
+            InputError: there is none; names the nearest there is.
+        """
+        check_name(name)
+        known = {}
+        for run in self._parents(list(names := self.runs.experiments())):
+            tags = run.data.tags
+            known[names[run.info.experiment_id]] = True
+            if (
+                names[run.info.experiment_id] == name
+                and kind in (None, tags[KIND])
+                and driver in (None, tags.get(DRIVER))
+                and identity in (None, tags[IDENTITY])
+            ):
+                return Record(self.runs, run.info.experiment_id, run.info.run_id)
+        if not known:
+            raise InputError(f"name: received {name!r}. Allowed: none yet, {self.uri} has no records")
+        if name not in known:
+            raise one_of("name", name, sorted(known))
+        wanted = " ".join(filter(None, [driver, kind]))
+        raise InputError(
+            f"name: received {name!r}, which has no {wanted or 'record'}. Allowed: see `invact list`"
+        )
+
+    def records(self, name: str | None = None) -> list[RecordInfo]:
+        """List the sweeps and claims of one name, or all, newest first."""
+        names = {key: value for key, value in self.runs.experiments().items() if name in (None, value)}
+        return [
+            RecordInfo(
+                name=names[run.info.experiment_id],
+                kind=run.data.tags[KIND],
+                driver=run.data.tags.get(DRIVER, ""),
+                identity=run.data.tags[IDENTITY],
+                status=run.info.status,
+                started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+                counts=self._counts(run),
+                run_id=run.info.run_id,
+            )
+            for run in self._parents(list(names))
+        ]
+
+    def ui(self, port: int = 5000) -> Server:
+        """Start MLflow's own pages over the store; see `invact.tracking.ui.serve`.
+
+        Raises:
+            InputError: the store is a server, which has its own.
+            EnvironmentFault: the port is taken, or the server does not answer.
+        """
+        if urlsplit(self.uri).scheme in SERVERS:
+            raise InputError(
+                f"{self.uri}: received a server, which has its own pages. Allowed: a store's folder"
+            )
+        return serve(self.uri, self.folder and self.folder / "artifacts", port)
+
+    def _parents(self, experiments: Sequence[str], tags: Mapping[str, str] | None = None) -> list[Any]:
+        conditions = [
+            f"tags.`{KIND}` != ''",
+            *(tagged(key, value) for key, value in (tags or {}).items()),
+        ]
+        return self.runs.search(experiments, " and ".join(conditions))
+
+    def _counts(self, run: Any) -> Mapping[Status, int]:
+        # Reading all runs is slow (2 s for a thousand): a closed record has been counted.
+        if run.info.status != "RUNNING" and COUNTED in run.data.tags:
+            return {Status(name): number for name, number in json.loads(run.data.tags[COUNTED]).items()}
+        return count(current(self.runs.search([run.info.experiment_id], tagged(ROOT, run.info.run_id))))
+
+    def _location(self, name: str) -> str | None:
+        return None if self.folder is None else (self.folder / "artifacts" / name).as_uri()
+
+    def _locks(self) -> Path:
+        return (
+            self.folder / "locks"
+            if self.folder
+            else Path(tempfile.gettempdir()) / f"invact-{getpass.getuser()}"
+        )
+
+
+def _provenance() -> dict[str, str]:
+    tags = {f"version.{name}": version for name, version in versions().items()}
+    tags |= {"mlflow.user": getpass.getuser(), "mlflow.source.name": "invact", "mlflow.source.type": "LOCAL"}
+    if found := commit():
+        tags |= {"mlflow.source.git.commit": found[0], "mlflow.source.git.dirty": str(found[1]).lower()}
+    return tags
+
+
+def open_store(folder: Path | None = None, tracking_uri: str | None = None) -> Store:
+    """Open the store, and make it where there is none. Only a coordinator does this, never a worker.
+
+    Args:
+        folder: where its database and files are; `mlruns` unless given.
+        tracking_uri: the address of a tracking server (`http`, `https`) or of a database
+            (`sqlite`, `postgresql`, `mysql`, `mssql`) instead.
+
+    Raises:
+        InputError: both, or an address that MLflow 3 does not take.
+        EnvironmentFault: the folder cannot be written, the database is damaged or of a newer MLflow, or the
+            server cannot be reached.
+    """
+    # Here, as loading MLflow takes 2 s.
+    from invact.tracking.mlflow import MlflowRuns, connect
+
+    if tracking_uri is None:
+        return _open_local((Path("mlruns") if folder is None else folder) / DATABASE)
+    if folder is not None:
+        raise InputError(
+            f"tracking_uri: received {tracking_uri!r} and a folder, {str(folder)!r}. Allowed: one of them"
+        )
+    address = urlsplit(tracking_uri)
+    scheme = address.scheme.partition("+")[0]
+    if tracking_uri.startswith("sqlite:///"):
+        return _open_local(Path(tracking_uri.removeprefix("sqlite:///")))
+    if scheme not in (*SERVERS, *DATABASES) or not address.netloc:
+        allowed = "http://..., https://..., sqlite:///FILE, postgresql://..., mysql://..., mssql://..."
+        raise InputError(f"tracking_uri: received {tracking_uri!r}. Allowed: {allowed}")
+    if scheme in SERVERS:
+        _reach(tracking_uri)
+    return Store(MlflowRuns(tracking_uri, connect(tracking_uri)), None)
+
+
+def _open_local(database: Path) -> Store:
+    from invact.tracking.database import check, create
+    from invact.tracking.mlflow import MlflowRuns, connect
+
+    database = Path.cwd() / database
+    if unfit := {"%", "?", "\0"} & set(str(database)):
+        # MLflow decodes the address of a database in some places and not in others.
+        raise InputError(
+            f"store: received {str(database)!r}. Allowed: a path without {' '.join(map(repr, unfit))}"
+        )
+    database = database.resolve()
+    uri = f"sqlite:///{database}"
+    # Two processes that make the tables at once break the database.
+    with exclusive(database.parent / "locks" / "open.lock", f"the opening of {database}", timeout=60):
+        try:
+            if not database.exists():
+                create(database)
+            check(database)
+        except (sqlite3.Error, OSError) as error:
+            raise EnvironmentFault(f"{database}: {one_line(error)}") from error
+        return Store(MlflowRuns(uri, connect(uri)), database.parent)
+
+
+def _reach(uri: str) -> None:
+    # MLflow itself tries for minutes.
+    address = urlsplit(uri)
+    try:
+        port = address.port or {"http": 80, "https": 443}[address.scheme]
+        socket.create_connection((address.hostname, port), timeout=5).close()
+    except ValueError as error:
+        raise InputError(f"tracking_uri: received {uri!r}: {error}") from None
+    except OSError as error:
+        raise EnvironmentFault(f"{uri}: no server answers: {error.strerror or error}") from error

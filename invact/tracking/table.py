@@ -1,0 +1,99 @@
+"""The table of runs: how results become MLflow metrics and tags, and MLflow runs become rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from invact.measures import MEASURES
+from invact.training.results import Status, TrialResult
+
+__all__ = ["COLUMNS", "COUNTS", "METRICS", "count", "current", "metrics_of", "row_of", "tagged"]
+
+
+METRICS = {
+    "filters": "cost/filters",
+    **{name: f"cost/{name}" for name in MEASURES},
+    # The epochs' train/accuracy is a running mean over augmented batches: another quantity.
+    "train_accuracy": "train/final_accuracy",
+    "validation_accuracy": "validation/final_accuracy",
+    "test_accuracy": "test/accuracy",
+    "train_loss": "train/final_loss",
+    "validation_loss": "validation/final_loss",
+    "test_loss": "test/loss",
+    "seconds": "time/seconds",
+    "images_per_second": "time/images_per_second",
+    "overrun": "budget/overrun",
+    **{f"slack_{name}": f"budget/{name}_slack" for name in MEASURES},
+    "width_slack": "budget/width_slack",
+}
+"""The columns of the table that are metrics, and what MLflow calls them: what is before `/` is a section."""
+
+
+COUNTS = ("filters", *(name for name, measure in MEASURES.items() if measure.counted))
+
+
+COLUMNS = ("trial", "config", "label", "seed", "status", *METRICS, "error", "run_id")
+"""The columns that every table has; `param.<name>` for each varied parameter and `config_json` follow."""
+
+
+# What is read back is in tags: MLflow shows params, cuts them short, and never changes them.
+ROOT, TRIAL, SEED, LABEL = "invact.root", "invact.trial", "invact.seed", "invact.label"
+
+
+CONFIG, CONFIG_JSON, VARIED = "invact.config", "invact.config_json", "invact.varied"
+
+
+STATUS, ERROR, COUNTED = "invact.status", "invact.error", "invact.counts"
+
+
+def tagged(key: str, value: str) -> str:
+    return f"tags.`{key}` = '{value}'"
+
+
+def current(runs: Iterable[Any]) -> list[Any]:
+    """Choose the run that counts for each trial and seed, in that order, of one record's MLflow runs."""
+    chosen: dict[tuple[int, int], Any] = {}
+    for run in sorted(runs, key=lambda run: (run.info.status == "FINISHED", run.info.start_time)):
+        tags = run.data.tags
+        if SEED in tags and run.info.status in ("FINISHED", "FAILED"):
+            chosen[int(tags[TRIAL]), int(tags[SEED])] = run
+    return [chosen[key] for key in sorted(chosen)]
+
+
+def count(results: Iterable[Any]) -> Counter[Status]:
+    """Count how MLflow runs that count ended."""
+    return Counter(Status(run.data.tags[STATUS]) for run in results)
+
+
+def metrics_of(result: TrialResult, known: Mapping[str, float]) -> dict[str, float | None]:
+    values: dict[str, float | None] = {
+        "seconds": result.seconds,
+        "images_per_second": result.images_per_second,
+        **known,
+    }
+    if result.cost is not None:
+        values |= {name: getattr(result.cost, name) for name in COUNTS}
+    for split in ("train", "validation", "test"):
+        if (scores := getattr(result, split)) is not None:
+            values |= {f"{split}_accuracy": scores.accuracy, f"{split}_loss": scores.loss}
+    return {METRICS[name]: value for name, value in values.items()}
+
+
+def row_of(run: Any) -> dict[str, Any]:
+    tags, metrics = run.data.tags, run.data.metrics
+    return {
+        "trial": int(tags[TRIAL]),
+        "config": tags[CONFIG],
+        "label": tags.get(LABEL, ""),
+        "seed": int(tags[SEED]),
+        "status": tags[STATUS],
+        **{name: metrics.get(metric, math.nan) for name, metric in METRICS.items()},
+        "error": tags.get(ERROR, ""),
+        "run_id": run.info.run_id,
+        **{f"param.{name}": value for name, value in json.loads(tags[VARIED]).items()},
+        "config_json": tags[CONFIG_JSON],
+    }

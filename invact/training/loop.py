@@ -1,0 +1,187 @@
+"""Training: a function from a configuration, a seed and a data set to a result."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from invact.cost.count import count_macs
+from invact.data.augmentation import augment
+from invact.networks.archives import pack
+from invact.networks.build import build_model
+from invact.seeding import derive_seed, keras_seed
+from invact.training.optimizers import make_optimizer
+from invact.training.results import Epoch, Scores, Status, TrialResult
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from invact.config import Config
+    from invact.data.dataset import Dataset
+
+__all__ = ["train"]
+
+EVALUATION_BATCH = 1000
+
+# Keras keeps its seed and its dtype policy in global state: one training at a time in a process.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def train(
+    config: Config,
+    seed: int,
+    data: Dataset,
+    *,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    keep_model: bool = False,
+) -> TrialResult:
+    """Train one configuration with one seed, and measure it.
+
+    The seed decides every source of randomness. Batch order and augmentation depend on the seed alone, so
+    that two arms trained with one seed see the same batches; initialisation and dropout depend on the seed
+    and the configuration. With one thread (as invact's workers have) the same arguments give bit-identical
+    numbers on one machine. The loop sees the training and validation splits; the test set is read once,
+    after the last epoch, with the last weights: no epoch is picked.
+
+    Args:
+        config: the network and its recipe.
+        seed: the run's seed, >= 0.
+        data: the data set, split.
+        on_epoch: called after each epoch, in this thread.
+        keep_model: whether to return the trained network.
+
+    Returns:
+        A result that is FINISHED, or DIVERGED when a loss was not finite.
+
+    Raises:
+        InputError: the configuration does not build on these data.
+
+    Example:
+        >>> from invact.config import Config
+        >>> from invact.data.dataset import load
+        >>> config = Config(filters=8, epochs=1, batch_size=32, learning_rate=1e-2)
+        >>> result = train(config, 0, load("digits"))
+        >>> result.status, len(result.epochs), result.test.accuracy > 0.5
+        (<Status.FINISHED: 'FINISHED'>, 1, True)
+    """
+    with _ONE_AT_A_TIME, keras_seed(derive_seed("initialisation", seed, config.digest())):
+        model = build_model(config, data.input_shape, data.classes, data.maximum)
+        return _fit(model, config, seed, data, on_epoch, keep_model)
+
+
+def _fit(
+    model: Any,
+    config: Config,
+    seed: int,
+    data: Dataset,
+    on_epoch: Callable[[Epoch], None] | None,
+    keep_model: bool,
+) -> TrialResult:
+    cost = count_macs(model)
+    batch = min(config.batch_size, len(data.x_train))
+    steps = len(data.x_train) // batch
+    run_epoch = _epoch_function(model, config, seed, data, batch, steps)
+    evaluate = _evaluation_function(model, data)
+    epochs: list[Epoch] = []
+    images = 0
+    error = ""
+    for number in range(1, config.epochs + 1):
+        order = np.random.default_rng([derive_seed("order", seed), number]).permutation(len(data.x_train))
+        batches = tf.constant(order[: steps * batch].reshape(steps, batch), tf.int32)
+        start = time.perf_counter()
+        accuracy, loss, taken = (value.numpy().item() for value in run_epoch(tf.constant(number), batches))
+        seconds = time.perf_counter() - start
+        images += taken * batch
+        validation, _ = evaluate(data.x_validation, data.y_validation)
+        epochs.append(Epoch(number, Scores(accuracy, loss), validation, seconds))
+        if on_epoch is not None:
+            on_epoch(epochs[-1])
+        if not np.isfinite(loss):
+            error = f"the training loss was {loss} in epoch {number}"
+            break
+        if not np.isfinite(validation.loss):
+            error = f"the validation loss was {validation.loss} after epoch {number}"
+            break
+    test, correct = evaluate(data.x_test, data.y_test)
+    seconds = sum(epoch.seconds for epoch in epochs)
+    return TrialResult(
+        config=config,
+        seed=seed,
+        status=Status.DIVERGED if error else Status.FINISHED,
+        cost=cost,
+        epochs=tuple(epochs),
+        train=epochs[-1].train,
+        validation=epochs[-1].validation,
+        test=test,
+        seconds=seconds,
+        images_per_second=images / seconds,
+        correct=np.packbits(correct).tobytes(),
+        model=pack(model) if keep_model else b"",
+        error=error,
+    )
+
+
+def _epoch_function(model: Any, config: Config, seed: int, data: Dataset, batch: int, steps: int) -> Any:
+    # One graph loop over tensors in memory: tf.data's autotune thread would stall every epoch's end. They are
+    # arguments of the graph, since TensorFlow never lets go of what a graph with a loop has captured.
+    images, labels = tf.constant(data.x_train), tf.constant(data.y_train, tf.int32)
+    weights = model.trainable_variables
+    optimizer = make_optimizer(config, steps)
+    optimizer.build(weights)
+    order_seed = derive_seed("augmentation", seed)
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def run_epoch(images: Any, labels: Any, epoch: Any, order: Any) -> Any:
+        total, hits, step = tf.constant(0.0), tf.constant(0), tf.constant(0)
+        while step < steps and tf.math.is_finite(total):
+            index = order[step]
+            inputs, targets = tf.gather(images, index), tf.gather(labels, index)
+            inputs = augment(inputs, config.augmentations, order_seed, epoch, step)
+            with tf.GradientTape() as tape:
+                logits = model(inputs, training=True)
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+                loss = tf.reduce_mean(losses)
+                objective = tf.add_n([loss, *model.losses])
+            optimizer.apply(tape.gradient(objective, weights), weights)
+            total += loss
+            hits += tf.math.count_nonzero(tf.argmax(logits, 1, tf.int32) == targets, dtype=tf.int32)
+            step += 1
+        # A loop that has diverged stops early: its means are over the steps it took.
+        return (
+            tf.cast(hits, tf.float64) / tf.cast(step * batch, tf.float64),
+            total / tf.cast(step, tf.float32),
+            step,
+        )
+
+    # Traced here, so that the epochs' seconds are training alone.
+    run_epoch.get_concrete_function(
+        images, labels, tf.TensorSpec((), tf.int32), tf.TensorSpec((steps, batch), tf.int32)
+    )
+    return functools.partial(run_epoch, images, labels)
+
+
+def _evaluation_function(
+    model: Any, data: Dataset
+) -> Callable[[NDArray[Any], NDArray[Any]], tuple[Scores, NDArray[np.bool_]]]:
+    images_spec = tf.TensorSpec((None, *data.input_shape), data.x_test.dtype)
+
+    @tf.function(input_signature=(images_spec, tf.TensorSpec((None,), tf.int32)))  # type: ignore[untyped-decorator]
+    def measure(images: Any, labels: Any) -> Any:
+        logits = model(images, training=False)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return losses, tf.argmax(logits, 1, tf.int32) == labels
+
+    def evaluate(images: NDArray[Any], labels: NDArray[Any]) -> tuple[Scores, NDArray[np.bool_]]:
+        slices = [slice(at, at + EVALUATION_BATCH) for at in range(0, len(images), EVALUATION_BATCH)]
+        parts = [measure(images[part], labels[part].astype(np.int32)) for part in slices]
+        losses = np.concatenate([loss.numpy() for loss, _ in parts])
+        correct = np.concatenate([hit.numpy() for _, hit in parts])
+        return Scores(float(correct.mean()), float(losses.mean(dtype=np.float64))), correct
+
+    return evaluate

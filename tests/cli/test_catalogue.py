@@ -1,0 +1,267 @@
+import io
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from invact.cli.catalogue import costs_of
+from invact.cli.cost import cost_csv, cost_tables, cost_values
+from invact.cli.list import inventory, inventory_tables
+from invact.cli.main import app
+from invact.config import Config
+from invact.cost.count import LayerCost, count_macs
+from invact.data.dataset import Dataset
+from invact.errors import EnvironmentFault, InputError
+from invact.files import shipped
+from invact.layers import InverseActivation
+from invact.networks.build import build_model
+from invact.tracking.store import open_store
+
+# Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+CLAIM = """
+data = "digits"
+ratios = [0.75, 0.5]
+margin = 1.0
+config = { filters = 8, depth = 1 }
+"""
+
+
+@keras.saving.register_keras_serializable("invact_tests")
+class Shift(keras.Layer):
+    def build(self, input_shape):
+        self.shift = self.add_weight(shape=(input_shape[-1],))
+
+    def call(self, inputs):
+        return inputs + self.shift
+
+
+def written(folder: Path, text: str, name: str = "f.toml") -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+def test_a_configuration_costs_what_its_network_costs(folder: Path, digits: Dataset) -> None:
+    path = written(folder, 'data = "digits"\nactivation = "inverse"\nfilters = 3\ndepth = 1\n')
+    (cost,) = costs_of(path).values()
+    # 8x8 positions, 3x3 kernels, 3 filters; then 4x4 positions of twice 3 channels to 10 classes.
+    assert cost.macs == 64 * 9 * 3 + 16 * 6 * 10
+    assert cost.params == 3 * 10 + (16 * 6 + 1) * 10
+    assert cost == count_macs(
+        build_model(Config(activation="inverse", filters=3, depth=1), digits.input_shape, 10, digits.maximum)
+    )
+
+
+def test_a_claim_costs_each_arm_of_it(folder: Path) -> None:
+    costs = costs_of(written(folder, CLAIM))
+    control, more, less = (
+        next(cost for name, cost in costs.items() if name.startswith(arm))
+        for arm in ("control", "treatment 0.75", "treatment 0.5")
+    )
+    assert control.macs > less.macs == 64 * 9 * 4 + 16 * 8 * 10
+    assert more.macs == 64 * 9 * 6 + 16 * 12 * 10
+
+
+def test_a_sweep_costs_what_it_enqueues_or_else_its_smallest(write) -> None:
+    (smallest,) = costs_of(str(write())).values()
+    assert smallest.macs == 64 * 9 * 2 + 16 * 2 * 10
+    more = "enqueue = [{activation = 'relu', filters = 3}, {activation = 'inverse', filters = 5}]"
+    macs = [cost.macs for cost in costs_of(str(write(more=more))).values()]
+    assert macs == [64 * 9 * 3 + 16 * 3 * 10, 64 * 9 * 5 + 16 * 10 * 10]
+
+
+@pytest.mark.parametrize("name", ["digits", "digits_claim"])
+def test_shipped_names_are_taken(name: str) -> None:
+    assert all(cost.macs > 0 for cost in costs_of(name).values())
+
+
+def test_open_dimensions_of_a_saved_model_are_given(folder: Path) -> None:
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(inputs))
+    keras.Model(inputs, x, name="open").save(folder / "m.keras")
+    path = str(folder / "m.keras")
+    (cost,) = costs_of(path, ["10,8,3"]).values()
+    assert cost.macs == 8 * 6 * 27 * 4
+    for shapes in (None, ["10,8"], ["10,8,3", "3"], ["10,x,3"], ["10,-8,3"], [""]):
+        with pytest.raises(InputError, match="input_shape: received") as error:
+            costs_of(path, shapes)
+        assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=r"Allowed: with a \.keras model"):
+        costs_of("digits", ["10,8,3"])
+
+
+def test_a_saved_model_costs_the_same(folder: Path, digits: Dataset) -> None:
+    model = build_model(Config(activation="inverse", filters=3), digits.input_shape, 10, digits.maximum)
+    model.save(folder / "m.keras")
+    assert costs_of(str(folder / "m.keras"))["m.keras"].macs == count_macs(model).macs
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("filters = 3\n", "data: missing key. Allowed: digits, mnist"),
+        ('data = "digit"\n', "did you mean 'digits'?"),
+        ('data = "digits"\nfilter = 3\n', "filter: unknown key, received 'filter'; did you mean 'filters'?"),
+        ("data = 3\n", "data: received 3"),
+        ('data = "digits"\nmodel = "no_such:build"\n', "no_such"),
+        ("data = \n", "not TOML"),
+        ("", "data: missing key"),
+        ('space = "space.toml"\n', "data: missing key"),
+        ('data = "digits"\nratios = 3\n', "ratios: received 3"),
+    ],
+)
+def test_what_is_no_network_is_one_line(folder: Path, text: str, words: str) -> None:
+    with pytest.raises(InputError) as error:
+        costs_of(written(folder, text))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_data_of_a_configuration_are_relative_to_its_file(folder: Path, digits: Dataset, monkeypatch) -> None:
+    (folder / "here").mkdir()
+    arrays = {"x_train": digits.x_train, "y_train": digits.y_train}
+    np.savez(folder / "here" / "my.npz", **arrays, x_test=digits.x_test, y_test=digits.y_test)
+    path = written(folder / "here", 'data = "my.npz"\nfilters = 3\n')
+    assert costs_of(path)["f"].macs > 0
+
+
+def lambda_model(path: Path) -> None:
+    inputs = keras.Input((4,))
+    keras.Model(inputs, keras.layers.Lambda(lambda x: x * 2)(inputs)).save(path)
+
+
+@pytest.mark.parametrize("kind", ["garbage", "empty", "torn", "lambda", "folder"])
+def test_a_model_that_cannot_be_read_safely_is_one_line(folder: Path, digits: Dataset, kind: str) -> None:
+    path = folder / "m.keras"
+    if kind == "garbage":
+        path.write_bytes(b"PK\x03\x04 nothing of the kind")
+    elif kind == "empty":
+        path.touch()
+    elif kind == "torn":
+        build_model(Config(filters=2), digits.input_shape, 10).save(path)
+        path.write_bytes(path.read_bytes()[:-400])
+    elif kind == "lambda":
+        lambda_model(path)
+    else:
+        path.mkdir()
+    with pytest.raises(InputError) as error:
+        costs_of(str(path))
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_from_elsewhere_runs_no_code(folder: Path) -> None:
+    inputs = keras.Input((4,))
+    harm = folder / "harm"
+
+    def act(x):
+        harm.touch()
+        return x
+
+    keras.Model(inputs, keras.layers.Lambda(act)(inputs)).save(folder / "m.keras")
+    harm.unlink()
+    with pytest.raises(InputError, match=r"not a \.keras model that can be read safely"):
+        costs_of(str(folder / "m.keras"))
+    assert not harm.exists()
+
+
+def test_costs_are_json_and_tables_say_the_same(folder: Path) -> None:
+    from rich.console import Console
+
+    costs = costs_of(written(folder, CLAIM))
+    values = json.loads(json.dumps(cost_values(costs), allow_nan=False))
+    for network, cost in zip(values["networks"], costs.values(), strict=True):
+        for key in ("macs", "params", "filters", "elementwise", "bytes_written", "relu_macs"):
+            assert network[key] == getattr(cost, key) == sum(layer[key] for layer in network["layers"])
+        assert network["activation_bytes"] == max(each["activation_bytes"] for each in network["layers"])
+        assert network["saved"] == pytest.approx(1 - cost.macs / cost.relu_macs)
+    console = Console(width=200)
+    with console.capture() as shown:
+        for table in cost_tables(costs):
+            console.print(table)
+    for cost in costs.values():
+        for number in (cost.macs, cost.bytes_written, cost.activation_bytes):
+            assert f"{number:,}" in shown.get()
+    treated = [cost for cost in costs.values() if cost.saved]
+    for cost in treated:
+        assert f"saves {cost.saved:.1%} of the {cost.relu_macs:,} MACs" in shown.get()
+    assert 0 < shown.get().count("saves") == len(treated) < len(costs)
+
+
+def test_costs_are_csv_with_a_row_for_each_layer(folder: Path) -> None:
+    costs = costs_of(written(folder, CLAIM))
+    table = pd.read_csv(io.StringIO(cost_csv(costs)))
+    assert list(table.columns) == ["network", *LayerCost.__annotations__]
+    assert list(table["network"].unique()) == list(costs)
+    for name, rows in table.groupby("network"):
+        assert (rows["macs"].sum(), rows["params"].sum()) == (costs[name].macs, costs[name].params)
+        assert rows["activation_bytes"].max() == costs[name].activation_bytes
+        assert rows["relu_macs"].dtype.kind == "i"
+
+
+def test_the_command_prints_one_format(folder: Path) -> None:
+    path = written(folder, 'data = "digits"\nfilters = 3\n')
+    shown = CliRunner().invoke(app, ["cost", path, "--csv"])
+    assert shown.stdout == cost_csv(costs_of(path))
+    both = CliRunner().invoke(app, ["cost", path, "--csv", "--json"])
+    assert isinstance(both.exception, InputError)
+    assert str(both.exception) == "--csv: received --json too. Allowed: one of them"
+
+
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built:UserWarning")
+def test_an_unbuilt_model_is_one_line(folder: Path) -> None:
+    keras.Sequential([keras.layers.Dense(3)], name="unbuilt").save(folder / "m.keras")
+    with pytest.raises(InputError, match=r"m\.keras: model 'unbuilt': not built, .*Allowed") as error:
+        costs_of(str(folder / "m.keras"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_layer_with_weights_and_no_rule_is_one_line(folder: Path) -> None:
+    inputs = keras.Input((4,))
+    keras.Model(inputs, Shift(name="shift")(inputs)).save(folder / "m.keras")
+    with pytest.raises(InputError, match=r"m\.keras: layer 'shift': no rule .*register_macs\(Shift, rule\)"):
+        costs_of(str(folder / "m.keras"))
+
+
+def test_what_has_no_relu_network_beside_it_is_said(folder: Path) -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, InverseActivation()(inputs))
+    costs = {"bare": count_macs(model)}
+    assert json.loads(json.dumps(cost_values(costs), allow_nan=False))["networks"][0]["saved"] is None
+    assert pd.read_csv(io.StringIO(cost_csv(costs)))["relu_macs"].isna().all()
+    assert "no ReLU network" in str(cost_tables(costs)[0].caption)
+
+
+def test_an_inventory_has_all_that_is_shipped_and_makes_no_store(folder: Path) -> None:
+    found = inventory(folder / "none")
+    names = {each["name"] for kind in ("sweeps", "claims") for each in found[kind]}
+    assert names == set(shipped("sweeps"))
+    assert {each["name"] for each in found["search_spaces"]} == set(shipped("search_spaces"))
+    assert all(each["about"] for kind in ("sweeps", "claims", "search_spaces") for each in found[kind])
+    assert {"relu", "inverse"} <= {each["name"] for each in found["arms"]}
+    assert not (folder / "none").exists()
+    assert inventory_tables(found)
+
+
+def test_an_inventory_says_where_each_stands(folder: Path) -> None:
+    store = open_store(folder / "s")
+    for name in ("digits", "my_own"):
+        store.record(name, "sweep", "1", driver="optuna").close("KILLED")
+    found = inventory(folder / "s")
+    (digits,) = [each for each in found["sweeps"] if each["name"] == "digits"]
+    assert [(one["driver"], one["status"]) for one in digits["records"]] == [("optuna", "KILLED")]
+    assert [each["name"] for each in found["others"]] == ["my_own"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_damaged_store_is_the_environments_fault(folder: Path) -> None:
+    (folder / "s").mkdir()
+    (folder / "s" / "mlflow.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(EnvironmentFault) as fault:
+        inventory(folder / "s")
+    assert "\n" not in str(fault.value)

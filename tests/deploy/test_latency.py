@@ -1,0 +1,180 @@
+import math
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from invact.config import Config
+from invact.data.dataset import Dataset
+from invact.deploy import latency as latency_module
+from invact.deploy.latency import measure_latency, parse_runtime, ratios, runtime_version
+from invact.deploy.runtimes import RUNTIMES, convert
+from invact.deploy.stopwatch import Contender, Stopwatch, spare_processors
+from invact.errors import EnvironmentFault, InputError
+from invact.networks.build import build_model
+
+# Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+ALL = [f"{kind}:{precision}" for kind, precisions in RUNTIMES.items() for precision in precisions]
+
+
+def network(filters: int) -> keras.Model:
+    return build_model(Config(filters=filters, depth=1), (28, 28, 1), 10)
+
+
+def test_networks_are_timed_side_by_side_on_every_runtime() -> None:
+    # 128 times the work: on no machine is it as fast.
+    found = measure_latency(
+        {"small": network(2), "large": network(256)}, 8, runtime=ALL, rounds=5, memory=False
+    )
+    rows = {(row.runtime, row.name): row for row in found.rows}
+    assert list(rows) == [(runtime, name) for runtime in ALL for name in ("small", "large")]
+    for runtime in ALL:
+        small, large = rows[runtime, "small"], rows[runtime, "large"]
+        assert (small.ratio, small.ratio_low, small.ratio_high) == (1, 1, 1)
+        assert large.ratio > 1
+        assert large.ratio_low <= large.ratio <= large.ratio_high
+        for row in (small, large):
+            assert 0 < row.p50_ms <= row.p90_ms
+            assert row.calls >= 5
+            assert row.peak_bytes is None
+    assert (found.batch, found.threads, len(found.machine) > 0) == (8, 1, True)
+    assert found.processors == spare_processors(1)
+    assert found.versions == {kind: runtime_version(kind) for kind in RUNTIMES}
+    table = found.to_pandas()
+    assert table["p50_ms"].tolist() == [row.p50_ms for row in found.rows]
+
+
+@pytest.mark.parametrize("runtime", ["litert", "onnx"])
+def test_peak_memory_grows_with_the_network(runtime) -> None:
+    """A dense layer of 32 MiB of weights is in memory, and its absence is not."""
+    small, large = (
+        keras.Sequential([keras.Input((1024,)), keras.layers.Dense(units)], name=f"dense{units}")
+        for units in (1, 8192)
+    )
+    found = measure_latency({"small": small, "large": large}, runtime=runtime, rounds=1)
+    peak = {row.name: row.peak_bytes for row in found.rows}
+    assert peak["large"] - peak["small"] > 32 * 2**20 * 0.9
+
+
+def test_a_round_is_compared_with_its_own_round() -> None:
+    """A machine that slows down by half in the middle: the ratio stands, the medians do not."""
+    drift = np.repeat([1.0, 2.0], 10)[:, None]
+    reference, other = drift * np.full((20, 3), 4.0), drift * np.full((20, 5), 6.0)
+    assert ratios(other, reference).tolist() == [1.5] * 20
+    row = latency_module._latency("other", "onnx", other, reference, None)
+    assert (row.ratio, row.p50_ms, row.calls) == (1.5, 9.0, 100)
+
+
+def test_turns_rotate_and_every_call_is_counted(monkeypatch) -> None:
+    from invact.deploy import stopwatch
+
+    calls = []
+    sessions = {name: (lambda images, name=name: calls.append(name)) for name in "abc"}
+    monkeypatch.setattr(stopwatch, "_load", lambda contender, threads: sessions[contender.runtime])
+    monkeypatch.setattr(stopwatch, "_warm_up", lambda session, images: 2)
+    times = stopwatch._race([Contender(name, b"") for name in "abc"], np.zeros(1), 3, 1)
+    assert "".join(calls) == "aabbcc" + "bbccaa" + "ccaabb"
+    assert [each.shape for each in times] == [(3, 2)] * 3
+    assert all((each >= 0).all() for each in times)
+
+
+def test_a_slow_call_is_a_turn_and_quick_ones_share_it(monkeypatch) -> None:
+    from invact.deploy import stopwatch
+
+    monkeypatch.setattr(stopwatch, "WARM_UP", 0.01)
+    assert stopwatch._warm_up(lambda images: time.sleep(0.02), np.zeros(1)) == 1
+    assert stopwatch._warm_up(lambda images: time.sleep(0.002), np.zeros(1)) in range(2, 6)
+    assert stopwatch._warm_up(lambda images: None, np.zeros(1)) == stopwatch.MOST_CALLS
+
+
+def test_the_process_is_pinned_and_has_the_threads_it_was_given() -> None:
+    with Stopwatch(1) as stopwatch:
+        assert stopwatch._do(_affinity) == set(stopwatch.processors)
+    assert len(stopwatch.processors) == 1
+
+
+def _affinity() -> set[int]:
+    import os
+
+    return os.sched_getaffinity(0)
+
+
+def test_a_dead_process_is_one_line() -> None:
+    with Stopwatch(1) as stopwatch, pytest.raises(EnvironmentFault, match="its process died") as error:
+        stopwatch._do(_die)
+    assert "\n" not in str(error.value)
+
+
+def _die() -> None:
+    import os
+
+    os._exit(9)
+
+
+def test_a_damaged_artifact_is_one_line() -> None:
+    artifact = convert(network(2), "onnx", batch=1)[:100]
+    with Stopwatch(1) as stopwatch, pytest.raises(InputError, match="artifact: not one that onnx can load"):
+        stopwatch.race([Contender("onnx", artifact)], np.zeros((1, 28, 28, 1), np.float32), 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"batch": 0}, "batch: received 0"),
+        ({"rounds": 0}, "rounds: received 0"),
+        ({"threads": 0}, "threads: received 0. Allowed: 1 to"),
+        ({"threads": 10**6}, "threads: received 1000000. Allowed: 1 to"),
+        ({"runtime": "lite"}, "runtime: received 'lite'; did you mean 'litert'?"),
+        ({"runtime": "tensorflow:int8"}, "precision of tensorflow: received 'int8'"),
+        ({"runtime": []}, "runtime: received none"),
+        ({"model": {}}, "model, runtime: received none"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments, words) -> None:
+    with pytest.raises(InputError) as error:
+        measure_latency(**{"model": network(2)} | arguments)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_open_or_unequal_inputs_are_refused() -> None:
+    inputs = keras.Input((None, None, 1))
+    opened = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs), name="opened")
+    with pytest.raises(InputError, match=r"'opened': received \(None, None, 1\)\..*without open dimensions"):
+        measure_latency(opened)
+    with pytest.raises(InputError, match="'unbuilt': received a model that is not built"):
+        measure_latency(keras.Sequential([keras.layers.Dense(3)], name="unbuilt"))
+    pair = [keras.Input((3,)), keras.Input((3,))]
+    with pytest.raises(InputError, match="received 2 inputs"):
+        measure_latency(keras.Model(pair, keras.layers.Add()(pair)))
+    with pytest.raises(InputError, match="Allowed: one for all"):
+        measure_latency({"a": network(2), "b": build_model(Config(filters=2), (8, 8, 1), 10)})
+
+
+def test_runtimes_are_named_with_their_precision() -> None:
+    assert [parse_runtime(each) for each in ("onnx", "onnx:float32", "litert:int8")] == [
+        ("onnx", "float32"),
+        ("onnx", "float32"),
+        ("litert", "int8"),
+    ]
+
+
+def test_the_table_says_where_it_was_measured(digits: Dataset) -> None:
+    from rich.console import Console
+
+    from invact.cli.latency import latency_tables, latency_values
+
+    found = measure_latency({"relu": network(2)}, runtime=["litert", "litert:int8"], rounds=2, memory=False)
+    console = Console(width=200, no_color=True)
+    with console.capture() as shown:
+        for table in latency_tables(found):
+            console.print(table)
+    text = shown.get()
+    assert found.machine in text
+    assert "1 threads, 1 pinned processors" in text
+    assert "litert:int8" in text
+    values = latency_values(found)
+    assert math.isclose(values["rows"][0]["p50_ms"], found.rows[0].p50_ms)

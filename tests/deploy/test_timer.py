@@ -1,0 +1,121 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from invact.config import Config
+from invact.data.dataset import Dataset
+from invact.deploy.stopwatch import Stopwatch
+from invact.deploy.timer import Timer, Timing
+from invact.errors import EnvironmentFault, InputError
+from invact.validation import validate
+
+# Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+LITERT = Timing(runtime="litert")
+SMALL, LARGE = Config(filters=2, depth=1), Config(filters=256, depth=2)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("INVACT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "latency.json"
+
+
+@pytest.fixture
+def races(monkeypatch) -> list[int]:
+    """How many networks ran in each race."""
+    seen, race = [], Stopwatch.race
+    monkeypatch.setattr(
+        Stopwatch,
+        "race",
+        lambda self, contenders, *rest: (seen.append(len(contenders)), race(self, contenders, *rest))[1],
+    )
+    return seen
+
+
+def test_a_network_is_timed_once_whatever_its_recipe(digits: Dataset, races, cache) -> None:
+    with Timer(LITERT, digits) as timer:
+        small, large = timer.latency_ms(SMALL), timer.latency_ms(LARGE)
+        assert 0 < small < large
+        again = Config(filters=4, depth=1, activation="relu", width_rule="filters", epochs=9)
+        assert timer.latency_ms(SMALL.model_copy(update={"epochs": 50, "learning_rate": 0.5})) == small
+        assert timer.latency_ms(again) > 0
+    assert races == [2, 2, 2]
+    # Another process of this machine knows them, and the reference.
+    assert set(json.loads(cache.read_text()).values()) >= {small, large}
+    with Timer(LITERT, digits) as timer:
+        assert (timer.latency_ms(SMALL), timer.latency_ms(LARGE)) == (small, large)
+    assert len(races) == 3
+
+
+def test_a_latency_is_the_references_times_the_ratio(digits: Dataset, monkeypatch) -> None:
+    """The machine runs at half its speed for the second network: it is as fast as the first."""
+    speed = iter([1.0, 2.0])
+
+    def race(self, contenders, images, rounds):
+        slow = next(speed)
+        return [np.full((rounds, 4), 3.0 * slow), np.full((rounds, 2), 6.0 * slow)]
+
+    monkeypatch.setattr(Stopwatch, "race", race)
+    with Timer(LITERT, digits) as timer:
+        assert timer.latency_ms(SMALL) == 6.0
+        assert timer.latency_ms(LARGE) == 6.0
+        # Measured with the first.
+        assert timer.latency_ms(Config()) == 3.0
+
+
+def test_another_setting_is_measured_anew(digits: Dataset, races) -> None:
+    for timing in (LITERT, Timing(runtime="litert", batch=4), Timing(runtime="litert:int8")):
+        with Timer(timing, digits) as timer:
+            assert timer.latency_ms(SMALL) > 0
+    assert len(races) == 3
+
+
+def test_the_place_names_machine_and_runtime(digits: Dataset) -> None:
+    with Timer(Timing(runtime="onnx", batch=2), digits) as timer:
+        assert "1 threads, onnxruntime" in timer.place
+        assert timer.place.endswith("onnx, batch 2")
+        assert len(timer.processors) == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"a": "b"}', "\0"])
+def test_a_damaged_file_is_one_line_that_names_it(digits: Dataset, cache, content) -> None:
+    cache.parent.mkdir()
+    cache.write_text(content)
+    with pytest.raises(EnvironmentFault, match=r"latency.json: not a file of latencies. Allowed: remove it"):
+        Timer(LITERT, digits).__enter__()
+    assert cache.read_text() == content
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(digits: Dataset, monkeypatch, tmp_path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("INVACT_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(EnvironmentFault, match="Not a directory"):
+        Timer(LITERT, digits).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"runtime": "tensorflo"}, "runtime: received 'tensorflo'; did you mean 'tensorflow'?"),
+        ({"runtime": "onnx:int4"}, "runtime: received 'int4'"),
+        ({"batch": 0}, "batch: received 0"),
+        ({"threads": 0}, "threads: received 0"),
+        ({"thread": 1}, "thread: unknown key, received 'thread'; did you mean 'threads'?"),
+    ],
+)
+def test_bad_settings_name_the_key(values, words) -> None:
+    with pytest.raises(InputError) as error:
+        validate(Timing, values, "f.toml")
+    assert words in str(error.value)
+
+
+def test_a_missing_extra_is_named_when_it_is_needed(digits: Dataset, monkeypatch) -> None:
+    timing = Timing(runtime="onnx")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert Timing(runtime="onnx") == timing
+    with pytest.raises(EnvironmentFault, match=r"pip install 'invact\[onnx\]'"):
+        Timer(timing, digits)

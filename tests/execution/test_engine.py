@@ -1,0 +1,228 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers import numbers
+
+from invact.config import Config
+from invact.data.dataset import Dataset, Source
+from invact.errors import EnvironmentFault, InputError
+from invact.execution.engine import Engine, EpochDone, Job, JobDone
+from invact.training.loop import train
+from invact.training.results import Status
+
+# Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+DIGITS = Source("digits")
+TINY = Config(filters=3, depth=1, epochs=2, batch_size=64)
+HARD = Config(
+    activation="inverse",
+    filters=3,
+    depth=2,
+    epochs=3,
+    augmentation="shift",
+    dropout=0.2,
+    normalization="batch",
+)
+
+
+def events(engine: Engine, count: int = 1, seconds: float = 120) -> list[EpochDone | JobDone]:
+    """Wait for `count` jobs to end."""
+    seen, deadline = [], time.monotonic() + seconds
+    while sum(isinstance(event, JobDone) for event in seen) < count:
+        assert time.monotonic() < deadline, seen
+        if (event := engine.next_event(timeout=1)) is not None:
+            seen.append(event)
+    return seen
+
+
+def ended(seen: list[EpochDone | JobDone]) -> dict[str, JobDone]:
+    return {event.key: event for event in seen if isinstance(event, JobDone)}
+
+
+@pytest.fixture(scope="module")
+def engine(cluster: str, digits: Dataset) -> Iterator[Engine]:
+    with Engine(DIGITS, digits, scheduler=cluster) as engine:
+        yield engine
+
+
+def test_workers_get_the_same_bits_as_this_process(engine: Engine, digits: Dataset) -> None:
+    jobs = [Job("a", TINY, 0), Job("b", HARD, 1), Job("c", TINY, 1)]
+    for job in jobs:
+        engine.submit(job)
+    assert engine.pending == 3
+    done = ended(events(engine, 3))
+    assert engine.pending == 0
+    for job in jobs:
+        here = train(job.config, job.seed, digits)
+        assert numbers(done[job.key].result) == numbers(here)
+        assert done[job.key].result.cost == here.cost
+        assert done[job.key].result.model[:2] == b"PK"
+
+
+def test_a_slot_for_each_worker(engine: Engine) -> None:
+    assert engine.slots == 2
+    assert engine.next_event(timeout=0.01) is None
+
+
+def test_a_fault_of_a_users_model_is_a_failed_result_and_the_others_go_on(
+    engine: Engine, tmp_path: Path
+) -> None:
+    flag = tmp_path / "flag"
+    flag.touch()
+    broken = Config(model="users:fails", depth=1, epochs=1, options={"flag": str(flag)})
+    engine.submit(Job("broken", broken, 0))
+    engine.submit(Job("whole", TINY, 0))
+    done = ended(events(engine, 2))
+    failed = done["broken"].result
+    assert failed.status is Status.FAILED
+    assert failed.error == "ValueError: the user's fault in two lines"
+    assert (failed.config, failed.seed, failed.epochs) == (broken, 0, ())
+    assert done["whole"].result.status is Status.FINISHED
+
+
+def test_imports_register_a_users_arm_on_the_workers(cluster: str, digits: Dataset) -> None:
+    import users  # noqa: F401 registers the arm here, for Config
+
+    with Engine(DIGITS, digits, scheduler=cluster, imports=("users",)) as engine:
+        engine.submit(Job("a", Config(activation="users_softplus", filters=2, depth=1, epochs=1), 0))
+        assert ended(events(engine))["a"].result.status is Status.FINISHED
+    with pytest.raises(EnvironmentFault, match=r"worker tcp.*no_such_module"):
+        Engine(DIGITS, digits, scheduler=cluster, imports=("no_such_module",)).__enter__()
+
+
+def test_a_worker_with_other_data_is_refused(cluster: str, digits: Dataset) -> None:
+    with pytest.raises(EnvironmentFault) as fault:
+        Engine(DIGITS, replace(digits, digest="0" * 12), scheduler=cluster).__enter__()
+    line = str(fault.value)
+    assert f"digest {digits.digest} here. Allowed: 000000000000, the coordinator's" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("workers", [0, -1, 10**12])
+def test_a_number_of_workers_is_refused(digits: Dataset, workers: int) -> None:
+    with pytest.raises(InputError, match=f"workers: received {workers}. Allowed: 1 to 1024"):
+        Engine(DIGITS, digits, workers=workers)
+
+
+def test_a_killed_worker_is_replaced_and_its_job_gives_the_same_bits(digits: Dataset) -> None:
+    config = Config(filters=3, depth=1, epochs=300, batch_size=32)
+    with Engine(DIGITS, digits, workers=1) as engine:
+        (victim,) = engine._client.run(os.getpid).values()
+        engine.submit(Job("a", config, 0))
+        while not isinstance(event := engine.next_event(timeout=60), EpochDone):
+            assert event is None
+        assert event.epoch.number < 300, "epochs stream before the end"
+        os.kill(victim, signal.SIGKILL)
+        seen = events(engine)
+        result = ended(seen)["a"].result
+        (replacement,) = engine._client.run(os.getpid).values()
+    assert replacement != victim
+    assert result.status is Status.FINISHED
+    assert numbers(result) == numbers(train(config, 0, digits))
+    # The job started again: some epoch was told twice, with the same numbers.
+    told = [event.epoch for event in seen if isinstance(event, EpochDone)]
+    assert 1 in [epoch.number for epoch in told]
+    for epoch in told:
+        again = result.epochs[epoch.number - 1]
+        assert (epoch.train, epoch.validation) == (again.train, again.validation)
+
+
+def test_leaving_with_jobs_under_way_waits_for_nobody(digits: Dataset) -> None:
+    with Engine(DIGITS, digits, workers=1) as engine:
+        processes = list(engine._client.run(os.getpid).values())
+        engine.submit(Job("long", Config(filters=3, depth=1, epochs=100_000), 0))
+        while not isinstance(engine.next_event(timeout=60), EpochDone):
+            pass
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in processes):
+        assert time.monotonic() < deadline, "the worker still trains"
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_a_scheduler_and_a_worker_that_were_started_apart(digits: Dataset, tmp_path: Path) -> None:
+    address = f"tcp://127.0.0.1:{free_port()}"
+    scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard"]
+    worker = [
+        sys.executable,
+        "-m",
+        "distributed.cli.dask_worker",
+        address,
+        "--nthreads",
+        "1",
+        "--no-dashboard",
+    ]
+    with (tmp_path / "log").open("w") as log:
+        processes = []
+        try:
+            for command in ([*scheduler, "--host", address], worker):
+                processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path))
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))).close()
+                    break
+                except OSError:
+                    assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+                    time.sleep(0.2)
+            with Engine(DIGITS, digits, scheduler=address) as engine:
+                engine.submit(Job("a", TINY, 0))
+                result = ended(events(engine))["a"].result
+            assert numbers(result) == numbers(train(TINY, 0, digits))
+            assert all(process.poll() is None for process in processes), "the cluster is not ours to end"
+        finally:
+            for process in reversed(processes):
+                process.terminate()
+            for process in processes:
+                process.wait(timeout=30)
+
+
+def test_nobody_at_the_address_is_one_line() -> None:
+    code = (
+        "import sys\n"
+        "from invact.data.dataset import Source\n"
+        "from invact.execution.engine import Engine\n"
+        "from invact.errors import EnvironmentFault\n"
+        "source = Source('digits')\n"
+        "try: Engine(source, source.load(), scheduler=sys.argv[1]).__enter__()\n"
+        "except EnvironmentFault as fault: print(fault)"
+    )
+    address = f"tcp://127.0.0.1:{free_port()}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, address], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout == f"scheduler {address!r}: cannot connect (Connection refused)\n"
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+def test_an_address_of_something_else_is_one_line(digits: Dataset, hangs_up: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        if hangs_up:
+            threading.Thread(target=lambda: server.accept()[0].close()).start()
+        with pytest.raises(EnvironmentFault, match=r"cannot connect \((no Dask scheduler|timed out)\)$"):
+            Engine(DIGITS, digits, scheduler=address).__enter__()
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "nonsense://x:1", "tcp://[", "", "tcp://a:99999", "tcp://:80"]
+)
+def test_what_is_no_address_is_refused(digits: Dataset, address: str) -> None:
+    with pytest.raises(InputError, match=r"scheduler: received .*\. Allowed: tcp://HOST:PORT"):
+        Engine(DIGITS, digits, scheduler=address).__enter__()

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import random
+
+import keras
+import numpy as np
+import pytest
+
+from invact import config as config_module
+from invact.arms import ARMS
+from invact.config import Config
+from invact.cost.count import count_macs
+from invact.errors import InputError
+from invact.networks import widths
+from invact.networks.assembly import get_builder
+from invact.networks.build import build_model
+from invact.networks.builders import BUILDERS
+from invact.networks.check import check_model
+from invact.networks.widths import stage_filters
+
+SHAPES = [(8, 8, 1), (28, 28, 1), (32, 32, 3)]
+CONVOLUTIONAL = [name for name in BUILDERS if name != "mlp"]
+
+
+def test_the_builders_are_those_that_configurations_know():
+    assert tuple(BUILDERS) == config_module.BUILDERS
+
+
+@pytest.mark.parametrize("model", BUILDERS)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_builder_takes_every_image(model, depth, shape):
+    network = build_model(Config(model=model, activation="inverse", filters=3, depth=depth), shape, 7)
+    images = np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8)
+    logits = network(images)
+    assert logits.shape == (2, 7)
+    assert np.isfinite(logits).all()
+    assert np.ptp(logits, axis=-1).min() > 0
+
+
+def test_depth_beyond_one_pixel_still_builds():
+    for model in CONVOLUTIONAL:
+        assert build_model(Config(model=model, filters=1, depth=6), (8, 8, 1), 3).output_shape == (None, 3)
+
+
+SAVED = [(model, "inverse", "batch") for model in BUILDERS]
+SAVED += [("cnn", "inverse", normalization) for normalization in ("none", "layer")]
+SAVED += [("cnn", arm, "none") for arm in ARMS if arm != "inverse"]
+
+
+# Keras 3.15 reads its archive's arrays with numpy.array(copy=False).
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+@pytest.mark.parametrize(("model", "arm", "normalization"), SAVED)
+def test_every_network_saves_and_loads(model, arm, normalization, tmp_path):
+    config = Config(model=model, activation=arm, filters=2, normalization=normalization, dropout=0.5)
+    images = np.random.default_rng(0).integers(0, 17, (3, 8, 8, 1)).astype("uint8")
+    network = build_model(config, (8, 8, 1), 4, maximum=16)
+    network.save(tmp_path / "network.keras")
+    loaded = keras.saving.load_model(tmp_path / "network.keras")
+    np.testing.assert_array_equal(loaded(images), network(images))
+    assert count_macs(loaded) == count_macs(network)
+
+
+@pytest.mark.parametrize("maximum", [16.0, 255.0, 65535.0])
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_raw_pixels_are_scaled_by_the_model(maximum, precision):
+    network = build_model(Config(precision=precision, filters=2), (2, 1, 1), 3, maximum)
+    scaled = keras.Model(network.inputs[0], network.get_layer("scale").output)
+    pixels = np.array([0, maximum]).reshape(1, 2, 1, 1)
+    np.testing.assert_allclose(np.ravel(scaled(pixels)), [-1, 1], atol=1e-6)
+    if maximum == 255.0:
+        integers = network(pixels.astype("uint8"))
+        np.testing.assert_array_equal(integers, network(pixels.astype("float32")))
+
+
+@pytest.mark.parametrize("model", BUILDERS)
+def test_logits_are_float32_under_mixed_precision_and_the_policy_is_restored(model):
+    before = keras.config.dtype_policy()
+    config = Config(model=model, activation="inverse", precision="mixed_bfloat16", normalization="batch")
+    network = build_model(config, (8, 8, 1), 10)
+    assert network(np.zeros((1, 8, 8, 1), "uint8")).dtype == "float32"
+    assert network.get_layer("logits").activation is keras.activations.linear
+    inner = next(layer for layer in network.layers if "_act" in layer.name)
+    assert inner.compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy() == before
+
+
+def test_each_stage_has_its_own_arm_and_filters():
+    arms, filters = ("inverse", "relu", "elu"), (5, 4, 3)
+    for model in BUILDERS:
+        network = build_model(Config(model=model, activation=arms, filters=filters, depth=3), (8, 8, 1), 10)
+        for stage, (arm, count) in enumerate(zip(arms, filters, strict=True), start=1):
+            rows = [row for row in count_macs(network).layers if row.name.startswith(f"stage{stage}_")]
+            acts = [network.get_layer(row.name) for row in rows if "_act" in row.name]
+            for act in acts:
+                expected = ARMS[arm].layer(None)
+                assert type(act) is type(expected)
+                assert act.activation is expected.activation
+            assert acts
+            widths = {row.filters for row in rows if row.filters and "depthwise" not in row.name}
+            assert widths == {count}
+
+
+def test_the_same_configuration_is_the_same_network():
+    for model in BUILDERS:
+        config = Config(model=model, activation="inverse_elu", normalization="batch", dropout=0.1)
+        first, second = (build_model(config, (8, 8, 1), 10) for _ in range(2))
+        assert first.get_config() == second.get_config()
+
+
+def test_weights_depend_on_the_seed_and_not_on_what_was_measured_before():
+    config = Config(activation="inverse", width_rule="macs", filters=6)
+
+    def weights():
+        keras.utils.set_random_seed(3)
+        network = build_model(config, (8, 8, 1), 10)
+        return [*network.get_weights(), random.random()]
+
+    widths._cost.cache_clear()
+    cold = weights()
+    assert widths._cost.cache_info().misses
+    for left, right in zip(cold, weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("model", BUILDERS)
+@pytest.mark.parametrize("arm", ["relu", "inverse"])
+def test_the_signal_keeps_its_scale_at_the_start(model, arm):
+    # Pools raise it and residual sums add to it; it must neither vanish nor explode.
+    keras.utils.set_random_seed(0)
+    network = build_model(Config(model=model, activation=arm, filters=16, depth=3), (16, 16, 3), 10)
+    images = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
+    features = keras.Model(network.inputs[0], network.layers[-1].input)(images)
+    assert 0.1 < np.sqrt(np.mean(np.square(features))) < 10
+
+
+def test_the_residual_stream_is_never_doubled():
+    def adds(arm):
+        network = build_model(Config(model="resnet", activation=arm, filters=4, depth=3), (16, 16, 3), 10)
+        return [row.output_shape for row in count_macs(network).layers if row.kind == "Add"]
+
+    assert adds("inverse") == adds("relu") == [(16, 16, 4), (8, 8, 8), (4, 4, 16)]
+
+
+@pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
+@pytest.mark.parametrize("model", BUILDERS)
+def test_every_inverse_layer_sees_both_signs(model, normalization):
+    config = Config(model=model, activation="inverse", filters=2, depth=3, normalization=normalization)
+    checked = check_model(build_model(config, (8, 8, 1), 10))
+    assert checked.problems == ()
+    assert len(checked.doubled) == {"vgg": 6, "resnet": 7}.get(model, 3)
+
+
+def test_unknown_names():
+    with pytest.raises(InputError, match=r"model: received 'resnt'; did you mean 'resnet'\?"):
+        get_builder("resnt")
+
+
+MODULE = """
+import keras
+
+not_callable = 3
+
+def build(config, input_shape, classes, units=4, top="linear"):
+    images = x = keras.Input(input_shape)
+    x = keras.layers.Flatten(name="flat")(x)
+    for stage, filters in enumerate(config.filters):
+        x = keras.layers.Dense(filters * units, "relu", name=f"dense{stage}")(x)
+    return keras.Model(images, keras.layers.Dense(classes, top, name="logits")(x), name="mine")
+
+def constant(config, input_shape, classes):
+    return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(classes)])
+
+def half(config, input_shape, classes):
+    return keras.Sequential(
+        [keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(classes, dtype="bfloat16")]
+    )
+
+def softmax(config, input_shape, classes):
+    return keras.Sequential([*constant(config, input_shape, classes).layers, keras.layers.Softmax()])
+
+def nothing(config, input_shape, classes):
+    return None
+
+def too_many(config, input_shape, classes):
+    return constant(config, input_shape, classes + 1)
+"""
+
+
+@pytest.fixture
+def users_module(tmp_path, monkeypatch):
+    (tmp_path / "users_networks.py").write_text(MODULE)
+    (tmp_path / "users_broken.py").write_text("import nowhere_to_be_found\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    widths._cost.cache_clear()
+
+
+@pytest.mark.usefixtures("users_module")
+def test_a_users_builder_gets_the_configuration_and_its_options():
+    config = Config(model="users_networks:build", filters=2, depth=2, options={"units": 3})
+    network = build_model(config, (8, 8, 1), 10)
+    assert network.name == "build"
+    rows = count_macs(network).layers
+    dense = {row.name: row.filters for row in rows if row.filters}
+    assert dense == {"mine/dense0": 6, "mine/dense1": 12, "mine/logits": 10}
+    assert network(np.full((2, 8, 8, 1), 255, "uint8")).shape == (2, 10)
+
+
+@pytest.mark.usefixtures("users_module")
+def test_width_rules_apply_to_a_users_builder():
+    config = Config(model="users_networks:build", activation="inverse", filters=8, width_rule="macs")
+    # It ignores the arm, so the closest network is the reference itself.
+    assert stage_filters(config, (8, 8, 1), 10) == (8, 16)
+    constant = config.model_copy(update={"model": "users_networks:constant"})
+    assert stage_filters(constant, (8, 8, 1), 10) == (1, 2)
+
+
+@pytest.mark.usefixtures("users_module")
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("nowhere:build", {}, "cannot import 'nowhere': No module named 'nowhere'"),
+        ("users_broken:build", {}, "cannot import 'users_broken': No module named 'nowhere_to_be_found'"),
+        ("users_networks:biuld", {}, r"no such function, received 'biuld'; did you mean 'build'\?"),
+        ("users_networks:not_callable", {}, r"received a int\. Allowed: a function"),
+        ("users_networks:build", {"unit": 3}, "options: got an unexpected keyword argument 'unit'"),
+        ("users_networks:nothing", {}, r"returned a NoneType\. Allowed: a keras\.Model"),
+        ("users_networks:too_many", {}, r"outputs shape \(None, 11\).*Allowed: shape \(None, 10\)"),
+        ("users_networks:half", {}, "dtype bfloat16.*float32, the logits"),
+        ("users_networks:softmax", {}, r"ends in a softmax\. Allowed: logits"),
+        ("users_networks:build", {"top": "softmax"}, r"ends in a softmax\. Allowed: logits"),
+    ],
+)
+def test_a_users_builder_that_breaks_the_contract(name, options, message):
+    with pytest.raises(InputError, match=f"^model '{name}': .*{message}") as caught:
+        build_model(Config(model=name, options=options), (8, 8, 1), 10)
+    assert "\n" not in str(caught.value)

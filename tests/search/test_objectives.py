@@ -1,0 +1,131 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from invact.errors import InputError
+from invact.measures import MEASURES
+from invact.search.objectives import Objective
+from invact.validation import validate
+
+costs = st.integers(1, 10**9)
+accuracies = st.floats(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "acuracy"}, "kind: received 'acuracy'; did you mean 'accuracy'?"),
+        ({"kind": "cost"}, "min_accuracy: missing key"),
+        ({"kind": "weighted"}, "target: missing key"),
+        ({"min_accuracy": 0.9}, 'min_accuracy: received 0.9. Allowed: with kind = "cost" only'),
+        (
+            {"kind": "pareto", "target": 5.0},
+            'target: received 5.0. Allowed: with kind = "weighted" only',
+        ),
+        ({"exponent": -0.1}, 'exponent: received -0.1. Allowed: with kind = "weighted" only'),
+        ({"kind": "weighted", "target": 5.0, "exponent": 0.1}, "exponent: received 0.1"),
+        ({"kind": "weighted", "target": 5.0, "exponent": -math.inf}, "exponent: received -inf"),
+        ({"max_macs": 0}, "max_macs: received 0. Allowed: greater than 0"),
+        ({"max_params": -3}, "max_params: received -3"),
+        ({"max_macs": True}, "max_macs: received True"),
+        ({"max_macs": 1.5}, "max_macs: received 1.5"),
+        ({"kind": "cost", "min_accuracy": 91.0}, "min_accuracy: received 91.0"),
+        ({"kind": "cost", "min_accuracy": math.nan}, "min_accuracy: received nan"),
+        ({"max_latency_ms": -1.0}, "max_latency_ms: received -1.0. Allowed: greater than 0"),
+        ({"max_latency_ms": math.inf}, "max_latency_ms: received inf"),
+        ({"max_activation_bytes": 0.5}, "max_activation_bytes: received 0.5"),
+        ({"cost": "macs"}, "cost: received 'macs'. Allowed: with another kind than \"accuracy\""),
+        ({"kind": "pareto", "cost": "latency"}, "cost: received 'latency'; did you mean 'latency_ms'?"),
+        ({"max_mac": 5}, "max_mac: unknown key, received 'max_mac'; did you mean 'max_macs'?"),
+    ],
+)
+def test_refusals_name_the_key(values, message):
+    with pytest.raises(InputError) as error:
+        validate(Objective, values, "sweep.toml")
+    assert message in str(error.value)
+    assert str(error.value).startswith("sweep.toml: ")
+
+
+@given(costs, costs, costs)
+def test_overrun_is_positive_exactly_over_a_budget(macs, params, budget):
+    counted = {"macs": macs, "params": params}
+    assert (Objective(max_macs=budget).overrun(counted) > 0) == (macs > budget)
+    assert (Objective(max_params=budget).overrun(counted) > 0) == (params > budget)
+    both = Objective(max_macs=budget, max_params=2 * budget)
+    assert (both.overrun(counted) > 0) == (macs > budget or params > 2 * budget)
+    assert Objective().overrun(counted) == 0
+
+
+@given(st.dictionaries(st.sampled_from(list(MEASURES)), st.integers(1, 10**9)), st.data())
+def test_slack_is_what_each_budget_leaves_over(spent, data):
+    limits = {
+        name: data.draw(st.integers(1, 10**9)) for name in data.draw(st.sets(st.sampled_from(list(MEASURES))))
+    }
+    objective = Objective(**{f"max_{name}": limit for name, limit in limits.items()})
+    assert objective.budgets == limits
+    slack = objective.slack(spent)
+    # What was not measured has none.
+    assert set(slack) == set(limits) & set(spent)
+    for name, left in slack.items():
+        assert left * limits[name] == pytest.approx(limits[name] - spent[name], abs=1e-6 * limits[name])
+    assert objective.overrun(spent) == max((-left for left in slack.values()), default=0)
+
+
+@pytest.mark.parametrize(
+    ("objective", "measures", "timed"),
+    [
+        (Objective(), (), False),
+        (Objective(kind="pareto"), ("macs",), False),
+        (Objective(max_latency_ms=2.0), ("latency_ms",), True),
+        (Objective(kind="pareto", cost="latency_ms", max_params=9), ("params", "latency_ms"), True),
+        (Objective(kind="cost", cost="bytes_moved", min_accuracy=0.5), ("bytes_moved",), False),
+    ],
+)
+def test_an_objective_names_the_measures_that_decide(objective, measures, timed):
+    assert (objective.measures, objective.timed) == (measures, timed)
+
+
+@given(accuracies, costs, st.integers(1, 10**9), st.floats(-2, -0.01))
+def test_weighted_is_accuracy_at_the_target_and_falls_with_the_cost(accuracy, macs, target, exponent):
+    objective = Objective(kind="weighted", target=float(target), exponent=exponent)
+    assert objective.values(accuracy, {"macs": target}) == (accuracy,)
+    expected = accuracy * math.exp(exponent * (math.log(macs) - math.log(target)))
+    assert objective.values(accuracy, {"macs": macs})[0] == pytest.approx(expected)
+    twice = objective.values(accuracy, {"macs": 2 * macs})
+    assert twice[0] <= objective.values(accuracy, {"macs": macs})[0]
+
+
+def test_weighted_takes_a_network_without_macs_and_times_below_a_millisecond():
+    assert Objective(kind="weighted", target=100.0).values(0.5, {"macs": 0})[0] > 0.5
+    quick = Objective(kind="weighted", cost="latency_ms", target=0.1)
+    assert quick.values(0.5, {"latency_ms": 0.1}) == (0.5,)
+    assert quick.values(0.5, {"latency_ms": 0.2})[0] == pytest.approx(0.5 * 2**-0.07)
+
+
+@pytest.mark.parametrize(
+    ("objective", "directions", "values"),
+    [
+        (Objective(), ("maximize",), (0.5,)),
+        (Objective(kind="pareto"), ("maximize", "minimize"), (0.5, 40.0)),
+        (Objective(kind="pareto", cost="latency_ms"), ("maximize", "minimize"), (0.5, 0.3)),
+        (Objective(kind="cost", min_accuracy=0.9), ("minimize",), (40.0,)),
+        (Objective(kind="weighted", target=40.0), ("maximize",), (0.5,)),
+    ],
+)
+def test_each_kind_has_its_values(objective, directions, values):
+    assert objective.directions == directions
+    assert objective.values(0.5, {"macs": 40, "latency_ms": 0.3}) == values
+
+
+@given(st.lists(st.tuples(accuracies, costs, costs), min_size=1), costs)
+def test_the_best_is_feasible_if_anything_is(results, budget):
+    objective = Objective(kind="cost", min_accuracy=0.5, max_macs=budget)
+    results = [(accuracy, {"macs": macs, "params": params}) for accuracy, macs, params in results]
+    best = min(results, key=lambda result: objective.key(*result))
+    feasible = [result for result in results if result[0] >= 0.5 and result[1]["macs"] <= budget]
+    assert (best in feasible) == bool(feasible)
+    if feasible:
+        assert best[1]["macs"] == min(costs["macs"] for _, costs in feasible)
+    assert (objective.violation(*best) == 0) == bool(feasible)

@@ -1,0 +1,228 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from invact.errors import EnvironmentFault, Incomplete, InputError
+from invact.execution.coordinator import Coordinator
+from invact.execution.engine import Engine
+from invact.sweeps.confirm import confirm_front, fresh_seeds
+from invact.sweeps.file import load_sweep
+from invact.sweeps.recorded import pareto_front
+from invact.sweeps.run import run_sweep
+from invact.tracking.store import open_store
+
+# Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+BOTH_ARMS = """
+enqueue = [{ activation = "relu", filters = 3 }, { activation = "inverse", filters = 3 }]
+"""
+
+
+@pytest.fixture
+def sweep(cluster, empty_store):
+    def run(path: Path, **changes: object):
+        if not Path("mlruns").exists():
+            Path("mlruns").mkdir()
+            shutil.copy(empty_store, "mlruns")
+        return run_sweep(load_sweep(path, changes), scheduler=cluster, show=False)
+
+    return run
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list[tuple[str, int]]:
+    """What is given to the engine."""
+    jobs, submit = [], Engine.submit
+    monkeypatch.setattr(
+        Engine,
+        "submit",
+        lambda engine, job: (jobs.append((job.config.digest(), job.seed)), submit(engine, job)),
+    )
+    return jobs
+
+
+def test_fresh_seeds_begin_alike_and_avoid_the_sweeps():
+    assert fresh_seeds(3) == fresh_seeds(7)[:3] == (2_000_000_000, 2_000_000_001, 2_000_000_002)
+    assert not set(fresh_seeds(5, [2_000_000_003, 0])) & {2_000_000_003, 0}
+    assert max(fresh_seeds(1_000)) < 2**31
+
+
+@pytest.mark.parametrize("count", [1, 0, -1, 1_001])
+def test_too_few_or_many_seeds_are_refused(count):
+    with pytest.raises(InputError, match=f"confirm: received {count} seeds.*Allowed: 2 to 1,000"):
+        fresh_seeds(count)
+
+
+def test_only_what_is_missing_is_trained(sweep, write, cluster, trained):
+    swept = sweep(write(more="seeds = [0, 2_000_000_001]"), trials=2)
+    front = {point.config for point in swept.front.points}
+    del trained[:]
+    with pytest.MonkeyPatch.context() as patch:
+        ends, wait = [], Coordinator._wait
+
+        def interrupted(coordinator):
+            if ends:
+                raise KeyboardInterrupt
+            ends.append(1)
+            return wait(coordinator)
+
+        patch.setattr(Coordinator, "_wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            confirm_front("tiny", 2, scheduler=cluster, show=False)
+    store = open_store()
+    record = store.latest("tiny", "confirmation")
+    kept = {(row.config, row.seed) for row in record.table().itertuples()}
+    assert len(kept) == 1
+    del trained[:]
+    found = confirm_front("tiny", 2, scheduler=cluster, show=False)
+    wanted = {(config, seed) for config in front for seed in (2_000_000_000, 2_000_000_002)}
+    assert set(trained) == wanted - kept
+    assert found.run_id == record.run_id
+    assert set(zip(found.table["config"], found.table["seed"], strict=True)) == wanted
+    assert found.failed == 0
+    # More seeds train those that came on top; the same again trains none, and starts no engine.
+    del trained[:]
+    more = confirm_front("tiny", 3, scheduler=cluster, show=False)
+    assert set(trained) == {(config, 2_000_000_003) for config in front}
+    assert more.run_id == record.run_id
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "__enter__", lambda engine: pytest.fail("an engine was started"))
+        assert confirm_front("tiny", 2, scheduler=cluster, show=False).points == found.points
+    # It stands beside the sweep, which is what it was.
+    assert store.latest("tiny", "sweep").run_id == swept.run_id
+    assert pareto_front("tiny") == swept.front
+    assert {info.kind: sum(info.counts.values()) for info in store.records("tiny")} == {
+        "sweep": 4,
+        "confirmation": 3 * len(front),
+    }
+    folder = [file.path for file in store.runs.client.list_artifacts(record.run_id, "confirmation")]
+    assert {Path(path).name for path in folder} >= {"confirm.csv", "confirm.json", "confirm.png"}
+
+
+def test_the_command_shows_fronts_with_uncertainty_and_confirms(invact, sweep, write, folder, cluster):
+    sweep(write(more=f"seeds = [0, 1, 2]\n{BOTH_ARMS}"), trials=2)
+    arguments = ["front", "tiny", "-o", "out", "--format", "csv,json,png", "--attainment", "--margin", "90"]
+    answer = invact(*arguments, "--confirm", 2, "--scheduler", cluster, "--json")
+    assert answer.code == 0, answer.err
+    values = json.loads(answer.out)
+    assert [Path(file).name for file in values["files"]] == [
+        *("front.csv", "front.json", "front.png", "front_gap.png"),
+        *("confirm.csv", "confirm.json", "confirm.png"),
+    ]
+    assert {file.name for file in (folder / "out").iterdir()} == {Path(file).name for file in values["files"]}
+    uncertainty = values["uncertainty"]
+    assert uncertainty["seeds"] == [0, 1, 2]
+    assert [surface["share"] for surface in uncertainty["surfaces"]] == [0.25, 0.5, 0.75]
+    (gap,) = uncertainty["gaps"]
+    assert (gap["control"], gap["treatment"], gap["gap"]["margin"]) == ("relu", "inverse", 0.9)
+    assert all(0 < point["p_non_dominated"] <= 1 for point in values["front"])
+    confirmed = values["confirmation"]["points"]
+    assert [one["point"]["config"] for one in confirmed] == [point["config"] for point in values["front"]]
+    assert {one["seeds"] for one in confirmed} == {2}
+    assert f"[{2 * len(confirmed)}/{2 * len(confirmed)}]" in answer.err, "progress is on standard error"
+    plain = invact(*arguments[:4], "--format", "csv", "--confirm", 2, "--scheduler", cluster)
+    assert plain.code == 0, plain.err
+    for shown in ("inverse - relu: ", "margin 0.3", "on 2 fresh seeds", "flattered", "3 seeds; +-: 95%"):
+        assert shown in plain.out
+    assert "confirmation FINISHED" in invact("list").out
+
+
+def test_a_single_seed_shows_what_it_did_and_can_be_confirmed(invact, sweep, write, folder, cluster):
+    sweep(write(), trials=1)
+    plain = invact("front", "tiny", "-o", "out", "--format", "csv,json,png")
+    assert plain.code == 0, plain.err
+    assert "seeds   trial" in plain.out
+    for new in ("+-", "P", "seeds;"):
+        assert new not in plain.out.splitlines()[2] + plain.out[plain.out.index("hypervolume") :]
+    assert {file.name for file in (folder / "out").iterdir()} == {"front.csv", "front.json", "front.png"}
+    assert "p_non_dominated" not in (folder / "out" / "front.csv").read_text()
+    assert json.loads((folder / "out" / "front.json").read_text())["uncertainty"] is None
+    for options, words in (
+        (["--attainment"], "attainment: insufficient: 'tiny' has one seed"),
+        (["--margin", "0.5"], "margin: received 0.5, and 'tiny' has no fronts to compare"),
+        (["--margin", "0"], "margin: received 0. Allowed: points in (0, 100)"),
+    ):
+        answer = invact("front", "tiny", "-o", "new", *options)
+        assert (answer.code, answer.err.count("\n")) == (2, 1), answer
+        assert words in answer.err
+    assert not (folder / "new").exists()
+    assert confirm_front("tiny", 2, scheduler=cluster, show=False).points[0].seeds == 2
+
+
+def test_bad_input_is_refused_before_anything_is_trained(invact, sweep, write, folder, trained):
+    sweep(write(), trials=1)
+    (folder / "file").touch()
+    del trained[:]
+    for code, arguments, words in (
+        (2, ["tiny", "--confirm", "1"], "confirm: received 1 seeds, which is insufficient"),
+        (2, ["tinny", "--confirm", "2"], "did you mean 'tiny'?"),
+        (2, ["tiny", "--workers", "2"], "--workers: received 2. Allowed: with --confirm"),
+        (2, ["tiny", "--scheduler", "tcp://x:1"], "--scheduler: received 'tcp://x:1'"),
+        (3, ["tiny", "--confirm", "2", "-o", "file"], "cannot be written"),
+        (3, ["tiny", "--confirm", "2", "-o", "/proc/no"], "/proc/no"),
+    ):
+        answer = invact("front", *arguments)
+        assert (answer.code, answer.err.count("\n")) == (code, 1), answer
+        assert words in answer.err
+        assert not answer.out
+    assert trained == []
+    assert [info.kind for info in open_store().records("tiny")] == ["sweep"]
+
+
+def test_failed_runs_are_4_and_tried_again(invact, sweep, write, tmp_path, cluster):
+    flag = tmp_path / "flag"
+    space = f'[parameters]\nmodel = "users:fails"\nfilters = {{ low = 2, high = 4 }}\nflag = "{flag}"\n'
+    flag.touch()
+    path = write(space=space)
+    sweep(path, trials=1)
+    nothing = invact("front", "tiny", "--confirm", 2)
+    assert (nothing.code, nothing.err.count("\n")) == (2, 1), nothing
+    assert "'tiny' has no front" in nothing.err
+    flag.unlink()
+    sweep(path, trials=1)
+    flag.touch()
+    command = ["front", "tiny", "--confirm", 2, "--format", "csv", "--scheduler", cluster, "--json"]
+    answer = invact(*command)
+    assert answer.code == Incomplete.exit_code == 4
+    assert json.loads(answer.out)["confirmation"]["failed"] == 2
+    assert answer.err.splitlines()[-1] == "invact: tiny: 2 runs failed; the same command tries them again"
+    flag.unlink()
+    answer = invact(*command)
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["confirmation"]["failed"] == 0
+
+
+def test_the_data_are_the_sweeps_from_any_folder(sweep, folder, digits, cluster, monkeypatch):
+    (folder / "here").mkdir()
+    np.savez(
+        folder / "here" / "my.npz",
+        x_train=digits.x_train,
+        y_train=digits.y_train,
+        x_test=digits.x_test,
+        y_test=digits.y_test,
+    )
+    (folder / "here" / "space.toml").write_text("[parameters]\nfilters = 2\n")
+    (folder / "here" / "my.toml").write_text(
+        'space = "./space.toml"\ndata = "./my.npz"\ntrials = 1\n[config]\nepochs = 1\ndepth = 1\n'
+    )
+    sweep(folder / "here" / "my.toml")
+    (folder / "there").mkdir()
+    monkeypatch.chdir(folder / "there")
+    store = folder / "mlruns"
+    assert confirm_front("my", 2, store=store, scheduler=cluster, show=False).failed == 0
+    np.savez(
+        folder / "here" / "my.npz",
+        x_train=digits.x_train[::-1],
+        y_train=digits.y_train[::-1],
+        x_test=digits.x_test,
+        y_test=digits.y_test,
+    )
+    with pytest.raises(EnvironmentFault, match=r"my\.npz.*: digest \w+\. Allowed: \w+, the sweep's"):
+        confirm_front("my", 3, store=store, scheduler=cluster, show=False)
+    monkeypatch.setattr("invact.sweeps.confirm.SOURCE", "not-kept.json")
+    with pytest.raises(InputError, match="older record that names no data"):
+        confirm_front("my", 3, store=store, scheduler=cluster, show=False)

@@ -1,0 +1,281 @@
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from invact.data.dataset import Dataset
+from invact.deploy import formats as formats_module
+from invact.deploy.formats import FORMATS
+from invact.errors import EnvironmentFault, InputError
+from invact.networks.archives import pack, unpack
+from invact.sweeps import export as export_module
+from invact.sweeps.export import Exported, export_archive, export_point
+from invact.sweeps.file import load_sweep
+from invact.sweeps.run import SweepResult, run_sweep
+from invact.tracking.record import Record
+from invact.tracking.store import open_store
+
+# Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+SWEEP = """
+space = "./space.toml"
+data = "digits"
+trials = 2
+seeds = [0, 1]
+enqueue = [{ activation = "relu", filters = 2 }, { activation = "inverse", filters = 8 }]
+[config]
+depth = 1
+epochs = 4
+batch_size = 32
+learning_rate = 1e-2
+"""
+SPACE = '[parameters]\nactivation = { choices = ["relu", "inverse"] }\nfilters = { low = 2, high = 8 }\n'
+USERS_SPACE = (
+    '[parameters]\nmodel = "users:halved"\nactivation = "inverse"\nfilters = { low = 6, high = 7 }\n'
+)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, empty_store, cluster) -> tuple[Path, SweepResult]:
+    """A store with one sweep, whose front has two points, and its result."""
+    folder = tmp_path_factory.mktemp("swept")
+    (folder / "space.toml").write_text(SPACE)
+    (folder / "tiny.toml").write_text(SWEEP)
+    store = folder / "mlruns"
+    store.mkdir()
+    shutil.copy(empty_store, store)
+    result = run_sweep(load_sweep(folder / "tiny.toml"), store=store, scheduler=cluster, show=False)
+    assert len(result.front.points) == 2
+    return store, result
+
+
+def network(swept: tuple[Path, SweepResult], point: int):
+    """The network of a point, from the record."""
+    store, result = swept
+    record = open_store(store).latest("tiny", "sweep")
+    return unpack(record.model(result.front.points[point - 1].run_id))
+
+
+def said(path: Path, name: str, images: np.ndarray) -> np.ndarray:
+    """What a file says, by nothing but the library it is for."""
+    images = images.astype(np.float32)
+    if name == "keras":
+        return keras.saving.load_model(path)(images).numpy()
+    if name == "litert":
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(model_path=str(path))
+        (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+        interpreter.resize_tensor_input(source["index"], images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(source["index"], images)
+        interpreter.invoke()
+        return interpreter.get_tensor(target["index"])
+    if name == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path)
+        return session.run(None, {session.get_inputs()[0].name: images})[0]
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(path)
+    return loaded.serve(images).numpy()
+
+
+@pytest.mark.parametrize("point", [1, 2])
+def test_every_format_says_what_the_network_says(swept, digits, tmp_path, point, capfd) -> None:
+    store, result = swept
+    exports = export_point("tiny", point, formats=FORMATS, folder=tmp_path / "new" / "out", store=store)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert [line.split(": converting")[0] for line in err.splitlines()] == [one.path.name for one in exports]
+    stem = f"tiny-point{point}"
+    assert [one.path.name for one in exports] == [f"{stem}{each.suffix}" for each in FORMATS.values()]
+    assert {each.name for each in (tmp_path / "new" / "out").iterdir()} == {one.path.name for one in exports}
+    expected = network(swept, point)(digits.x_test.astype(np.float32)).numpy()
+    run_id = result.front.points[point - 1].run_id
+    (recorded,) = result.table.loc[result.table["run_id"] == run_id, "test_accuracy"]
+    for one in exports:
+        logits = said(one.path, one.format, digits.x_test)
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+        assert one.max_difference == pytest.approx(np.abs(logits - expected).max(), abs=1e-5)
+        assert one.accuracy == np.mean(logits.argmax(axis=1) == digits.y_test) == recorded
+        assert (one.agreement, one.original_accuracy, one.precision) == (1, recorded, "float32")
+        files = one.path.rglob("*") if one.path.is_dir() else [one.path]
+        assert one.bytes == sum(len(file.read_bytes()) for file in files if file.is_file())
+
+
+def test_int8_says_what_it_costs(swept, digits, tmp_path) -> None:
+    options = {"formats": ("litert", "onnx"), "folder": tmp_path, "store": swept[0], "show": False}
+    plain = export_point("tiny", 2, **options)
+    exports = export_point("tiny", 2, precision="int8", **options)
+    assert [one.path.name for one in exports] == ["tiny-point2-int8.tflite", "tiny-point2-int8.onnx"]
+    expected = network(swept, 2)(digits.x_test.astype(np.float32)).numpy()
+    for one, wide in zip(exports, plain, strict=True):
+        logits = said(one.path, one.format, digits.x_test)
+        assert one.accuracy == np.mean(logits.argmax(axis=1) == digits.y_test)
+        assert one.agreement == np.mean(logits.argmax(axis=1) == expected.argmax(axis=1)) > 0.9
+        assert one.max_difference == pytest.approx(np.abs(logits - expected).max(), rel=1e-4)
+        assert one.max_difference > 100 * wide.max_difference
+        assert one.original_accuracy == wide.accuracy
+
+
+def test_int8_is_calibrated_with_training_images_alone(swept, tmp_path, digits, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(
+        formats_module,
+        "convert",
+        lambda model, runtime, precision, calibration: seen.append(calibration) or b"nothing",
+    )
+    with pytest.raises(InputError, match="artifact: not one that litert can load"):
+        export_point("tiny", 1, precision="int8", folder=tmp_path, store=swept[0], show=False)
+    (images,) = seen
+    np.testing.assert_array_equal(images, digits.x_train[:200])
+
+
+def test_what_was_there_is_replaced_or_left_whole(swept, tmp_path, monkeypatch) -> None:
+    options = {"formats": ("litert", "saved_model"), "folder": tmp_path, "store": swept[0], "show": False}
+    first = export_point("tiny", 1, **options)
+    (first[1].path / "stale").touch()
+    kept = first[0].path.read_bytes()
+    again = export_point("tiny", 1, **options)
+    assert [one.path for one in again] == [one.path for one in first]
+    assert not (first[1].path / "stale").exists()
+    other = network(swept, 2)
+    convert = formats_module.convert
+    monkeypatch.setattr(formats_module, "convert", lambda model, *rest, **more: convert(other, *rest, **more))
+    with pytest.raises(EnvironmentFault) as fault:
+        export_point("tiny", 1, **options)
+    words = f"{first[0].path}: not written, as its logits are up to "
+    assert str(fault.value).startswith(words)
+    assert "\n" not in str(fault.value)
+    assert first[0].path.read_bytes() == kept
+    assert {each.name for each in tmp_path.iterdir()} == {one.path.name for one in first}
+
+
+def odd_model(digits: Dataset, last: object):
+    image = keras.Input(digits.input_shape)
+    return keras.Model(image, last(keras.layers.Flatten()(image)))
+
+
+def test_another_networks_file_is_refused_whatever_it_says(digits, tmp_path, monkeypatch) -> None:
+    dense = keras.layers.Dense
+    archive = pack(odd_model(digits, dense(10)))
+    convert = formats_module.convert
+    for last, words in (
+        (dense(9), r"its outputs are \(450, 9\)\. Allowed: \(450, 10\)"),
+        (dense(10, bias_initializer=keras.initializers.Constant(np.nan)), "are up to nan off"),
+    ):
+        other = odd_model(digits, last)
+        monkeypatch.setattr(
+            formats_module, "convert", lambda model, *rest, other=other, **more: convert(other, *rest, **more)
+        )
+        with pytest.raises(EnvironmentFault, match=words):
+            export_archive(archive, digits, "odd", folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_is_not_the_records_is_refused(swept, tmp_path, monkeypatch) -> None:
+    store, result = swept
+    read = Record.model
+    second = result.front.points[1].run_id
+    monkeypatch.setattr(Record, "model", lambda record, run_id: read(record, second))
+    with pytest.raises(
+        EnvironmentFault, match=r"tiny-point1: test accuracy .*% of the network here\. Allowed"
+    ):
+        export_point("tiny", 1, folder=tmp_path / "out", store=store, show=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_point_without_a_model_is_one_line(swept, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("invact.tracking.record.MODEL", "gone.keras")
+    with pytest.raises(InputError, match=r"point 2 of 'tiny' has no model in the store\. Allowed"):
+        export_point("tiny", 2, folder=tmp_path / "out", store=swept[0], show=False)
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "words"),
+    [
+        (2, ["tiny"], "point: received None. Allowed: 1 to 2, by increasing cost, as `invact front tiny`"),
+        (2, ["tiny", "--point", 0], "point: received 0. Allowed: 1 to 2"),
+        (2, ["tiny", "--point", 3], "point: received 3. Allowed: 1 to 2"),
+        (2, ["tiny", "--point", 1, "--format", "litert,onx"], "format: received 'onx'; did you mean 'onnx'?"),
+        (2, ["tiny", "--point", 1, "--format", ""], "format: received ''. Allowed: keras, litert, onnx"),
+        (2, ["tiny", "--point", 1, "--precision", "int4"], "precision of litert: received 'int4'"),
+        (
+            2,
+            ["tiny", "--point", 1, "--format", "saved_model", "--precision", "int8"],
+            "precision of saved_model: received 'int8'. Allowed: float32",
+        ),
+        (2, ["tinny", "--point", 1], "did you mean 'tiny'?"),
+        (2, ["tiny", "--point", 1, "--driver", "keras_tuner"], "keras_tuner"),
+        (3, ["tiny", "--point", 1, "-o", "file"], "file: cannot be written"),
+        (3, ["tiny", "--point", 1, "-o", "/proc/no"], "/proc/no: cannot be written"),
+    ],
+)
+def test_bad_input_is_one_line(invact, swept, folder, code, arguments, words) -> None:
+    (folder / "file").touch()
+    answer = invact("export", *arguments, "--store", swept[0])
+    assert (answer.code, answer.err.count("\n"), answer.out) == (code, 1, ""), answer
+    assert words in answer.err
+    assert [each.name for each in folder.iterdir()] == ["file"]
+
+
+def test_a_missing_extra_is_3_and_named(invact, swept, folder, monkeypatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *rest: None if name == "tf2onnx" else find(name, *rest)
+    )
+    answer = invact("export", "tiny", "--point", 1, "--format", "keras,onnx", "--store", swept[0])
+    assert (answer.code, answer.err) == (3, "invact: onnx needs tf2onnx: pip install 'invact[onnx]'\n")
+    assert list(folder.iterdir()) == []
+
+
+def test_the_command_prints_json_or_a_table(invact, swept, folder, monkeypatch) -> None:
+    arguments = ["export", "tiny", "--point", 2, "-o", "out", "--store", swept[0]]
+    answer = invact(*arguments, "--format", "keras, litert", "--json")
+    assert answer.code == 0, answer.err
+    values = json.loads(answer.out)
+    assert values["name"] == "tiny"
+    assert [(one["format"], one["path"]) for one in values["exports"]] == [
+        ("keras", "out/tiny-point2.keras"),
+        ("litert", "out/tiny-point2.tflite"),
+    ]
+    assert all(set(one) == set(Exported.__annotations__) for one in values["exports"])
+    assert (folder / "out" / "tiny-point2.tflite").stat().st_size == values["exports"][1]["bytes"]
+    known = tuple(Exported(**one | {"path": Path(one["path"])}) for one in values["exports"])
+    monkeypatch.setattr(export_module, "export_point", lambda *names, **options: known)
+    plain = invact(*arguments)
+    for one in known:
+        for shown in (str(one.path), f"{one.bytes:,}", f"{one.accuracy:.2%}", f"{one.max_difference:.2g}"):
+            assert shown in plain.out
+
+
+def test_layers_of_a_users_module_are_found_in_a_fresh_process(folder, empty_store, cluster) -> None:
+    (folder / "space.toml").write_text(USERS_SPACE)
+    (folder / "mine.toml").write_text('space = "./space.toml"\ndata = "digits"\ntrials = 1\n')
+    (folder / "mlruns").mkdir()
+    shutil.copy(empty_store, folder / "mlruns")
+    run_sweep(load_sweep("./mine.toml", {"config.epochs": 1}), scheduler=cluster, show=False)
+    support = Path(__file__).parents[1] / "support"
+    done = subprocess.run(
+        [sys.executable, "-m", "invact", "export", "mine", "--format", ",".join(FORMATS), "--json"],
+        env=os.environ | {"PYTHONPATH": f"{support}:{support.parents[1]}"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [one["agreement"] for one in json.loads(done.stdout)["exports"]] == [1, 1, 1, 1]
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
+        f"mine-point1{each.suffix}" for each in FORMATS.values()
+    ]

@@ -1,0 +1,342 @@
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from invact.errors import EnvironmentFault, Incomplete, InputError
+from invact.execution.coordinator import Coordinator
+from invact.execution.engine import Engine
+from invact.sweeps.file import load_sweep
+from invact.sweeps.recorded import pareto_front
+from invact.sweeps.run import SweepResult, run_sweep
+from invact.tracking.store import open_store
+from invact.training.loop import train
+from invact.training.results import Status
+
+# Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+@pytest.fixture
+def run(cluster, empty_store):
+    def run(path: Path, **changes: object) -> SweepResult:
+        if not Path("mlruns").exists():
+            Path("mlruns").mkdir()
+            shutil.copy(empty_store, "mlruns")
+        changes = {key.replace("__", "."): value for key, value in changes.items()}
+        return run_sweep(load_sweep(path, changes), scheduler=cluster, show=False)
+
+    return run
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list[tuple[str, int]]:
+    """What is given to the engine."""
+    jobs, submit = [], Engine.submit
+    monkeypatch.setattr(
+        Engine,
+        "submit",
+        lambda engine, job: (jobs.append((job.config.digest(), job.seed)), submit(engine, job)),
+    )
+    return jobs
+
+
+def test_a_sweep_goes_on_where_it_stopped_and_repeats_nothing(run, write, trained, monkeypatch) -> None:
+    path = write()
+    first = run(path, trials=3).table
+    assert len(trained) == 3
+    more = run(path, trials=5).table
+    assert len(trained) == len(set(trained)) == 5
+    pd.testing.assert_frame_equal(more[:3], first)
+    assert more["trial"].tolist() == [0, 1, 2, 3, 4]
+    # With nothing left there is no cluster to reach.
+    monkeypatch.setattr(Engine, "__enter__", lambda engine: pytest.fail("an engine was started"))
+    again = run(path, trials=5)
+    pd.testing.assert_frame_equal(again.table, more)
+    fewer = run(path, trials=2)
+    pd.testing.assert_frame_equal(fewer.table, more)
+    assert again.front == pareto_front("tiny")
+
+
+def test_the_table_has_what_training_measures(run, write, digits) -> None:
+    table = run(write(), trials=1).table
+    path = write()
+    (row,) = table.to_dict("records")
+    config = load_sweep(path).space.config(
+        {"activation": row["param.activation"], "filters": row["param.filters"], "depth": 1, "epochs": 1}
+        | {"batch_size": 64}
+    )
+    result = train(config, 0, digits)
+    assert row["config"] == config.digest()
+    assert row["validation_accuracy"] == result.validation.accuracy
+    assert row["test_accuracy"] == result.test.accuracy
+    assert row["train_loss"] == result.train.loss
+    assert (row["macs"], row["params"]) == (result.cost.macs, result.cost.params)
+
+
+def test_another_budget_is_another_sweep(run, write) -> None:
+    path = write()
+    one, other = run(path, trials=1), run(path, trials=1, objective__max_macs=100_000)
+    assert one.run_id != other.run_id
+    assert run(path, trials=1).run_id == one.run_id
+
+
+def test_several_seeds_are_grandchildren_and_only_what_is_missing_is_trained(run, write, trained) -> None:
+    path = write(more="seeds = [0, 1, 2]")
+    ends = 0
+    wait = Coordinator._wait
+
+    def interrupted(coordinator):
+        nonlocal ends
+        if ends == 4:
+            raise KeyboardInterrupt
+        ends += 1
+        return wait(coordinator)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Coordinator, "_wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(path, trials=2)
+    store = open_store()
+    before = store.latest("tiny").table()
+    assert len(before) == 4
+    del trained[:]
+    result = run(path, trials=2)
+    assert len(trained) == 2
+    done = {(row.config, row.seed) for row in before.itertuples()}
+    assert not done & set(trained)
+    assert sorted(zip(result.table["trial"], result.table["seed"], strict=True)) == [
+        (trial, seed) for trial in (0, 1) for seed in (0, 1, 2)
+    ]
+    runs = store.runs.search(list(store.runs.experiments()), "attributes.status = 'FINISHED'")
+    parents = {run.info.run_id: run.data.tags.get("mlflow.parentRunId") for run in runs}
+    for trial, rows in result.table.groupby("trial"):
+        (child,) = {parents[run_id] for run_id in rows["run_id"]}
+        assert parents[child] == result.run_id, trial
+        (mean,) = [run.data.metrics for run in runs if run.info.run_id == child]
+        assert mean["validation/final_accuracy"] == pytest.approx(rows["validation_accuracy"].mean())
+
+
+def test_over_budget_is_recorded_with_its_cost_and_not_trained(run, write, trained) -> None:
+    result = run(write(), trials=8, objective__max_macs=2000)
+    table = result.table
+    over = table[table["status"] == Status.OVER_BUDGET]
+    assert len(table) == 8
+    assert 0 < len(over) < 8
+    assert (over["macs"] > 2000).all()
+    assert over["validation_accuracy"].isna().all()
+    np.testing.assert_allclose(over["overrun"], over["macs"].astype(float) / 2000 - 1)
+    assert (table[table["status"] == Status.FINISHED]["macs"] <= 2000).all()
+    assert len(trained) == 8 - len(over)
+    assert not set(over["config"]) & {config for config, _ in trained}
+    assert all(point.macs <= 2000 for point in result.front.points)
+
+
+def test_several_budgets_are_recorded_each_with_its_slack(run, write, trained) -> None:
+    budgets = {"max_params": 700, "max_activation_bytes": 2_500, "max_bytes_moved": 10_000}
+    changes = {f"objective__{key}": value for key, value in budgets.items()}
+    result = run(write(), trials=8, **changes)
+    table = result.table
+    slack = {key[4:]: 1 - table[key[4:]].astype(float) / value for key, value in budgets.items()}
+    for measure, expected in slack.items():
+        np.testing.assert_allclose(table[f"slack_{measure}"], expected)
+    assert table["slack_macs"].isna().all()
+    worst = pd.DataFrame(slack).min(axis=1)
+    np.testing.assert_allclose(table["overrun"], -worst)
+    assert ((worst < 0) == (table["status"] == Status.OVER_BUDGET)).all()
+    assert 0 < len(trained) == (worst >= 0).sum() < 8
+    (parent,) = [
+        run for run in open_store().runs.search([open_store().latest("tiny").experiment], "")
+        if run.info.run_id == result.run_id
+    ]  # fmt: skip
+    assert 0 < parent.data.metrics["space/feasible"] < 1
+
+
+def test_a_front_over_latency(run, write, trained, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("INVACT_CACHE", str(tmp_path / "cache"))
+    more = "timing = { runtime = 'litert' }\nobjective = { kind = 'pareto', cost = 'latency_ms' }"
+    first = run(write(more=more), trials=2)
+    assert first.front.measure == "latency_ms"
+    result = run(write(more=more), trials=3)
+    assert len(trained) == 3
+    # A configuration's latency is measured once, on resume too.
+    pd.testing.assert_frame_equal(result.table[:2], first.table)
+    assert (result.table["latency_ms"] > 0).all()
+    assert result.front.hypervolume > 0
+    known = json.loads((tmp_path / "cache" / "latency.json").read_text())
+    assert set(result.table["latency_ms"]) <= set(known.values())
+    assert [point.cost for point in result.front.points] == sorted(p.latency_ms for p in result.front.points)
+
+
+def test_a_budget_of_time_is_kept_before_any_training(run, write, trained, monkeypatch) -> None:
+    """With a clock that says a millisecond for each filter."""
+    from invact.deploy.timer import Timer
+
+    monkeypatch.setattr(Timer, "latency_ms", lambda self, config: float(config.filters))
+    more = "timing = { runtime = 'litert' }\nobjective = { max_latency_ms = 3.5 }"
+    table = run(write(more=more), trials=6).table
+    over = table["status"] == Status.OVER_BUDGET
+    assert 0 < over.sum() < 6
+    assert (over == (table["param.filters"] > 3.5)).all()
+    assert len(trained) == (~over).sum()
+    with pytest.raises(InputError, match=r"max_latency_ms 1\.5\..*smallest network of .*: 2 ms"):
+        run(write(more=more), objective__max_latency_ms=1.5)
+
+
+WIDTHS = """
+[parameters]
+activation = { choices = ["relu", "inverse"] }
+width_rule = "macs"
+width_target = { choices = [4000, 9000, 16000] }
+"""
+
+
+def test_arms_meet_at_equal_macs_at_every_point_of_a_sweep(run, write) -> None:
+    table = run(write("widths", space=WIDTHS), trials=6).table
+    assert len(table) == 6
+    macs, target = table["macs"].astype(float), table["param.width_target"].astype(float)
+    np.testing.assert_allclose(table["width_slack"], 1 - macs / target)
+    assert table["width_slack"].between(0, 0.35).all()
+    assert set(table["param.activation"]) == {"relu", "inverse"}
+
+
+def test_a_space_without_a_network_in_the_budget_is_refused(run, write, folder) -> None:
+    with pytest.raises(InputError, match=r"smallest network of .*: 1,472 MACs$"):
+        run_sweep(load_sweep(write(), {"objective.max_macs": 1471}))
+    assert not (folder / "mlruns").exists()
+    assert run(
+        write(more="enqueue = [{activation = 'relu', filters = 2}]"), trials=1, objective__max_macs=1472
+    )
+
+
+@pytest.mark.parametrize(("driver", "sampler"), [("optuna", "nsga2"), ("keras_tuner", "random")])
+def test_models_of_the_whole_front_are_kept_and_load(
+    run, write, tmp_path, digits, driver: str, sampler: str
+) -> None:
+    result = run(write(), trials=5, driver=driver, sampler=sampler, objective__kind="pareto")
+    record = open_store().latest("tiny")
+    assert len(result.table) == 5
+    assert result.front.points
+    for point in result.front.points:
+        (row,) = result.table[result.table["trial"] == point.trial].to_dict("records")
+        (tmp_path / "m.keras").write_bytes(record.model(row["run_id"]))
+        model = keras.saving.load_model(tmp_path / "m.keras", compile=False)
+        correct = model.predict(digits.x_test, verbose=0).argmax(1) == digits.y_test
+        assert correct.mean() == row["test_accuracy"]
+        np.testing.assert_array_equal(record.correct(row["run_id"], digits.test_count), correct)
+    # No finished trial is better than a point of the front in both.
+    for row in result.table.itertuples():
+        assert any(
+            point.accuracy >= row.validation_accuracy and point.macs <= row.macs
+            for point in result.front.points
+        )
+
+
+def test_keras_tuner_continues_too(run, write, trained) -> None:
+    path = write()
+    first = run(path, driver="keras_tuner", sampler="random", trials=2).table
+    more = run(path, driver="keras_tuner", sampler="random", trials=4).table
+    assert len(trained) == len(set(trained)) == 4
+    assert more["run_id"][:2].tolist() == first["run_id"].tolist()
+
+
+def test_hyperband_trains_for_the_epochs_it_chooses(run, write) -> None:
+    table = run(write(), driver="keras_tuner", sampler="hyperband", trials=4, config__epochs=3).table
+    assert set(table["status"]) == {"FINISHED"}
+    epochs = [json.loads(text)["epochs"] for text in table["config_json"]]
+    assert min(epochs) < 3
+    assert max(epochs) <= 3
+
+
+def test_what_failed_is_tried_again(run, write, tmp_path, trained) -> None:
+    flag = tmp_path / "flag"
+    flag.touch()
+    space = f'[parameters]\nmodel = "users:fails"\nfilters = {{ low = 2, high = 4 }}\nflag = "{flag}"\n'
+    path = write(space=space)
+    result = run(path, trials=2)
+    assert result.count(Status.FAILED) == 2
+    assert set(result.table["error"]) == {"ValueError: the user's fault in two lines"}
+    assert result.front.points == ()
+    flag.unlink()
+    del trained[:]
+    result = run(path, trials=2)
+    assert len(trained) == 2
+    assert result.count(Status.FAILED) == 0
+    assert len(result.table) == 2
+
+
+def test_the_command_says_4_when_something_failed(invact, write, tmp_path, cluster) -> None:
+    flag = tmp_path / "flag"
+    flag.touch()
+    space = f'[parameters]\nmodel = "users:fails"\nfilters = {{ low = 2, high = 4 }}\nflag = "{flag}"\n'
+    path = write(space=space)
+    answer = invact("sweep", path, "--trials", 1, "--scheduler", cluster, "--json")
+    assert answer.code == Incomplete.exit_code == 4
+    assert json.loads(answer.out)["failed"] == 1
+    assert answer.err.splitlines()[-1] == "invact: tiny: 1 runs failed; the same command tries them again"
+    flag.unlink()
+    assert invact("sweep", path, "--trials", 1, "--scheduler", cluster, "--json").code == 0
+
+
+def test_a_diverged_trial_is_a_result_and_not_on_the_front(run, write, trained) -> None:
+    more = "enqueue = [{activation = 'elu', filters = 5}]"
+    space = '[parameters]\nactivation = { choices = ["elu", "linear"] }\nfilters = { low = 4, high = 5 }\n'
+    path = write(more=more, space=space, config="learning_rate = 100.0\noptimizer = 'sgd'")
+    path.write_text(path.read_text().replace("depth = 1", "depth = 3"))
+    result = run(path, trials=1)
+    assert result.table["status"].tolist() == ["DIVERGED"]
+    assert result.table["test_accuracy"].notna().all()
+    assert result.front.points == ()
+    assert run(path, trials=1).run_id == result.run_id
+    assert len(trained) == 1
+
+
+def test_a_users_arm_through_imports(run, write) -> None:
+    space = '[parameters]\nactivation = "users_softplus"\nfilters = 2\n'
+    table = run(write(more='imports = ["users"]', space=space), trials=1).table
+    assert table["status"].tolist() == ["FINISHED"]
+
+
+def test_paths_in_a_file_are_relative_to_it(run, folder, digits, monkeypatch) -> None:
+    here = folder / "here"
+    (here / "images").mkdir(parents=True)
+    np.savez(
+        here / "images" / "my.npz",
+        x_train=np.concatenate([digits.x_train, digits.x_validation]),
+        y_train=np.concatenate([digits.y_train, digits.y_validation]),
+        x_test=digits.x_test,
+        y_test=digits.y_test,
+    )
+    (here / "spaces").mkdir()
+    (here / "spaces" / "one.toml").write_text("[parameters]\nfilters = 2\n")
+    (here / "my.toml").write_text(
+        'space = "spaces/one.toml"\ndata = "images/my.npz"\ntrials = 1\n[config]\nepochs = 1\ndepth = 1\n'
+    )
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    result = run(Path("../here/my.toml"))
+    assert result.table["status"].tolist() == ["FINISHED"]
+    assert (elsewhere / "mlruns").is_dir()
+
+
+def test_a_second_coordinator_is_kept_out(run, write) -> None:
+    path = write()
+    sweep = load_sweep(path, {"trials": 1})
+    data = sweep.source.load()
+    with (
+        open_store().record("tiny", "sweep", sweep.identity(data), driver="optuna"),
+        pytest.raises(EnvironmentFault, match="sweep tiny is being run by process"),
+    ):
+        run(path, trials=1)
+
+
+def test_load_sweep_does_not_touch_the_file_it_overrides(write) -> None:
+    path = write()
+    text = path.read_text()
+    assert load_sweep(path, {"config.epochs": 7}).space["epochs"].domain.values() == (7,)
+    assert path.read_text() == text

@@ -1,0 +1,253 @@
+import gc
+import math
+import random
+import threading
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import users
+from helpers import numbers
+
+from invact.config import Config
+from invact.data.dataset import Dataset
+from invact.errors import InputError
+from invact.networks.build import build_model
+from invact.seeding import derive_seed, keras_seed
+from invact.training.loop import train
+from invact.training.results import Status
+
+# Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+TINY = Config(filters=3, depth=1, epochs=2, batch_size=64)
+
+
+def weights(archive: bytes, folder) -> keras.Model:
+    (folder / "model.keras").write_bytes(archive)
+    return keras.saving.load_model(folder / "model.keras", compile=False)
+
+
+def changed(config: Config, **values: object) -> Config:
+    return Config.model_validate(config.model_dump() | values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"augmentation": "shift+cutout", "dropout": 0.3, "normalization": "batch", "activation": "inverse"}],
+)
+def test_the_seed_decides_every_number(digits: Dataset, values: dict[str, object]) -> None:
+    config = changed(TINY, **values)
+    first = train(config, 3, digits)
+    keras.utils.set_random_seed(99)
+    np.random.random(7)  # noqa: NPY002
+    assert numbers(train(config, 3, digits)) == numbers(first)
+    other = train(config, 4, digits)
+    assert all(a.train != b.train for a, b in zip(first.epochs, other.epochs, strict=True))
+    assert first.correct != other.correct
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_weights_agree_with_a_loop_written_by_hand(
+    digits: Dataset, tmp_path, optimizer: str, schedule: str
+) -> None:
+    data = replace(digits, x_train=digits.x_train[:200], y_train=digits.y_train[:200])
+    config = changed(
+        TINY, optimizer=optimizer, schedule=schedule, weight_decay=0.1, learning_rate=0.01, epochs=2
+    )
+    result = train(config, 5, data, keep_model=True)
+
+    initialisation = derive_seed("initialisation", 5, config.digest())
+    with keras_seed(initialisation):
+        model = build_model(config, data.input_shape, data.classes, data.maximum)
+    classes = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
+    momentum = {"momentum": 0.9, "nesterov": True} if optimizer == "sgd" else {}
+    byhand = classes[optimizer](0.01, weight_decay=0.1, **momentum)
+    byhand.exclude_from_weight_decay([v for v in model.trainable_variables if v.name != "kernel"])
+    model.compile(byhand, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    step = 0
+    for epoch in (1, 2):
+        order = np.random.default_rng([derive_seed("order", 5), epoch]).permutation(200)[:192]
+        losses = []
+        for batch in order.reshape(3, 64):
+            if schedule == "cosine":
+                byhand.learning_rate = 0.01 * (1 + math.cos(math.pi * step / 6)) / 2
+            losses.append(float(model.train_on_batch(data.x_train[batch], data.y_train[batch])))
+            step += 1
+            model.reset_metrics()
+        assert result.epochs[epoch - 1].train.loss == pytest.approx(np.mean(losses), rel=1e-4)
+    for trained, expected in zip(
+        weights(result.model, tmp_path).get_weights(), model.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(trained, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_epochs_are_told_in_order_and_are_those_of_the_result(digits: Dataset) -> None:
+    told = []
+    result = train(changed(TINY, epochs=3), 0, digits, on_epoch=told.append)
+    assert tuple(told) == result.epochs
+    assert [epoch.number for epoch in told] == [1, 2, 3]
+    assert result.validation == told[-1].validation
+    assert result.train == told[-1].train
+    assert result.seconds == sum(epoch.seconds for epoch in told)
+    assert result.images_per_second == pytest.approx(3 * 1088 / result.seconds)
+
+
+def test_the_callers_random_numbers_are_untouched(digits: Dataset) -> None:
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    train(changed(TINY, epochs=1), 0, digits)
+    assert random.getstate() == python
+    after = np.random.get_state()  # noqa: NPY002
+    assert after[0] == legacy[0]
+    np.testing.assert_array_equal(after[1], legacy[1])
+
+
+def test_other_threads_that_draw_random_numbers_change_nothing(digits: Dataset) -> None:
+    # Dask's threads do when they connect, in the process that trains.
+    config = changed(TINY, epochs=1, dropout=0.2, depth=2, width_rule="macs", activation="inverse")
+    alone = train(config, 0, digits)
+    stop = threading.Event()
+
+    def draw() -> None:
+        while not stop.is_set():
+            random.random()
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        assert numbers(train(config, 0, digits)) == numbers(alone)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_diverged_training_stops_and_keeps_what_it_measured(digits: Dataset) -> None:
+    config = changed(TINY, epochs=20, learning_rate=100.0, optimizer="sgd", activation="elu", depth=3)
+    result = train(config, 0, digits)
+    assert result.status is Status.DIVERGED
+    assert 1 <= len(result.epochs) < 20
+    assert not math.isfinite(result.epochs[-1].train.loss + result.epochs[-1].validation.loss)
+    assert f"epoch {len(result.epochs)}" in result.error
+    assert "\n" not in result.error
+    assert result.train.accuracy > 0.02, "over the steps that were taken, not over all"
+    assert result.test is not None
+    assert 0 <= result.test.accuracy <= 1
+    assert result.test_correct(digits.test_count).mean() == result.test.accuracy
+
+
+def test_arms_share_batches_and_augmentation_but_not_weights(digits: Dataset, tmp_path) -> None:
+    batches, starts = {}, {}
+    for arm, seed in [("relu", 1), ("elu", 1), ("relu", 2)]:
+        users.seen.clear()
+        config = Config(
+            model="users:recorder",
+            activation=arm,
+            filters=2,
+            depth=1,
+            epochs=2,
+            augmentation="shift+cutout",
+            learning_rate=1e-12,
+        )
+        result = train(config, seed, digits, keep_model=True)
+        batches[arm, seed] = np.stack(users.seen)
+        starts[arm, seed] = weights(result.model, tmp_path).get_weights()[0]
+    assert batches["relu", 1].shape == (2 * 8, 128, 8, 8, 1)
+    np.testing.assert_array_equal(batches["relu", 1], batches["elu", 1])
+    assert not np.array_equal(batches["relu", 1], batches["relu", 2])
+    assert not np.array_equal(batches["relu", 1][:8], batches["relu", 1][8:]), "each epoch has its own order"
+    assert not np.array_equal(starts["relu", 1], starts["elu", 1])
+
+
+def test_the_test_set_never_reaches_the_training(digits: Dataset) -> None:
+    rng = np.random.default_rng(0)
+    corrupt = replace(
+        digits,
+        x_test=rng.integers(0, 255, digits.x_test[:17].shape, np.uint8),
+        y_test=rng.permutation(digits.y_test)[:17],
+    )
+    honest, blind = train(TINY, 0, digits), train(TINY, 0, corrupt)
+    assert numbers(replace(honest, test=None, correct=b"")) == numbers(replace(blind, test=None, correct=b""))
+    assert honest.test != blind.test
+
+
+def test_validation_images_are_not_trained_on(digits: Dataset) -> None:
+    blank = replace(digits, x_validation=np.zeros_like(digits.x_validation))
+    seen, unseen = train(TINY, 0, digits), train(TINY, 0, blank)
+    assert [epoch.train for epoch in seen.epochs] == [epoch.train for epoch in unseen.epochs]
+    assert seen.correct == unseen.correct
+    assert seen.validation != unseen.validation
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_the_returned_model_takes_raw_pixels_and_predicts_the_same(
+    digits: Dataset, tmp_path, precision: str
+) -> None:
+    config = changed(TINY, activation="inverse", precision=precision, learning_rate=0.02)
+    result = train(config, 0, digits, keep_model=True)
+    model = weights(result.model, tmp_path)
+    assert digits.x_test.dtype == np.uint8
+    logits = model.predict(digits.x_test, verbose=0)
+    assert logits.dtype == np.float32
+    correct = logits.argmax(1) == digits.y_test
+    # The rounding of bfloat16 depends on the batch's size.
+    allowed = 0 if precision == "float32" else 4
+    assert (correct != result.test_correct(digits.test_count)).sum() <= allowed
+    assert result.test is not None
+    assert result.test_correct(digits.test_count).mean() == result.test.accuracy
+    assert result.test.accuracy > 0.2
+    shifted = logits - logits.max(1, keepdims=True)
+    cross = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(shifted)), digits.y_test]
+    assert result.test.loss == pytest.approx(float(cross.mean()), rel=1e-5 if not allowed else 1e-2)
+    if precision == "mixed_bfloat16":
+        assert {layer.compute_dtype for layer in model.layers} >= {"bfloat16"}
+        assert result.test.loss != train(changed(config, precision="float32"), 0, digits).test.loss
+
+
+def test_no_model_unless_asked_for(digits: Dataset) -> None:
+    assert train(changed(TINY, epochs=1), 0, digits).model == b""
+
+
+def test_a_batch_larger_than_the_training_set_is_the_whole_of_it(digits: Dataset) -> None:
+    result = train(changed(TINY, batch_size=65536, epochs=1), 0, digits)
+    whole = train(changed(TINY, batch_size=digits.train_count, epochs=1), 0, digits)
+    assert result.status is Status.FINISHED
+    assert result.images_per_second == pytest.approx(digits.train_count / result.seconds)
+    assert 0 <= result.train.accuracy <= 1
+    assert math.isfinite(whole.train.loss)
+
+
+def test_a_users_own_builder_gets_its_options(digits: Dataset) -> None:
+    small = Config(model="users:build", filters=2, depth=1, epochs=1, options={"hidden": 3})
+    result = train(small, 0, digits)
+    assert result.status is Status.FINISHED
+    assert result.cost.params == (9 * 2 + 2) + (72 * 3 + 3) + (3 * 10 + 10)
+
+
+def test_what_does_not_build_is_refused(digits: Dataset) -> None:
+    with pytest.raises(InputError, match="no such function, received 'bild'; did you mean 'build'"):
+        train(Config(model="users:bild", depth=1), 0, digits)
+
+
+def test_seeds_of_different_purposes_are_independent() -> None:
+    seeds = {derive_seed(purpose, seed) for purpose in ("order", "augmentation") for seed in range(1000)}
+    assert len(seeds) == 2000
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_nothing_keeps_the_images_of_a_training(digits) -> None:
+    """A worker trains hundreds of networks: what one leaves behind would fill the memory."""
+    config = Config(filters=2, depth=1, epochs=1, batch_size=561)
+    before = _images(digits)
+    train(config, 0, digits)
+    keras.backend.clear_session()
+    gc.collect()
+    assert _images(digits) == before
+
+
+def _images(data) -> int:
+    # By type, as isinstance asks some libraries' objects for attributes that they warn of.
+    tensor = type(tf.constant(0))
+    return sum(type(each) is tensor and each.shape == data.x_train.shape for each in gc.get_objects())
