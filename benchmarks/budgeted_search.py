@@ -1,12 +1,12 @@
-"""Sample efficiency: the training MACs that a search under a budget needs, with the gate and without.
+"""Sample efficiency: the training MACs that a search under a budget needs, with and without the gate.
 
     python benchmarks/budgeted_search.py table             trains every network of the space once
-    python benchmarks/budgeted_search.py simulate FOLDER   searches on that table
-    python benchmarks/budgeted_search.py sweep FOLDER      searches with real trainings
+    python benchmarks/budgeted_search.py simulate FOLDER   runs the searches on this table, without training
+    python benchmarks/budgeted_search.py sweep FOLDER      runs searches with real trainings
     python benchmarks/budgeted_search.py report FOLDER --picture docs/budgeted-search.png
 
-`table` writes budgeted_search.csv beside this file; `report` prints what docs/budgeted-search.md says. Two
-processes each; `simulate` and `sweep` continue where they were stopped.
+`table` writes budgeted_search.csv next to this file. `report` prints the tables of docs/budgeted-search.md.
+`table`, `simulate` and `sweep` use two processes; `simulate` and `sweep` continue where they were stopped.
 """
 
 from __future__ import annotations
@@ -33,9 +33,6 @@ from invact.config import Scalar
 from invact.search.drivers import Outcome, make_driver
 from invact.statistics.fronts.dominance import hypervolume
 
-# The table was trained without oneDNN, whose sums have another order.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-
 FILE = Path(__file__).with_suffix(".toml")
 TABLE = Path(__file__).with_suffix(".csv")
 SAMPLERS: Mapping[str, Callable[..., optuna.samplers.BaseSampler]] = {
@@ -43,21 +40,21 @@ SAMPLERS: Mapping[str, Callable[..., optuna.samplers.BaseSampler]] = {
     "tpe": optuna.samplers.TPESampler,
 }
 SIDES = ("gate", "constraint", "penalty")
-"""The search of invact, and plain Optuna in the two ways in which it can be told of a budget."""
+"""The search of invact, and plain Optuna with the budget as a constraint or as a penalty."""
 
 TRIALS: Mapping[str, int] = {"nsga2": 80, "tpe": 40}
-"""Of either side. The first generation of Optuna's NSGA-II is 50, drawn at random."""
+"""Number of trials on each side. The first generation of Optuna's NSGA-II has 50 random trials."""
 
 LONGER: Mapping[str, int] = {"nsga2": 120, "tpe": 60}
-"""Of the gated search, which does not train all of them; its first ones are those of `TRIALS`."""
+"""Number of trials of the longer gated search; it does not train all of them, and begins like `TRIALS`."""
 
 REAL_TRIALS = 16
 PERCENTILES, MEDIAN = (25, 50, 75), 50
 SEEDS, FEWER, REAL_SEEDS = 100, 10, 5
-"""Of the sampler: under the median budget, under the other two, and with real trainings."""
+"""Number of sampler seeds: with the median budget, with the other two budgets, and with real trainings."""
 
 PASSES = 3 * 800 * 5
-"""Training MACs for each MAC: forward and backward, images in full batches, epochs. It cancels."""
+"""Training MACs for each MAC of a network: 3 for forward and backward, 800 images, 5 epochs."""
 
 Floats = NDArray[np.float64]
 Values = Mapping[str, Scalar]
@@ -65,7 +62,7 @@ Values = Mapping[str, Scalar]
 
 @dataclass(frozen=True)
 class Network:
-    """A configuration and its one training, with seed 0."""
+    """A configuration and the result of its one training, with seed 0."""
 
     activation: str
     filters: str
@@ -79,7 +76,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Step:
-    """A proposal, in its turn, and the MACs that were trained for it."""
+    """One proposal of a search, and the MACs of the network that was trained for it (0 without training)."""
 
     network: Network
     trained: int
@@ -97,7 +94,7 @@ def network_of(config: Config, macs: int, params: int, validation: float, test: 
 
 
 def read_table(path: Path = TABLE) -> dict[str, Network]:
-    """The finished trainings, by digest of the configuration."""
+    """Read the finished trainings, by digest of the configuration."""
     kinds = {
         field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(Network)
     }
@@ -113,12 +110,12 @@ def sweep_of(**overrides: Any) -> Sweep:
 
 
 def budgets(table: Mapping[str, Network]) -> dict[int, int]:
-    """Budgets at percentiles of the space's MACs, to the next thousand."""
+    """Return the budgets: percentiles of the MACs in the space, rounded to thousands."""
     macs = [network.macs for network in table.values()]
     return {share: int(round(np.percentile(macs, share), -3)) for share in PERCENTILES}
 
 
-# The two sides, each a list of steps.
+# The two sides of the comparison; each search is a list of steps.
 
 
 def outcome_of(network: Network, budget: int) -> Outcome:
@@ -128,7 +125,7 @@ def outcome_of(network: Network, budget: int) -> Outcome:
 
 
 def gated(train: Train, budget: int, sampler: str, seed: int, trials: int) -> list[Step]:
-    """The driver of invact behind the gate: over budget, it is told the cost, and nothing is trained."""
+    """Search with a driver of invact and the gate: a proposal over budget is reported and not trained."""
     space = sweep_of().space
     objective = Objective(kind="pareto", max_macs=budget)
     driver = make_driver("optuna", sampler, space, objective, seed, trials)
@@ -141,15 +138,15 @@ def gated(train: Train, budget: int, sampler: str, seed: int, trials: int) -> li
 
 
 def plain(train: Train, budget: int, sampler: str, seed: int, trials: int, told: str) -> list[Step]:
-    """Optuna with its defaults: each proposal is trained, and one over budget then penalised.
+    """Search with the defaults of Optuna: every proposal is trained, and then penalised if it is over budget.
 
     Args:
-        train: what a configuration comes to.
-        budget: MACs.
+        train: returns the result of a configuration.
+        budget: the budget in MACs.
         sampler: a key of `SAMPLERS`.
-        seed: the sampler's.
-        trials: how many.
-        told: `constraint`: the relative overrun is a constraint; `penalty`: it is taken off the accuracy.
+        seed: the seed of the sampler.
+        trials: number of trials.
+        told: `constraint`: the relative overrun is a constraint; `penalty`: the accuracy is reduced by it.
     """
     space = sweep_of().space
     steps = []
@@ -170,20 +167,20 @@ def plain(train: Train, budget: int, sampler: str, seed: int, trials: int, told:
 
 
 def gate_alone(steps: Sequence[Step], budget: int) -> list[Step]:
-    """Plain Optuna with a constraint, behind the gate: the proposals are the same.
+    """Return the steps of plain Optuna with a constraint and the gate; the proposals are the same.
 
-    Both samplers rank what violates a constraint by the violation alone, which needs no training.
+    Both samplers rank trials that violate a constraint only by the violation, which needs no training.
     """
     return [Step(step.network, step.trained if step.network.macs <= budget else 0) for step in steps]
 
 
 def driver_alone(steps: Sequence[Step]) -> list[Step]:
-    """The driver of invact without the gate: the proposals are the same, and all are trained."""
+    """Return the steps of invact's driver without the gate: the same proposals, and all are trained."""
     return [Step(step.network, step.network.macs) for step in steps]
 
 
 def cached(steps: Sequence[Step]) -> list[Step]:
-    """The same search, with repeated proposals for nothing."""
+    """Return the same search if repeated proposals cost no training."""
     first: dict[str, int] = {}
     for number, step in enumerate(steps):
         first.setdefault(step.network.config, number)
@@ -193,11 +190,11 @@ def cached(steps: Sequence[Step]) -> list[Step]:
     ]
 
 
-# What is measured.
+# The measurements.
 
 
 def progress(steps: Sequence[Step], budget: int) -> tuple[Floats, Floats]:
-    """Cumulative trained MACs and hypervolume after each step, the reference at (0, budget)."""
+    """Return cumulative trained MACs and hypervolume after each step; the reference is (0, budget)."""
     front: list[tuple[float, int]] = []
     volumes = []
     volume = 0.0
@@ -212,17 +209,17 @@ def progress(steps: Sequence[Step], budget: int) -> tuple[Floats, Floats]:
 
 
 def reached(steps: Sequence[Step], budget: int, volume: float) -> float:
-    """Trained MACs when a hypervolume was first reached; infinity when it was not."""
+    """Return the trained MACs at which a hypervolume is first reached; infinity if it is never reached."""
     macs, volumes = progress(steps, budget)
     hits = np.flatnonzero(volumes >= volume)
     return float(macs[hits[0]]) if len(hits) else np.inf
 
 
 def ratio(steps: Sequence[Step], than: Sequence[Step], budget: int) -> tuple[float, float]:
-    """Trained MACs to reach the other search's last hypervolume.
+    """Return the trained MACs at which `steps` reaches the final hypervolume of `than`, as two ratios.
 
     Returns:
-        Over what the other had trained when it first reached it, and over all that the other trained.
+        The ratio to the trained MACs at which `than` first reached it, and to all trained MACs of `than`.
     """
     macs, volumes = progress(than, budget)
     needed = reached(steps, budget, volumes[-1])
@@ -230,15 +227,15 @@ def ratio(steps: Sequence[Step], than: Sequence[Step], budget: int) -> tuple[flo
 
 
 def quartiles(ratios: Sequence[float]) -> list[float]:
-    """Quartiles, where infinity is a number like others, and none is between two."""
+    """Return the quartiles. Infinity counts as a number, and there is no interpolation between two values."""
     return [float(value) for value in np.quantile(ratios, (0.25, 0.5, 0.75), method="higher")]
 
 
-# The table, the searches on it, and the searches with real trainings.
+# The table, the searches on the table, and the searches with real trainings.
 
 
 def write_table() -> None:
-    """Train every network of the space, and write what is tracked."""
+    """Train every network of the space and write the table."""
     space = sweep_of().space
     with _processes() as processes:
         networks = sorted(processes.map(_train, map(space.config, space.grid())), key=astuple)
@@ -249,7 +246,7 @@ def write_table() -> None:
 
 
 def _recorded(row: Mapping[Any, Any]) -> Network:
-    """A run of a sweep's record; its accuracies are NaN when it was rejected."""
+    """Convert a row of a sweep's table; the accuracies are NaN if the gate rejected the trial."""
     assert row["status"] in (Status.FINISHED, Status.OVER_BUDGET), row
     config = Config.model_validate_json(row["config_json"])
     costs = int(row["macs"]), int(row["params"])
@@ -258,7 +255,7 @@ def _recorded(row: Mapping[Any, Any]) -> Network:
 
 @dataclass(frozen=True)
 class Search:
-    """One search to do: on which side, under which budget, with which sampler and its seed, and how long."""
+    """The settings of one search: side, budget (as a percentile), sampler, seed and number of trials."""
 
     side: str
     percentile: int
@@ -270,7 +267,7 @@ class Search:
         return "-".join(map(str, astuple(self)))
 
     def steps(self, proposed: Sequence[str], table: Mapping[str, Network]) -> list[Step]:
-        """The steps again, from the digests of what was proposed."""
+        """Return the steps of the search, from the digests of its proposals."""
         networks = [table[config] for config in proposed]
         steps = [Step(network, network.macs) for network in networks]
         return gate_alone(steps, budgets(table)[self.percentile]) if self.side == "gate" else steps
@@ -291,7 +288,7 @@ def _simulated(search: Search) -> list[str]:
 
 
 def _real(search: Search, folder: Path) -> None:
-    """Search with real trainings, and write every network as it was measured."""
+    """Run a search with real trainings and write its networks to a file."""
     path = folder / f"{search}.json"
     if path.exists():
         return
@@ -299,7 +296,7 @@ def _real(search: Search, folder: Path) -> None:
     if search.side == "gate":
         objective = {"objective.max_macs": budget, "sampler": search.sampler, "seed": search.seed}
         sweep = sweep_of(trials=search.trials, **objective)
-        # One worker: with more, which trial ends first decides what the sampler knows.
+        # With several workers, the proposals would depend on which trial ends first.
         rows = run_sweep(sweep, store=folder / str(search), workers=1, show=False).to_pandas()
         networks = [_recorded(row) for row in rows.sort_values("trial").to_dict("records")]
     else:
@@ -325,9 +322,12 @@ def _train(config: Config) -> Network:
 
 
 def _processes() -> ProcessPoolExecutor:
-    # One thread each, as invact's workers have: it makes numbers reproducible.
+    """Return the processes that train; they inherit environment variables that are set here."""
+    # One thread, as in invact's workers, makes numbers reproducible.
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # The table was trained without oneDNN, which adds numbers in another order.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     return ProcessPoolExecutor(2, mp_context=get_context("spawn"))
 
 
@@ -358,7 +358,7 @@ def simulate(folder: Path, seeds: int) -> None:
 
 
 def simulated(path: Path) -> dict[Search, list[str]]:
-    """What was proposed in the searches so far."""
+    """Read the proposals of the searches that are finished, as digests of configurations."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return {Search(*search): proposed for search, proposed in map(json.loads, lines)}
 
@@ -369,13 +369,13 @@ def sweep(folder: Path) -> None:
             pass
 
 
-# What is reported.
+# The report.
 
 
 def summary(
     steps: Sequence[Sequence[Step]], than: Sequence[Sequence[Step]], budget: int
 ) -> tuple[str, str, str, str]:
-    """Cells of a table: the ratio and its quartiles, how often it is at most 1/2, how often there is none."""
+    """Return cells of a table: ratio with quartiles, ratio to the total, share at most 1/2, never reached."""
     strict, loose = zip(*(ratio(a, b, budget) for a, b in zip(steps, than, strict=True)), strict=True)
     low, middle, high = quartiles(strict)
     half = np.mean(np.array(strict) <= 0.5)
@@ -406,7 +406,8 @@ def report(folder: Path) -> None:
     macs = np.array([network.macs for network in table.values()])
     print(f"{len(table)} networks of {macs.min():,} to {macs.max():,} MACs")
     head(
-        "budget, MACs | networks over it | sampler | trials | seeds | over it, of trials | of MACs | repeated"
+        "budget, MACs | networks over budget | sampler | trials | seeds | trials over budget "
+        "| MACs over budget | repeated trials"
     )
     for percentile, budget in limits.items():
         for sampler in SAMPLERS:
@@ -419,7 +420,7 @@ def report(folder: Path) -> None:
             cells = (f"{value:.2f}" for value in shares)
             row(f"{budget:,}", share, sampler, TRIALS[sampler], len(plains), *cells)
 
-    head("budget, MACs | sampler | against plain Optuna with | ratio | of its total | at most 1/2 | never")
+    head("budget, MACs | sampler | plain Optuna with | ratio | ratio to total | at most 1/2 | never")
     for percentile, budget in limits.items():
         for sampler in SAMPLERS:
             long = runs("gate", percentile, sampler)
@@ -431,7 +432,7 @@ def report(folder: Path) -> None:
                 row(f"{budget:,}", sampler, f"{told}, repeats free", *summary(gate, free, budget))
                 row(f"{budget:,}", sampler, f"{told}, gate longer", *summary(long, plains, budget))
 
-    head("sampler | search | ratio | of plain's total | at most 1/2 | never")
+    head("sampler | search | ratio | ratio to total | at most 1/2 | never")
     budget = limits[MEDIAN]
     for sampler in SAMPLERS:
         plains = runs("constraint", MEDIAN, sampler)
@@ -441,7 +442,7 @@ def report(folder: Path) -> None:
             "plain, repeats free": map(cached, plains),
             "plain and gate": alone,
             "plain and gate, repeats free": map(cached, alone),
-            "driver of invact, no gate": map(driver_alone, gate),
+            "driver of invact, without gate": map(driver_alone, gate),
             "driver of invact and gate": gate,
         }
         for name, steps in variants.items():
@@ -452,9 +453,9 @@ def report(folder: Path) -> None:
 
 
 def report_real(folder: Path, table: Mapping[str, Network], searches: Mapping[Search, list[Step]]) -> None:
-    """Print the sweeps with real trainings, and whether the table stands for them.
+    """Print the searches with real trainings, and whether they agree with the table.
 
-    Where those of a seed are not finished, it is the simulated ones that are printed.
+    If the real searches of a seed are not finished, the row has the simulated ones.
     """
     budget = budgets(table)[MEDIAN]
     real: dict[Search, list[Step]] = {}
@@ -470,8 +471,8 @@ def report_real(folder: Path, table: Mapping[str, Network], searches: Mapping[Se
     same = sum(steps == searches[search] for search, steps in real.items())
     print(f"\n{equal} of {trained} trainings equal the table's, to the bit")
     print(f"{same} of {len(real)} searches equal the simulated ones, in every proposal")
-    titles = "sampler | seed | trained for | plain, training MACs | gate | ratio | of plain's total"
-    head(f"{titles} | hypervolume, gate / plain")
+    titles = "sampler | seed | trainings | plain, training MACs | gate, training MACs"
+    head(f"{titles} | ratio | ratio to total | hypervolume, gate / plain")
     for sampler in SAMPLERS:
         ratios = []
         for seed in range(REAL_SEEDS):
@@ -483,8 +484,8 @@ def report_real(folder: Path, table: Mapping[str, Network], searches: Mapping[Se
             ratios.append(strict)
             spent = (f"{PASSES * reached(steps, budget, volume):.3g}" for steps in (other, gate))
             last = progress(gate, budget)[1][-1] / volume
-            trained_for = "this" if done else "the table"
-            row(sampler, seed, trained_for, *spent, f"{strict:.2f}", f"{loose:.2f}", f"{last:.3f}")
+            trainings = "real" if done else "table"
+            row(sampler, seed, trainings, *spent, f"{strict:.2f}", f"{loose:.2f}", f"{last:.3f}")
         row(sampler, "median", "", "", "", f"{quartiles(ratios)[1]:.2f}", "", "")
 
 
@@ -497,10 +498,10 @@ LOOKS = {
 
 
 def band(runs: Sequence[Sequence[Step]], budget: int, grid: Floats) -> Floats:
-    """Quartiles of the hypervolume over the seeds at each of some trained MACs, shape (3, n)."""
+    """Return quartiles of the hypervolume over the seeds at each number of trained MACs, shape (3, n)."""
     found = []
     for macs, volumes in (progress(steps, budget) for steps in runs):
-        # A search that is over keeps what it has found.
+        # A finished search keeps its hypervolume.
         at = np.searchsorted(macs, grid, side="right")
         found.append(np.concatenate(([0.0], volumes))[at])
     return np.quantile(found, (0.25, 0.5, 0.75), axis=0)
@@ -558,8 +559,8 @@ def main() -> None:
     )
     parser.add_argument("command", choices=("table", "simulate", "sweep", "report"))
     parser.add_argument("folder", type=Path, nargs="?", default=Path("budgeted_search"))
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="of the sampler, in simulate")
-    parser.add_argument("--picture", type=Path, help="where report draws")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="number of sampler seeds, for simulate")
+    parser.add_argument("--picture", type=Path, help="file for the picture, for report")
     given = parser.parse_args()
     if given.command == "table":
         write_table()

@@ -1,9 +1,10 @@
-"""Filters of the inverse arm over those of ReLU at equal test accuracy, for each builder.
+"""The ratio of filters, inverse to ReLU, at equal test accuracy, for each builder.
 
 Run: python benchmarks/equal_accuracy.py [store] > benchmarks/equal_accuracy.json
-Sweeps of 8 configurations each: `cnn`, `vgg` and `mlp` with 2 seeds on half of the training images of
-Fashion-MNIST; `separable` and `resnet`, whose trainings are slow, with 5 seeds on digits. 128 trainings. The
-same command continues.
+
+Each builder has a sweep of 8 configurations. `cnn`, `vgg` and `mlp` are trained with 2 seeds on half of the
+training images of Fashion-MNIST. `separable` and `resnet` train slowly, so they are trained with 5 seeds on
+digits. These are 128 trainings. If the command is interrupted, the same command continues.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ DIGITS = 'data = "digits"\nseeds = [0, 1, 2, 3, 4]'
 
 @dataclass(frozen=True)
 class Experiment:
-    """Filters of the first stage for each arm; staggered, so that both reach the same accuracies."""
+    """A builder, and the filters of each arm's first stage, chosen so that the arms' accuracies overlap."""
 
     model: str
     relu: tuple[int, ...] = (5, 7, 10, 14)
@@ -38,7 +39,7 @@ class Experiment:
     batch_size: int = 128
 
     def sweep(self) -> str:
-        """The sweep as TOML: exactly these configurations."""
+        """Return a sweep of exactly these configurations, as TOML."""
         pairs = [(arm, filters) for arm in ("relu", "inverse") for filters in getattr(self, arm)]
         config = {"depth": 2, "learning_rate": 3e-3, "batch_size": self.batch_size, "epochs": self.epochs}
         tables = [f'[[enqueue]]\nactivation = "{arm}"\nfilters = {filters}' for arm, filters in pairs]
@@ -52,7 +53,7 @@ class Experiment:
         )
 
     def space(self) -> str:
-        """The search space as TOML."""
+        """Return the search space as TOML."""
         return (
             f'[parameters]\nmodel = "{self.model}"\nnormalization = "{self.normalization}"\n'
             f'activation = {{ choices = ["relu", "inverse"] }}\n'
@@ -70,7 +71,7 @@ EXPERIMENTS = (
 
 
 def run(experiment: Experiment, store: str) -> pd.DataFrame:
-    """Train what is missing, and return the table of runs."""
+    """Train the missing runs, and return the table of finished runs."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"equal-accuracy-{experiment.model}.toml"
         path.write_text(experiment.sweep())
@@ -87,7 +88,8 @@ def main(store: str) -> None:
         ratio = line_ratio(width, table["test_accuracy"], arm == "inverse")
         means = table.groupby(["param.activation", "param.filters"])["test_accuracy"].mean()
         found[experiment.model] = {
-            # The fit's own ratio, also where a gate failed: then it is a description, and the reasons say so.
+            # The ratio of the fit is written even if a check failed. Then it is descriptive only, and
+            # `reasons` names the failed checks.
             "filters_ratio": 1 / ratio.fit.potency,
             "interval": sorted(1 / end for end in ratio.fit.interval),
             "reasons": ratio.reasons,

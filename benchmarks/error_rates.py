@@ -1,8 +1,8 @@
-"""The error rates, coverage and cost of the non-inferiority tests, by simulation with a known truth.
+"""Error rates, coverage and cost of the non-inferiority tests, from simulations with a known truth.
 
     python -m benchmarks.error_rates
 
-The tables go into docs/statistics.md.
+The printed tables are part of docs/statistics.md.
 """
 
 import argparse
@@ -39,10 +39,11 @@ Floats = NDArray[np.float64]
 def differences(
     noise: str, correlation: float, sd: float, truth: float, shape: tuple[int, int], seed: int = SEED
 ) -> Floats:
-    """Draw treatment - control. Each arm has `sd` and shares `correlation` of its variance with the other.
+    """Draw differences treatment - control. Each arm has the standard deviation `sd`.
 
-    Exponential noise is skewed by 2. In both arms it cancels to a symmetric difference, if a long-tailed
-    one; in one arm alone (the other without noise) it does not.
+    `correlation` is the share of the variance that both arms have in common. Skewed noise is exponential,
+    with a skewness of 2. If both arms have it, the difference is symmetric with long tails. If only one arm
+    has it (the other arm then has no noise), the difference is skewed.
     """
     rng = np.random.default_rng(seed)
 
@@ -59,19 +60,19 @@ def differences(
 
 
 def fixed(values: Floats, alpha: float = ALPHA, margin: float = MARGIN) -> NDArray[np.bool_]:
-    """Whether the fixed-n test rejects."""
+    """Whether the test with a fixed number of pairs rejects, for each series."""
     n = values.shape[1]
     t = (values.mean(axis=1) + margin) / values.std(axis=1, ddof=1) * math.sqrt(n)
     return special.stdtr(n - 1, -t) < alpha
 
 
 def ever(values: Floats, alpha: float = ALPHA, margin: float = MARGIN) -> NDArray[np.bool_]:
-    """Whether the e-process ever reaches 1 / alpha."""
+    """Whether the e-process ever reaches 1 / alpha, for each series."""
     return (e_values(values, margin) >= 1 / alpha).any(axis=1)
 
 
 def tables(alpha: float) -> dict[tuple[int, bool], RectBivariateSpline]:
-    """P values for each look, futility binding or not, over the shift and the angle of t."""
+    """Tables of p values over the shift and the angle of t, for each look and for (non-)binding futility."""
     shifts, angles = np.linspace(0, 10, 151), np.linspace(-1.56, 1.56, 81)
     found = {}
     for look, n in enumerate(LOOKS):
@@ -85,7 +86,7 @@ def tables(alpha: float) -> dict[tuple[int, bool], RectBivariateSpline]:
 def covered(
     found: Stops, truth: float, alpha: float, splines: dict[tuple[int, bool], RectBivariateSpline]
 ) -> tuple[float, float, float]:
-    """How often the truth is above the lower end, below the upper end, and above the estimate."""
+    """Shares of the series with the truth above the lower end, below the upper end, above the estimate."""
     loose, binding = np.empty_like(found.t), np.empty_like(found.t)
     for look, n in enumerate(LOOKS):
         here = found.look == look
@@ -120,7 +121,7 @@ def boundaries(replications: int) -> None:
 
 def type_one(replications: int) -> None:
     error = math.sqrt(ALPHA * (1 - ALPHA) / replications)
-    print(f"\n### Type I error at the bound (alpha 0.05, 2 Monte Carlo errors: {2 * error:.4f})\n")
+    print(f"\n### Type I error at the margin (alpha 0.05, 2 Monte Carlo errors: {2 * error:.4f})\n")
     row(
         "test",
         "noise",
@@ -151,7 +152,7 @@ def type_one(replications: int) -> None:
 
 
 def coverage(replications: int) -> None:
-    print("\n### Coverage of the stage-adjusted interval, and how often the truth is above the estimate\n")
+    print("\n### Coverage of the adjusted interval, and share of series with the truth above the estimate\n")
     row(
         "level",
         "truth / margin",
@@ -166,7 +167,7 @@ def coverage(replications: int) -> None:
     for alpha in (0.025, 0.05):
         splines = tables(alpha)
         for truth in (-MARGIN, -MARGIN / 2, 0.0, MARGIN / 2):
-            # At the margin itself the spread cancels.
+            # If the truth is the margin, the result does not depend on the spread.
             for ratio in (1.0,) if truth == -MARGIN else (0.5, 0.7, 1.0, 1.5):
                 sd = ratio * MARGIN
                 values = differences("normal", 0, sd / math.sqrt(2), truth, (replications, LOOKS[-1]))
@@ -181,10 +182,10 @@ def coverage(replications: int) -> None:
 
 @dataclass(frozen=True)
 class Ends:
-    """The adjusted interval and estimate of many series at once: `group_sequential`'s, interpolated in t.
+    """Adjusted intervals and estimates of `group_sequential` for many series at once, by interpolation in t.
 
-    Each end is a function of t alone, in standard deviations from -margin. Where t is outside of what is
-    tabulated, which is rare, the end is found as the library finds it.
+    Each end, measured from -margin in standard deviations, is a function of t alone. For the few t outside
+    the table, the function of the library is called.
     """
 
     alpha: float
@@ -193,7 +194,7 @@ class Ends:
 
     @classmethod
     def of(cls, alpha: float, looks: tuple[int, ...] = LOOKS, nodes: int = 31) -> Self:
-        """Tabulate the design; `nodes` values of t a look keep an end to within 0.003 standard deviations."""
+        """Tabulate a design with `nodes` values of t per look; errors are below 0.003 standard deviations."""
         curves = {}
         for look, n in enumerate(looks):
             angles = np.linspace(*np.arctan(np.array([-2.5, 12]) / math.sqrt(n - 1)), nodes)
@@ -204,7 +205,7 @@ class Ends:
         return cls(alpha, looks, curves)
 
     def __call__(self, found: Stops, level: float, margin: float) -> Floats:
-        """The end at a level: alpha is the lower one, 1 - alpha the upper one, 0.5 the estimate."""
+        """Lower end for the level alpha, upper end for 1 - alpha, estimate for 0.5."""
         ends = np.empty_like(found.t)
         for look, n in enumerate(self.looks):
             here = np.flatnonzero(found.look == look)
@@ -218,7 +219,7 @@ class Ends:
 
 @dataclass(frozen=True)
 class World:
-    """Seeds and test items, and correct or wrong by a probit model; accuracies are by item."""
+    """Probit model of correct and wrong answers for seeds and test items."""
 
     seed_sd: float
     item_sd: float
@@ -227,7 +228,7 @@ class World:
     items: int = 200
 
     def draw(self, rng: np.random.Generator, replications: int, seeds: int) -> NDArray[np.float32]:
-        """Treatment - control of each seed and item, shape (replications, seeds, items)."""
+        """Draw treatment - control for each seed and item, shape (replications, seeds, items)."""
         level = 1.5
         total = math.sqrt(1 + 2**2 + self.seed_sd**2 + self.item_sd**2)
         levels = level, total * special.ndtri(special.ndtr(level / total) + self.truth)
@@ -251,7 +252,7 @@ class World:
 def population_ends(
     world: World, ends: Ends, replications: int, seed: int = SEED
 ) -> dict[str, tuple[Floats, Floats]]:
-    """Intervals of the difference for the population of items, after the sequential stop."""
+    """Compute intervals of the difference for the population of items, after the sequential test stopped."""
     rng, batch, found = np.random.default_rng(seed), 200, []
     for _ in range(replications // batch):
         differences = world.draw(rng, batch, ends.looks[-1])
@@ -282,7 +283,7 @@ def population_ends(
 
 
 def population(replications: int) -> None:
-    """A fifth of the replications: every one has a test set of its own, correct or wrong item by item."""
+    """Use a fifth of the replications, because each one simulates every item of its own test set."""
     print("\n### Coverage for the population of images, after stopping (95 %)\n")
     names = ("seeds alone", "fixed n", "population_interval", "normal quantile for items")
     row("sd of seeds", "sd of arm x item", "truth / margin", *names)
@@ -297,8 +298,8 @@ def population(replications: int) -> None:
 
 
 def promise(replications: int) -> None:
-    print("\n### Power: the plan's promise and the simulation\n")
-    row("test", "sd / margin", "promised", "simulated")
+    print("\n### Power: calculated by the plan, and simulated\n")
+    row("test", "sd / margin", "calculated", "simulated")
     row(*["---"] * 4)
     for ratio in (0.75, 1.0, 1.5):
         sd = ratio * MARGIN
@@ -308,15 +309,15 @@ def promise(replications: int) -> None:
         plan = expected_pairs(sd, MARGIN)
         found = stops(values[:, : LOOKS[-1]], MARGIN, ALPHA)
         row("sequential", ratio, plan.power, float(found.crossed.mean()))
-        row("its pairs", ratio, plan.pairs, float(np.array(LOOKS)[found.look].mean()))
+        row("sequential, number of pairs", ratio, plan.pairs, float(np.array(LOOKS)[found.look].mean()))
     for n, expected in ((3, 0.0386), (8, 0.28871), (15, 0.69339), (30, 0.94326), (50, 0.99458)):
         print(f"\nTOST, two samples of {n}: {tost_power(n, 18, 19.2, -4):.5f} (published {expected})", end="")
     print()
 
 
 def cost(replications: int) -> None:
-    """Fixed n = 30 per arm is 60 trainings."""
-    print("\n### Cost at equal error: trainings for one ratio, against 60 of a fixed n = 30 per arm\n")
+    """Compare with a fixed n of 30 per arm, which needs 60 trainings."""
+    print("\n### Cost at equal error: trainings for one ratio, compared with 60 at a fixed n of 30 per arm\n")
     row(
         "truth",
         "sd",

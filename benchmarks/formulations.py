@@ -1,8 +1,10 @@
-"""Ways to write concat(relu(x), relu(-x)): which is the cheapest in each runtime, in a whole network?
+"""The time of different ways to compute concat(relu(x), relu(-x)) in a whole network, for each runtime.
 
 Run: python benchmarks/formulations.py [rounds]
-All ways compute the same numbers. They are timed in turns in a `cnn` of two stages, 8 and 16 filters, on
-28 x 28 images, one thread, batch 1 and 32; below 1.00 is faster than `InverseActivation` as it is.
+
+All ways compute the same numbers. Each one is the activation of a `cnn` with two stages of 8 and 16 filters
+on 28 x 28 images. The networks are timed in turns, with one thread, and with batches of 1 and 32. The results
+are ratios to the current `InverseActivation`: a ratio below 1.00 is faster.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ WAYS: Mapping[str, Callable[[Any], Any]] = {
     "concat(relu(x), relu(-x))": both(ops.relu, lambda x: ops.relu(ops.negative(x))),
     "concat(relu(x), relu(x) - x)": both(ops.relu, lambda x: ops.relu(x) - x),
     "concat(relu(x), relu(x * -1))": both(ops.relu, lambda x: ops.relu(x * -1.0)),
-    # As many multiply-adds as it has weights and positions: a way for few channels only.
+    # Its MACs grow with the square of the number of channels, so it suits few channels only.
     "relu(1x1 convolution by [I, -I])": lambda x: ops.relu(ops.conv(x, _signs(x.shape[-1]))),
     "concat(relu(x), -min(x, 0))": both(ops.relu, lambda x: ops.negative(ops.minimum(x, 0.0))),
 }
@@ -45,7 +47,7 @@ WAYS: Mapping[str, Callable[[Any], Any]] = {
 
 @keras.saving.register_keras_serializable("invact_benchmarks")
 class Way(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """A layer that is written in one of the ways."""
+    """A layer that computes the activation in one of the ways."""
 
     def __init__(self, way: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -56,7 +58,7 @@ class Way(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         return WAYS[self.way](inputs)
 
     def get_config(self) -> dict[str, Any]:
-        """Return what rebuilds the layer."""
+        """Return the arguments that create this layer again."""
         return {**super().get_config(), "way": self.way}
 
 

@@ -1,8 +1,8 @@
-"""The ladder over ratios: its family-wise error and its cost in trainings, by simulation with a known truth.
+"""Family-wise error and cost in trainings of the ladder over ratios, from simulations with a known truth.
 
     python -m benchmarks.ladder
 
-The tables go into docs/statistics.md. Accuracies are in points (percent) there, and fractions here.
+The printed tables are part of docs/statistics.md. Accuracies are points (percent) there and fractions here.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from invact.statistics.sequential.procedures import Method, Procedure
 MARGIN, ALPHA, SEED, MOST = 0.003, 0.05, 20260101, 30
 RATIOS = (0.75, 0.625, 0.5)
 MACS = tuple(2 * ratio**2 for ratio in RATIOS)
-"""Of the treatment over the control: filters scaled by q scale them by 2 q^2. The first ratio saves none."""
+"""MACs of the treatment / MACs of the control: 2 q^2 for a ratio of filters q. The first ratio saves none."""
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -28,7 +28,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Truth:
-    """True differences, treatment minus each other arm, at each ratio from the easiest down."""
+    """True differences, treatment minus each other arm, at each ratio from the largest to the smallest."""
 
     name: str
     control: tuple[float, float, float]
@@ -36,15 +36,16 @@ class Truth:
     matched: tuple[float, float, float]
 
     def false(self, *others: str) -> list[bool]:
-        """At which ratios a claim that needs to beat these arms would be false."""
+        """Whether a claim that must beat these arms is false, for each ratio."""
         bounds = {"control": -MARGIN, "placebo": 0.0, "matched": 0.0}
         return [any(getattr(self, arm)[rung] <= bounds[arm] for arm in others) for rung in range(len(RATIOS))]
 
 
 def noise(kind: str, replications: int, seed: int = SEED) -> dict[tuple[str, int], Floats]:
-    """Runs of every arm at every ratio, of mean 0 and standard deviation 1; shape (replications, MOST).
+    """Draw runs of each arm at each ratio with mean 0 and standard deviation 1; shape (replications, MOST).
 
-    The control is one for all ratios. Exponential noise is skewed by 2, its long tail towards low accuracies.
+    All ratios share one control. Skewed noise is exponential, with a skewness of 2 and the long tail towards
+    low accuracies.
     """
     rng = np.random.default_rng(seed)
     runs = {}
@@ -59,7 +60,7 @@ def noise(kind: str, replications: int, seed: int = SEED) -> dict[tuple[str, int
 
 
 def t_after_each(x: Floats) -> Floats:
-    """Student's t of the mean of x against 0 after each pair, shape (replications, pairs); the first is 0."""
+    """Compute Student's t of the mean of x after each pair, shape (replications, pairs); the first is 0."""
     n = np.arange(1, x.shape[1] + 1)
     total = np.cumsum(x, axis=1)
     squares = np.cumsum(x**2, axis=1) - total**2 / n
@@ -68,7 +69,7 @@ def t_after_each(x: Floats) -> Floats:
 
 
 def decide(procedure: Procedure, t: Floats) -> tuple[NDArray[np.int_], Flags]:
-    """Pairs that each series takes, and whether it beat its bound: `Procedure.test` for many at once."""
+    """Apply `Procedure.test` to many series; return the pairs used and whether the result is shown."""
     if procedure.method is Method.ANYTIME:
         looks = np.arange(1, procedure.most + 1)
         upper = np.array([_reach(int(n), procedure.alpha, SCALE) for n in looks])
@@ -89,12 +90,12 @@ def decide(procedure: Procedure, t: Floats) -> tuple[NDArray[np.int_], Flags]:
 
 @dataclass(frozen=True)
 class Ladders:
-    """What came of many ladders.
+    """Results of many ladders.
 
     Attributes:
-        filters: whether the claim on filters was SUPPORTED, shape (replications, ratios).
-        macs: likewise of the claim on MACs.
-        trainings: of all arms, shape (replications,).
+        filters: whether the claim on filters is SUPPORTED, shape (replications, ratios).
+        macs: whether the claim on MACs is SUPPORTED, shape (replications, ratios).
+        trainings: number of trainings of all arms, shape (replications,).
     """
 
     filters: Flags
@@ -105,9 +106,9 @@ class Ladders:
 def simulate(
     truth: Truth, sd: float, runs: Mapping[tuple[str, int], Floats], *procedures: Procedure
 ) -> list[Ladders]:
-    """Climb many ladders at once, as `climb` does; arms are trained only as far as it asks for them.
+    """Test many ladders at once as `climb` does, and count only the trainings that it requests.
 
-    Placebo and matched arm begin when non-inferiority is shown, and the treatment goes on with them.
+    Placebo and matched arm start after non-inferiority is shown; the treatment continues together with them.
     """
     statistics = []
     for rung in range(len(RATIOS)):
@@ -157,14 +158,14 @@ CLAIMS = {"filters": ("control", "placebo"), "MACs": ("control", "placebo", "mat
 FAR, NONE = (0.02, 0.02, 0.02), (0.0, 0.0, 0.0)
 WORLDS = (
     Truth("all at the margin", (-MARGIN, -MARGIN, -MARGIN), FAR, FAR),
-    Truth("the first easy, then at the margin", (0.0, -MARGIN, -MARGIN), FAR, FAR),
-    Truth("two easy, then at the margin", (0.0, 0.0, -MARGIN), FAR, FAR),
+    Truth("the first equal, the others at the margin", (0.0, -MARGIN, -MARGIN), FAR, FAR),
+    Truth("two equal, the last at the margin", (0.0, 0.0, -MARGIN), FAR, FAR),
     Truth("equal to the placebo", NONE, NONE, FAR),
     Truth(
-        "one easy, one equal to the placebo, one at the margin", (0.0, 0.0, -MARGIN), (0.02, 0.0, 0.02), FAR
+        "one equal, one equal to the placebo, one at the margin", (0.0, 0.0, -MARGIN), (0.02, 0.0, 0.02), FAR
     ),
     Truth("equal to the matched arm", NONE, FAR, NONE),
-    Truth("equal to the matched arm at the last", NONE, FAR, (0.02, 0.02, 0.0)),
+    Truth("equal to the matched arm at the last ratio", NONE, FAR, (0.02, 0.02, 0.0)),
     Truth("at the margin, and equal to placebo and matched arm", (-MARGIN, -MARGIN, -MARGIN), NONE, NONE),
 )
 PROCEDURES = {
@@ -205,12 +206,12 @@ COSTS = (
 
 
 def cost(replications: int) -> None:
-    """Nine arms: the control, three treatments and placebos, two matched arms."""
+    """Compare with nine arms: the control, three treatments, three placebos and two matched arms."""
     everything = 9 * MOST
-    print(f"\n### Cost of the ladder, in trainings; nine arms of {MOST} are {everything}\n")
+    print(f"\n### Cost of the ladder in trainings; nine arms with {MOST} runs are {everything}\n")
     fixed = Procedure(Method.FIXED, ALPHA, (MOST,))
-    names = (f"fixed {MOST}, climbed", "sequential", f"anytime to {MOST}")
-    shares = (f"sequential / {everything}", "sequential / climbed")
+    names = (f"fixed {MOST}, stepwise", "sequential", f"anytime to {MOST}")
+    shares = (f"sequential / {everything}", "sequential / stepwise")
     row("truth", "sd", *names, *shares, *(f"supported, {name}" for name in names))
     row(*["---"] * 10)
     runs = noise("normal", replications)

@@ -1,11 +1,13 @@
-"""Does a MAC saved become a millisecond saved? Inverse networks beside ReLU networks, in every runtime.
+"""The time of inverse networks relative to ReLU networks, on every runtime: do saved MACs save time?
 
-Run: python benchmarks/latency.py [small|large] [runs] > table; writes benchmarks/latency-SIZE.csv
-For each builder the inverse network is timed in turns with three ReLU networks: of equal accuracy (filters by
-benchmarks/equal_accuracy.json), of equal channels (twice the filters), of equal MACs. Below 1.00 the inverse
-network is the faster one. One thread, batch 1, medians of the runs. `small`: 28 x 28 x 1, as trained.
-`large`: 96 x 96 x 3, four times the filters, without equal accuracy, for which nothing was trained.
+Run: python benchmarks/latency.py [small|large] [runs] > table; it also writes benchmarks/latency-SIZE.csv
 Then: python benchmarks/latency.py picture docs/latency.png
+
+For each builder, the inverse network is timed in turns with three ReLU networks. They have equal accuracy
+(with the number of filters from benchmarks/equal_accuracy.json), equal channels (twice the filters), or equal
+MACs. The results are medians of the runs, with one thread and batch 1. Below 1.00 the inverse network is
+faster. `small` has 28 x 28 x 1 images, as in training. `large` has 96 x 96 x 3 images and four times the
+filters; it has no network of equal accuracy, because nothing was trained for it.
 """
 
 from __future__ import annotations
@@ -28,14 +30,14 @@ BUILDERS = {"cnn": 8, "vgg": 8, "resnet": 8, "separable": 16, "mlp": 32}
 """Filters of the inverse network's first stage."""
 
 TOP = 6.0
-"""Of the picture's scale; what is above it is drawn there, with its number."""
+"""Upper end of the picture's scale. Larger values are drawn there, and labelled with their number."""
 
 SIZES = {"small": ((28, 28, 1), 1), "large": ((96, 96, 3), 4)}
-"""Images, and what the filters are multiplied by."""
+"""For each size, the shape of the images and the factor of the filters."""
 
 
 def networks(builder: str, size: str) -> Iterator[tuple[str, Config]]:
-    """Name the networks to compare: the inverse one first."""
+    """Yield the names and configurations of the networks to compare, with the inverse one first."""
     normalization = "batch" if builder in ("resnet", "separable") else "none"
     filters = BUILDERS[builder] * SIZES[size][1]
     base = Config(model=builder, depth=2, normalization=normalization, filters=filters)
@@ -48,7 +50,7 @@ def networks(builder: str, size: str) -> Iterator[tuple[str, Config]]:
 
 
 def measure(builder: str, size: str, run: int) -> pd.DataFrame:
-    """One row for each runtime and ReLU network."""
+    """Time the networks of a builder; return one row for each runtime and network."""
     shape = SIZES[size][0]
     models: dict[str, keras.Model] = {
         name: build_model(config, shape, 10) for name, config in networks(builder, size)
@@ -63,7 +65,7 @@ def measure(builder: str, size: str, run: int) -> pd.DataFrame:
         run=run,
         macs_ratio=macs["inverse"] / table["macs"],
         bytes_ratio=moved["inverse"] / table["bytes_moved"],
-        # `ratio` is against the first network, the inverse one.
+        # `ratio` is relative to the first network, which is the inverse one.
         time_ratio=1 / table["ratio"],
         machine=found.machine,
         version=table["runtime"].map(lambda name: found.versions[name.partition(":")[0]]),
@@ -71,13 +73,13 @@ def measure(builder: str, size: str, run: int) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> str:
-    """The medians of the runs as Markdown, and below them how far the runs were apart."""
+    """Return the medians of the runs as a Markdown table, and below it the variation between runs."""
     others = table[table["name"] != "inverse"]
     grouped = others.groupby(["builder", "name", "macs_ratio", "bytes_ratio", "runtime"], sort=False)
     ratio = grouped["time_ratio"]
     wide = ratio.median().unstack("runtime")[list(RUNTIMES)].reset_index()
     lines = [
-        f"| network | against ReLU of | MACs | bytes moved | {' | '.join(RUNTIMES)} |",
+        f"| network | ReLU network of | MACs | bytes moved | {' | '.join(RUNTIMES)} |",
         "| --- " * (4 + len(RUNTIMES)) + "|",
     ]
     for row in wide.to_dict("records"):
@@ -85,11 +87,12 @@ def summary(table: pd.DataFrame) -> str:
         cells = " | ".join(f"{number:.2f}" for number in numbers)
         lines.append(f"| {row['builder']} | {row['name']} | {cells} |")
     usual, rare = (ratio.max() - ratio.min()).quantile([0.5, 0.9])
-    apart = (
-        f"{table['run'].nunique()} runs, apart by {usual:.2f} in the median cell and {rare:.2f} in one of ten"
+    variation = (
+        f"{table['run'].nunique()} runs. The largest minus the smallest time ratio of a cell is "
+        f"{usual:.2f} in the median cell, and {rare:.2f} at the 90th percentile of the cells"
     )
     versions = ", ".join(table["version"].unique())
-    return "\n".join([*lines, "", f"{apart}. {table['machine'].iloc[0]}, one thread, {versions}."])
+    return "\n".join([*lines, "", f"{variation}. {table['machine'].iloc[0]}, one thread, {versions}."])
 
 
 def main(size: str, runs: int) -> None:
@@ -104,7 +107,7 @@ def main(size: str, runs: int) -> None:
 
 
 def picture(path: str) -> None:
-    """Time against MACs, both as ratios of inverse over ReLU; on the diagonal a MAC saved is time saved."""
+    """Draw time against MACs, both as ratios of inverse to ReLU; on the diagonal, time falls as MACs do."""
     import matplotlib.pyplot as plt
 
     from invact.reports.figures.style import style
@@ -121,7 +124,7 @@ def picture(path: str) -> None:
             panel.axhline(1, color="0.7", linewidth=1, linestyle=":", zorder=0)
             for place, (runtime, marker) in enumerate(zip(RUNTIMES, "osd^v", strict=True)):
                 mine = medians[medians["runtime"] == runtime]
-                # A little apart, since many have half of the MACs, or as many.
+                # Many networks have the same ratio of MACs, so the runtimes are drawn side by side.
                 beside = mine["macs_ratio"] * (1 + 0.02 * (place - 2))
                 panel.scatter(beside, mine["time_ratio"].clip(upper=TOP), marker=marker, label=runtime, s=24)
                 for x, y in zip(beside, mine["time_ratio"], strict=True):

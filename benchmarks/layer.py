@@ -1,4 +1,6 @@
-"""InverseActivation beside tf.nn.crelu: forward and backward, interleaved, in a tf.function.
+"""The time of InverseActivation compared with tf.nn.crelu, for the forward and the backward pass together.
+
+Both run in a tf.function, and their measurements alternate.
 
 Run: python benchmarks/layer.py [rounds]
 """
@@ -47,7 +49,7 @@ def main(rounds: int) -> None:
         milliseconds(crelu), milliseconds(inverse)
         pairs = []
         for number in range(rounds):
-            # Who goes first alternates: the second finds a warmer cache.
+            # The order alternates, because the second one finds a warmer cache.
             if number % 2:
                 pairs.append((milliseconds(crelu), milliseconds(inverse)))
             else:

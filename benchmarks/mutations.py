@@ -1,8 +1,8 @@
-"""Would the tests notice? Each known mistake is written into a copy of the package, and its tests are run.
+"""Mutation tests of the statistics: each known mistake is written into a copy of invact; its tests must fail.
 
     python -m benchmarks.mutations
 
-The table goes into docs/statistics.md. The exit code is 1 if a mistake survives.
+The printed table is part of docs/statistics.md. The exit code is 1 if a mutation survives.
 """
 
 import argparse
@@ -24,14 +24,14 @@ COPIED = ("invact", "tests", "benchmarks", "sweeps", "search_spaces", "pyproject
 
 @dataclass(frozen=True)
 class Mutation:
-    """A mistake: `old`, which occurs once in the file, becomes `new`.
+    """A deliberate mistake: the text `old`, which occurs once in a file, is replaced by `new`.
 
     Attributes:
-        name: what is wrong with it.
-        path: the file, below the package.
-        old: the text.
-        new: what takes its place.
-        tests: those that are to notice, below tests; `file` or `file::name`.
+        name: short description of the mistake.
+        path: path of the file below invact/.
+        old: text in the file.
+        new: text that replaces it.
+        tests: tests that must notice the mistake, below tests/: `file` or `file::name`.
     """
 
     name: str
@@ -42,185 +42,196 @@ class Mutation:
 
     @contextmanager
     def made(self, root: Path) -> Iterator[None]:
-        """Write it into a copy of the package, and take it back."""
+        """Write the mistake into a copy of the package, and restore the file afterwards."""
         path = root / "invact" / self.path
         text = path.read_text()
         if text.count(self.old) != 1:
-            raise SystemExit(f"{self.name}: {self.path} has its text {text.count(self.old)} times, not once")
+            raise SystemExit(
+                f"{self.name}: {self.path} contains the text {text.count(self.old)} times, not once"
+            )
         path.write_text(text.replace(self.old, self.new))
         yield
         path.write_text(text)
 
 
-LEFT_OUT = "test_diagnostics.py::test_each_seed_left_out_is_scipys_paired_test"
-LADDER = "test_ladder.py"
-TYPE_ONE = "test_sequential.py::test_type_one_error_at_the_margin[True-0-normal]"
-LEVELS = "test_boundaries.py::test_the_published_levels"
+LEFT_OUT = "statistics/comparison/test_diagnostics.py::test_each_seed_left_out_is_scipys_paired_test"
+LADDER = "statistics/sequential/test_ladder.py"
+TYPE_ONE = "statistics/sequential/test_group_sequential.py::test_type_one_error_at_the_margin[True-0-normal]"
+LEVELS = "statistics/sequential/test_boundaries.py::test_the_published_levels"
 E_PROCESS = tuple(
-    f"test_anytime.py::{name}"
+    f"statistics/sequential/test_anytime.py::{name}"
     for name in ("test_e_value_is_a_martingale_at_the_margin", "test_directions_and_no_spread")
 )
 MUTATIONS = (
     Mutation(
         "two-sided alpha: the t test",
-        "statistics/inference.py",
+        "statistics/comparison/inference.py",
         "return t, float(special.stdtr(n - 1, -t)), float(special.stdtr(n - 1, t))",
         "return t, float(2 * special.stdtr(n - 1, -abs(t))), float(2 * special.stdtr(n - 1, -abs(t)))",
         (LEFT_OUT, LADDER),
     ),
     Mutation(
         "two-sided alpha: the looks",
-        "statistics/boundaries.py",
+        "statistics/sequential/boundaries.py",
         "np.asarray(levels, dtype=float)))",
         "np.asarray(levels, dtype=float) / 2))",
         (LEVELS, TYPE_ONE),
     ),
     Mutation(
         "two-sided alpha: the e-process",
-        "statistics/anytime.py",
+        "statistics/sequential/anytime.py",
         "np.log(2 * tail)",
         "np.log(tail)",
         E_PROCESS,
     ),
     Mutation(
-        "uncalibrated boundaries: levels of normal theory",
-        "statistics/boundaries.py",
+        "boundaries without calibration: levels of normal theory",
+        "statistics/sequential/boundaries.py",
         "for level in constant * form)",
         "for level in form)",
         (LEVELS,),
     ),
     Mutation(
-        "margin's sign: the t test",
-        "statistics/inference.py",
+        "wrong sign of the margin: the t test",
+        "statistics/comparison/inference.py",
         "t, p_value, p_inferior = _against(mean, sd, len(values), -margin)",
         "t, p_value, p_inferior = _against(mean, sd, len(values), margin)",
         (LEFT_OUT, LADDER),
     ),
     Mutation(
-        "margin's sign: the looks",
-        "statistics/sequential.py",
+        "wrong sign of the margin: the looks",
+        "statistics/sequential/group_sequential.py",
         "_t(mean[:, index] + margin",
         "_t(mean[:, index] - margin",
         (TYPE_ONE,),
     ),
     Mutation(
-        "margin's sign: the e-process",
-        "statistics/anytime.py",
+        "wrong sign of the margin: the e-process",
+        "statistics/sequential/anytime.py",
         "x = np.asarray(differences, dtype=float) + margin",
         "x = np.asarray(differences, dtype=float) - margin",
         E_PROCESS,
     ),
     Mutation(
-        "margin's sign: the sign flips",
-        "statistics/diagnostics.py",
+        "wrong sign of the margin: the sign-flip test",
+        "statistics/comparison/diagnostics.py",
         "dtype=float) + margin) / RESOLUTION",
         "dtype=float) - margin) / RESOLUTION",
-        ("test_diagnostics.py::test_sign_flips_against_every_assignment",),
+        ("statistics/comparison/test_diagnostics.py::test_sign_flips_against_every_assignment",),
     ),
     Mutation(
         "swapped arms: a comparison",
-        "statistics/ladder.py",
+        "statistics/sequential/ladder.py",
         "differences = treatment.accuracy[:n] - other.accuracy[:n]",
         "differences = other.accuracy[:n] - treatment.accuracy[:n]",
         (LADDER,),
     ),
     Mutation(
         "swapped arms: the two scopes",
-        "statistics/population.py",
+        "statistics/comparison/population.py",
         "differences = new - old",
         "differences = old - new",
-        ("test_population.py::test_swapped_arms_change_the_sign",),
+        ("statistics/comparison/test_population.py::test_swapped_arms_change_the_sign",),
     ),
     Mutation(
-        "dropped failures: only per protocol",
-        "statistics/ladder.py",
+        "dropped failures: only the pairs without a failed run are tested",
+        "statistics/sequential/ladder.py",
         "outcome = procedure.test(differences, margin)",
         "good = ~(treatment.failed[:n] | other.failed[:n])\n"
         "    outcome = procedure.test(np.resize(differences[good], n), margin)",
         (LADDER,),
     ),
     Mutation(
-        "dropped failures: never per protocol",
-        "statistics/ladder.py",
+        "dropped failures: the pairs without a failed run are not tested",
+        "statistics/sequential/ladder.py",
         "return self.outcome.shown and self.per_protocol",
         "return self.outcome.shown",
         (LADDER,),
     ),
     Mutation(
-        "dropped failures: left out of a claim's series",
-        "claim/runs.py",
+        "dropped failures: failed runs are left out of the runs of a claim",
+        "claims/evidence.py",
         "return Series(accuracy.to_numpy(float), failed.to_numpy(bool))",
         "return Series(accuracy[~failed].to_numpy(float), failed[~failed].to_numpy(bool))",
-        ("test_claim.py::test_failed_runs_count_at_chance_level_and_no_run_is_dropped",),
+        ("claims/test_evidence.py::test_failed_runs_count_at_chance_level_and_no_run_is_dropped",),
     ),
     Mutation(
-        "a ladder that goes on after a failure",
-        "statistics/ladder.py",
+        "the ladder continues after a ratio that is not supported",
+        "statistics/sequential/ladder.py",
         "if rung.wanted or rung.verdict is not Verdict.SUPPORTED:",
         "if rung.wanted:",
         (LADDER,),
     ),
     Mutation(
-        "a claim that need not beat the placebo",
-        "statistics/ladder.py",
+        "a claim does not need to beat the placebo",
+        "statistics/sequential/ladder.py",
         "if placebo and placebo.shown:",
         "if placebo:",
         (LADDER,),
     ),
     Mutation(
-        "the delta method for Fieller",
-        "statistics/assay.py",
+        "the delta method instead of Fieller's interval",
+        "statistics/ratios/parallel_line.py",
         "    low = np.where(bounded, (linear - root) / safe, -np.inf)",
         "    linear, safe = u * v, v**2\n"
         "    mix = spread[..., 0, 0] * v**2 - 2 * u * v * spread[..., 0, 1] + u**2 * spread[..., 1, 1]\n"
         "    root = np.sqrt(t_squared * np.maximum(mix, 0))\n"
         "    low = np.where(bounded, (linear - root) / safe, -np.inf)",
-        ("test_assay.py::test_fieller_is_not_the_delta_method",),
+        ("statistics/ratios/test_parallel_line.py::test_fieller_is_not_the_delta_method",),
     ),
     Mutation(
-        "the population's interval without items",
-        "statistics/population.py",
+        "the interval for the population without the part of the items",
+        "statistics/comparison/population.py",
         "items = math.sqrt(max(population**2 - seeds**2, 0.0))",
         "items = 0.0",
-        ("test_population.py::test_squares_of_both_scopes_add_up_on_either_side",),
+        ("statistics/comparison/test_population.py::test_squares_of_both_scopes_add_up_on_either_side",),
     ),
     Mutation(
-        "fronts: selection on test",
-        "statistics/uncertainty.py",
+        "fronts: selection by test accuracy",
+        "statistics/fronts/uncertainty.py",
         "for of in (candidates.validation, candidates.test))\n        validation =",
         "for of in (candidates.test, candidates.test))\n        validation =",
-        ("test_uncertainty.py::test_selection_never_reads_the_test_set",),
+        ("statistics/fronts/test_uncertainty.py::test_selection_never_reads_the_test_set",),
     ),
     Mutation(
-        "fronts: a pointwise quantile",
-        "statistics/gaps.py",
+        "fronts: a pointwise quantile for the simultaneous band",
+        "statistics/fronts/gaps.py",
         "np.quantile(np.abs(z).max(axis=1), confidence)",
         "np.quantile(np.abs(z)[:, 0], confidence)",
-        ("test_uncertainty.py::test_the_simultaneous_band_is_wider_than_the_pointwise_one",),
+        (
+            "statistics/fronts/test_uncertainty.py::test_the_simultaneous_band_is_wider_than_the_pointwise_one",
+        ),
     ),
     Mutation(
-        "fronts: each arm resampled on its own",
-        "statistics/gaps.py",
+        "fronts: different resamples for the two arms",
+        "statistics/fronts/gaps.py",
         "- Selection(control, weights, limits).test\n    data",
         "- Selection(control, resample(seeds, resamples, confidence, seed + 1), limits).test\n    data",
-        ("test_mutations.py::test_arms_that_share_their_luck_differ_by_a_constant",),
+        ("statistics/fronts/test_uncertainty.py::test_arms_that_vary_together_have_a_constant_gap",),
     ),
     Mutation(
-        "fronts: a standard error of few seeds without its factor",
-        "statistics/uncertainty.py",
+        "fronts: a standard error without the factor sqrt(S / (S - 1))",
+        "statistics/fronts/uncertainty.py",
         "drawn.std(axis=0) * np.sqrt(seeds / (seeds - 1))",
         "drawn.std(axis=0)",
-        ("test_uncertainty.py::test_one_configuration_has_the_t_interval_of_its_mean",),
+        ("statistics/fronts/test_uncertainty.py::test_one_configuration_has_the_t_interval_of_its_mean",),
     ),
 )
 
 
 def run(root: Path, tests: Iterable[str]) -> tuple[str, ...]:
-    """The first tests that fail in a copy."""
+    """Run tests in a copy; return the names of the first ones that fail."""
     answer = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "--tb=no", "-rfE", f"--maxfail={SHOWN}"),
-            *("-p", "no:cacheprovider", "-o", "addopts=--strict-markers -m 'not slow'"),
+            *(
+                "-p",
+                "no:cacheprovider",
+                "-p",
+                "no:randomly",
+                "-o",
+                "addopts=--import-mode=importlib --strict-markers -m 'not slow'",
+            ),
             *(f"tests/{test}" for test in tests),
         ],
         cwd=root,
@@ -229,7 +240,7 @@ def run(root: Path, tests: Iterable[str]) -> tuple[str, ...]:
         text=True,
         check=False,
     )
-    # A mistake that cannot be imported, say, would be noticed by anything.
+    # An error, such as a failed import, proves nothing: every test would notice it.
     if answer.returncode > 1 or re.search(r"^ERROR", answer.stdout, re.MULTILINE):
         raise SystemExit(f"pytest: {answer.stdout[-2000:]}{answer.stderr[-2000:]}")
     found = re.findall(r"^FAILED \S+?::(\w+)", answer.stdout, re.MULTILINE)
@@ -238,7 +249,7 @@ def run(root: Path, tests: Iterable[str]) -> tuple[str, ...]:
 
 @contextmanager
 def copied() -> Iterator[Path]:
-    """A copy of what the tests need."""
+    """Copy all files that the tests need into a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for name in COPIED:
@@ -250,13 +261,13 @@ def copied() -> Iterator[Path]:
 
 
 def survivors(mutations: Iterable[Mutation]) -> list[str]:
-    """Print the table; return the names of what no test noticed."""
+    """Test all mutations and print the table; return the names of those that no test noticed."""
     mutations, alive = list(mutations), []
     with copied() as root:
-        # Tests that fail without a mistake would notice nothing.
+        # A test that already fails without a mistake proves nothing.
         if failed := run(root, sorted({test for one in mutations for test in one.tests})):
-            raise SystemExit(f"without any mistake: {', '.join(failed)} failed")
-        print("| mistake | in | tests that fail |\n| --- | --- | --- |", flush=True)
+            raise SystemExit(f"tests failed without any mistake: {', '.join(failed)}")
+        print("| mistake | file | tests that fail |\n| --- | --- | --- |", flush=True)
         for mutation in mutations:
             with mutation.made(root):
                 failed = run(root, mutation.tests)
@@ -269,7 +280,7 @@ def survivors(mutations: Iterable[Mutation]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="part of the names")
+    parser.add_argument("--only", default="", help="run only the mutations whose name contains this text")
     only = parser.parse_args().only
     if alive := survivors(one for one in MUTATIONS if only in one.name):
         raise SystemExit(f"survived: {', '.join(alive)}")

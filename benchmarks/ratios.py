@@ -1,6 +1,8 @@
-"""Coverage by simulation with a known truth: equivalence ratios, two scopes, gaps between fronts.
+"""Coverage of ratios, scopes and gaps between fronts, from simulations with a known truth.
 
-Run: python benchmarks/ratios.py [replications]
+    python benchmarks/ratios.py [replications]
+
+The printed tables are part of docs/ratios.md.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ SD = 0.002
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of replications, in [0, 1], with the range that is promised for it (None: only shown)."""
+    """A share of replications, in [0, 1], and the range that it must have (None: no requirement)."""
 
     name: str
     scenario: str
@@ -47,13 +49,13 @@ COVERAGE = (0.94, 0.96)
 
 
 def layout(seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Widths and arms of one experiment, seed by seed."""
+    """Widths and arms of all runs of one experiment."""
     widths = np.repeat(np.concatenate([CONTROL, TREATMENT]), seeds)
     return widths, np.repeat([False, True], 5 * seeds)
 
 
 def parallel_lines(replications: int, seeds: int, slope: float, spread: float = SD) -> Iterator[Rate]:
-    """Fieller's interval, and the delta method's for comparison, on straight lines in ln(width)."""
+    """Coverage of Fieller's interval and, for comparison, of the delta method, on lines in ln(width)."""
     rng = np.random.default_rng(seeds)
     widths, treated = layout(seeds)
     x = np.log(widths)
@@ -78,12 +80,12 @@ def parallel_lines(replications: int, seeds: int, slope: float, spread: float = 
 
 
 def accuracy(widths: np.ndarray, treated: np.ndarray) -> np.ndarray:
-    """A power law from 0.85 at the smallest width to 0.91 at the largest."""
+    """Accuracy by a power law, from 0.85 at the smallest width to 0.91 at the largest."""
     return 0.92 - 0.4 / (widths * np.where(treated, 1 / RATIO, 1))
 
 
 def shared_curve(replications: int, seeds: int) -> Iterator[Rate]:
-    """Both intervals of the shared curve: the t interval, and whether the profile holds the truth."""
+    """Coverage of both intervals of the shared curve: the t interval and the profile interval."""
     rng = np.random.default_rng(seeds)
     widths, treated = layout(seeds)
     truth, z = -math.log(RATIO), treated.astype(float)
@@ -106,7 +108,7 @@ def shared_curve(replications: int, seeds: int) -> Iterator[Rate]:
 
 
 def gated(replications: int, seeds: int) -> Iterator[Rate]:
-    """The ratio as a user gets it: how often the gates let it through, and coverage where they do."""
+    """Share of ratios that pass the gates, and the coverage of these ratios."""
     rng = np.random.default_rng(100 + seeds)
     widths, treated = layout(seeds)
     passed = held = profile = 0
@@ -118,12 +120,12 @@ def gated(replications: int, seeds: int) -> Iterator[Rate]:
             profile += found.fit.profile[0] <= RATIO <= found.fit.profile[1]
     scenario = f"{seeds} seeds, R {RATIO}"
     yield Rate("shared curve, identifiable", scenario, replications, passed / replications, None)
-    yield Rate("... and its t interval covers", scenario, passed, held / passed, None)
-    yield Rate("... and its profile covers", scenario, passed, profile / passed, None)
+    yield Rate("identifiable, t interval", scenario, passed, held / passed, None)
+    yield Rate("identifiable, profile", scenario, passed, profile / passed, None)
 
 
 def two_scopes(replications: int, seeds: int, arm_item_sd: float, seed_sd: float) -> Iterator[Rate]:
-    """Intervals for the population, by seeds alone and two-way; a probit model decides the items."""
+    """Coverage for the population of items, drawn from a probit model: by seeds alone and two-way."""
     rng = np.random.default_rng(seeds)
     items, batch, levels = 500, 100, (1.5, 1.6)
     total = math.sqrt(1 + 2**2 + seed_sd**2 + arm_item_sd**2)
@@ -157,7 +159,7 @@ def two_scopes(replications: int, seeds: int, arm_item_sd: float, seed_sd: float
 
 
 def fronts(replications: int, seeds: int, gap: float, dearest: float) -> Iterator[Rate]:
-    """The simultaneous band of the gap, and how often one front is said to dominate the other."""
+    """Coverage of the simultaneous band of the gap, and the share of fronts that dominate the other."""
     rng = np.random.default_rng(seeds)
     macs, margin = np.array([100.0, 200.0, 300.0, 400.0, 800.0]), 0.003
     # The third configuration is dominated by the second.
@@ -167,22 +169,22 @@ def fronts(replications: int, seeds: int, gap: float, dearest: float) -> Iterato
     for number in range(replications):
         arms = []
         for level in (control, control + gaps):
-            # Validation and test share the luck of the training, and have their own.
+            # Part of the noise comes from the training and is common to validation and test; the rest is not.
             trained = level[:, None] + rng.normal(0, 0.0015, (len(macs), seeds))
             arms.append(Candidates(*(trained + rng.normal(0, 0.0015, (2, *trained.shape))), macs))
         found = front_gap(*arms, margin=margin, resamples=400, seed=number)
         held += (np.array(found.low) <= gaps).all() and (gaps <= np.array(found.high)).all()
         dominates += found.dominates
-    scenario = f"{seeds} seeds, gap {100 * gap:+.1f} points, dearest {100 * dearest:+.1f}"
+    scenario = f"{seeds} seeds, gap {100 * gap:+.1f} points, largest budget {100 * dearest:+.1f}"
     yield Rate("gap of fronts, simultaneous band", scenario, replications, held / replications, None)
-    # False where nothing is better, or where one budget is inferior by the margin.
+    # "Dominates" is false if no budget is better, or if one budget is worse by the margin.
     false = gap <= 0 or dearest <= -margin
     promised = (0.0, 0.025) if false else None
     yield Rate("front dominates", scenario, replications, dominates / replications, promised)
 
 
 def rates(replications: int) -> Iterator[Rate]:
-    """All simulations, `replications` each; a tenth for the whole gated fit, a quarter for fronts."""
+    """Run all simulations: `replications` each, a tenth of them for the gated fit, a quarter for fronts."""
     for seeds, slope in ((5, 0.03), (8, 0.03), (5, 0.0015)):
         yield from parallel_lines(replications, seeds, slope)
     for seeds in (5, 8):
@@ -196,14 +198,14 @@ def rates(replications: int) -> Iterator[Rate]:
 
 
 def main(replications: int) -> None:
-    print(f"| {'what':33} | {'scenario':61} | runs | share | error | promised |")
+    print(f"| {'quantity':33} | {'scenario':61} | runs | share | error | promised |")
     print("| --- | --- | ---: | ---: | ---: | --- |")
     start = time.process_time()
     for rate in rates(replications):
         promised = "" if rate.promised is None else f"{rate.promised[0]:g} to {rate.promised[1]:g}"
         figures = f"{rate.replications} | {rate.share:.4f} | {rate.error:.4f} | {promised}"
         print(f"| {rate.name:33} | {rate.scenario:61} | {figures} |", flush=True)
-    print(f"\n{time.process_time() - start:.0f} s of CPU")
+    print(f"\nCPU time: {time.process_time() - start:.0f} s")
 
 
 if __name__ == "__main__":

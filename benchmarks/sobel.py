@@ -1,4 +1,4 @@
-"""The idea in one picture: two Sobel kernels and an inverse activation see what ReLU needs four kernels for.
+"""A picture of the idea: two Sobel kernels with an inverse activation find what four find with ReLU.
 
 Run: python benchmarks/sobel.py [docs/sobel.png]
 """
@@ -14,14 +14,14 @@ import numpy as np
 from invact import Cost, InverseActivation, count_macs
 from invact.reports.figures.style import INK, style
 
-# Responds where the image grows brighter to the right, and towards the bottom.
+# Positive where the image becomes brighter to the right, and (DOWN) towards the bottom.
 RIGHT = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], "float32")
 DOWN = RIGHT.T
 EDGES = ("brighter to the right", "brighter downwards", "brighter to the left", "brighter upwards")
 
 
 def network(shape: tuple[int, int, int], kernels: list[np.ndarray], activation: keras.Layer) -> keras.Model:
-    """One convolution with these kernels, over the mean of the channels, and one activation."""
+    """Return a network of one convolution of the channel mean with the kernels, and one activation."""
     conv = keras.layers.Conv2D(len(kernels), 3, padding="same", use_bias=False, name="edges")
     model = keras.Sequential([keras.Input(shape), conv, activation])
     one_channel = np.stack(kernels, axis=-1)[:, :, None]
@@ -30,7 +30,7 @@ def network(shape: tuple[int, int, int], kernels: list[np.ndarray], activation: 
 
 
 def networks(shape: tuple[int, int, int]) -> tuple[keras.Model, keras.Model]:
-    """ReLU with four kernels, and the inverse activation with two."""
+    """Return the network with four kernels and ReLU, and the network with two and the inverse activation."""
     relu = network(shape, [RIGHT, DOWN, -RIGHT, -DOWN], keras.layers.ReLU(name="relu"))
     return relu, network(shape, [RIGHT, DOWN], InverseActivation(name="inverse"))
 
@@ -41,7 +41,7 @@ def costs(shape: tuple[int, int, int]) -> tuple[Cost, Cost]:
 
 
 def scene(size: int = 128, channels: int = 1) -> np.ndarray:
-    """A bright disc above a dark bar on grey, in whole numbers from 0 to 255, batch of one."""
+    """Return a batch of one image: a bright disc above a dark bar on grey, in whole numbers from 0 to 255."""
     down, right = np.mgrid[:size, :size] / size
     image = np.full((size, size), 128.0)
     image[(right - 0.5) ** 2 + (down - 0.4) ** 2 < 0.28**2] = 230
@@ -50,19 +50,19 @@ def scene(size: int = 128, channels: int = 1) -> np.ndarray:
 
 
 def maps(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The four maps of an image, by either network: arrays of (height, width, 4)."""
+    """Return the four maps of an image by each network, as arrays of shape (height, width, 4)."""
     relu, inverse = (np.asarray(model(image))[0] for model in networks(image.shape[1:]))
     return relu, inverse
 
 
 def picture(path: Path) -> None:
-    """Draw the scene and the four maps of the network with two kernels."""
+    """Draw the image and the four maps of the network with two kernels."""
     from matplotlib.figure import Figure
 
     image = scene()
     _, found = maps(image)
     titles = ["the image", *EDGES]
-    # Without the border, where the zeros beyond the image make edges.
+    # The border is cut off, because the zero padding outside the image creates edges there.
     panels = [panel[1:-1, 1:-1] for panel in (image[0, :, :, 0], *np.moveaxis(found, -1, 0))]
     with style():
         figure = Figure(figsize=(11, 2.4), layout="constrained")

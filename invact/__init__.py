@@ -1,6 +1,8 @@
-"""Can a network do with fewer filters, at equal accuracy, when its activation keeps both signs?
+"""The public names of invact, a framework for one question about activations that keep both signs.
 
-Importing invact loads neither TensorFlow nor MLflow; the first use of a name that needs them does.
+The question: can a network use fewer filters, at equal accuracy, when its activation keeps both signs?
+
+Importing invact does not load TensorFlow or MLflow. The first use of a name that needs them loads them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m invact` is the command `invact`."""
+"""Run the command `invact` as `python -m invact`."""
 
 from invact.cli.main import main
 

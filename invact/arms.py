@@ -1,6 +1,6 @@
-"""The arms of the ablation: the activations that are compared, in one table that users extend.
+"""The arms: the activations that invact compares, in one table that users can extend.
 
-Loading this module does not load Keras; making an arm's layer does.
+Importing this module does not load Keras. Keras is loaded when an arm makes its layer.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ __all__ = ["ARMS", "Arm", "get_arm", "register_arm"]
 
 @dataclass(frozen=True)
 class Arm:
-    """One activation of the ablation.
+    """One activation that is compared with others.
 
     Attributes:
-        name: what configurations call it.
-        multiplicity: output channels for each input channel (2 for an inverse activation).
-        summary: its formula, for `invact list`.
-        layer: makes a fresh Keras layer; called with the layer's name.
+        name: the name of the arm in configurations; a Python identifier.
+        multiplicity: number of output channels for each input channel (2 for an inverse activation).
+        summary: the formula that `invact list` prints.
+        layer: function that takes a layer name (or None) and returns a new Keras layer.
+
+    Raises:
+        InputError: the name is not an identifier, or the multiplicity is less than 1.
     """
 
     name: str
@@ -36,9 +39,9 @@ class Arm:
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
-            raise InputError(f"arm: received name {self.name!r}; allowed: a Python identifier")
+            raise InputError(f"arm: name: received {self.name!r}. Allowed: a Python identifier")
         if self.multiplicity < 1:
-            raise InputError(f"arm {self.name!r}: multiplicity: received {self.multiplicity}; allowed: >= 1")
+            raise InputError(f"arm {self.name!r}: multiplicity: received {self.multiplicity}. Allowed: >= 1")
 
 
 def _keras_activation(function: str) -> Callable[[str | None], keras.Layer]:
@@ -63,17 +66,20 @@ def _doubled(class_name: str, **arguments: Any) -> Callable[[str | None], keras.
 _ARMS: dict[str, Arm] = {}
 
 ARMS: Mapping[str, Arm] = MappingProxyType(_ARMS)
-"""Every registered arm by name (a live, read-only view)."""
+"""All registered arms by name. This is a read-only view; it shows arms that are registered later, too."""
 
 
 def register_arm(arm: Arm) -> Arm:
-    """Add an arm to the table, so that configurations, spaces and claims may name it.
+    """Add an arm to the table, so that configurations, search spaces and claims can use its name.
 
-    The workers of a sweep are other processes: put the call in a module and name that module in the
-    sweep file's `imports`.
+    Workers are separate processes and need the arm too: put the call in a module, and list that module
+    under `imports` in the file of the sweep or claim.
+
+    Returns:
+        The same arm.
 
     Raises:
-        InputError: the name is taken.
+        InputError: an arm with this name is registered already.
 
     Example:
         >>> register_arm(Arm("relu", 1, "max(x, 0)", lambda name: None))
@@ -88,10 +94,10 @@ def register_arm(arm: Arm) -> Arm:
 
 
 def get_arm(name: str) -> Arm:
-    """Look an arm up by name.
+    """Return the arm with a name.
 
     Raises:
-        InputError: no such arm; the message names the nearest.
+        InputError: there is no such arm; the message suggests the most similar name.
 
     Example:
         >>> get_arm("inverse").multiplicity

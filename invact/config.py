@@ -1,4 +1,4 @@
-"""Configurations: the values that decide one training, and the reading of TOML files with helpful errors."""
+"""The configuration: one network and the recipe that trains it, with the allowed values of every key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from invact.validation import Frozen
 __all__ = ["ArmName", "Config", "Scalar", "Seed", "Seeds", "digest"]
 
 Scalar = StrictStr | StrictBool | StrictInt | StrictFloat
-"""A value of a parameter."""
+"""One value of a parameter of a search space, or of an option of a user's builder."""
 
 BUILDERS = ("cnn", "vgg", "resnet", "separable", "mlp")
 AUGMENTATIONS = ("shift", "flip", "cutout")
@@ -42,7 +42,7 @@ def _arm(name: str) -> str:
 
 def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(values)) < len(values):
-        raise ValueError(f"received {list(values)}. Allowed: each once")
+        raise ValueError(f"received {list(values)}. Allowed: each seed once")
     return values
 
 
@@ -50,33 +50,39 @@ ArmName = Annotated[str, AfterValidator(_arm)]
 """The name of a registered arm."""
 
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
-"""A seed."""
+"""One seed: an integer in [0, 2^31)."""
 
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
-"""Seeds, no two of them the same."""
+"""At least one seed; all seeds are different."""
 
 
 class Config(Frozen):
-    """One network and the recipe that trains it. With a seed and a data set it decides every number.
+    """One network and the recipe that trains it.
+
+    A configuration, a seed and a data set determine every number of a run, its times excluded.
 
     Attributes:
-        model: a builder of `invact.networks.builders.BUILDERS`, or a user's own as `package.module:function`.
-        activation: an arm for all stages, or one for each stage.
-        filters: filters of the first stage (the builder derives the others), or of each stage.
-        depth: number of stages; for `mlp`, of hidden layers.
-        normalization: what stands between a convolution and its activation.
-        dropout: rate before the classifier, in [0, 1).
-        width_rule: how filters follow when an activation doubles the channels. `filters`: the same
-            filters; `channels`: filters divided by the multiplicity, hence the same channels; `macs` and
-            `params`: the filter count whose MACs or parameters come closest to those of `reference`.
-        reference: the arm whose network at `filters` is the reference of `macs` and `params`.
-        width_target: what `macs` and `params` aim at instead, for every arm alike, and do not exceed.
-        options: keywords of a user's own builder.
-        optimizer: Keras optimizer.
-        learning_rate: its peak.
-        schedule: `cosine` decays to 0 over the training, `constant` does not.
-        weight_decay: decoupled, as in AdamW.
-        batch_size: images a step.
+        model: name of a builder in `invact.networks.builders.BUILDERS`, or a user's own builder as
+            `package.module:function`.
+        activation: one arm for all stages, or a list with one arm for each stage.
+        filters: number of filters of the first stage (the builder derives the other stages), or a list with
+            one number for each stage.
+        depth: number of stages; for `mlp`, number of hidden layers.
+        normalization: layer between a convolution and its activation.
+        dropout: dropout rate before the classifier, in [0, 1).
+        width_rule: how the number of filters changes when an activation doubles the channels. `filters` keeps
+            the filters as given. `channels` divides them by the arm's multiplicity, so that the next layer
+            reads the same number of channels. `macs` and `params` scale them until the MACs or parameters
+            are closest to those of the network with the arm `reference`.
+        reference: the arm whose network, at `filters`, is the target of the rules `macs` and `params`.
+        width_target: number of MACs or parameters that the rules `macs` and `params` use as target instead
+            of `reference`, for every arm; the network does not exceed it.
+        options: keyword arguments for a user's own builder.
+        optimizer: name of the Keras optimizer.
+        learning_rate: highest learning rate of the training.
+        schedule: `cosine` decays the learning rate to 0 over the training; `constant` keeps it.
+        weight_decay: decoupled weight decay, as in AdamW.
+        batch_size: images in each training step.
         epochs: passes over the training split.
         augmentation: `none`, or any of `shift`, `flip`, `cutout` joined by `+`.
         precision: Keras dtype policy.
@@ -110,17 +116,18 @@ class Config(Frozen):
 
     @property
     def activations(self) -> tuple[str, ...]:
-        """The arm of each stage, `depth` of them."""
+        """The arms as a tuple with one arm for each stage."""
         return (self.activation,) * self.depth if isinstance(self.activation, str) else self.activation
 
     @property
     def augmentations(self) -> tuple[str, ...]:
-        """The augmentations, in the order in which they are applied."""
+        """The names of the augmentations, in the order in which they are applied."""
         return () if self.augmentation == "none" else tuple(self.augmentation.split("+"))
 
     def digest(self) -> str:
-        """Identify the configuration: 12 hexadecimal digits of the SHA-256 of its canonical JSON."""
-        # Without what is not set: a new key leaves the digests, and the seeds they go into, as they were.
+        """Return an identifier of the configuration: 12 hexadecimal digits of the SHA-256 of its JSON."""
+        # Keys that are None are left out. A new key that is None by default then changes no digest, and no
+        # seed that is derived from a digest.
         return digest(self.model_dump(mode="json", exclude_none=True))
 
     @field_validator("model")
@@ -138,7 +145,7 @@ class Config(Frozen):
             if name not in AUGMENTATIONS:
                 raise ValueError(choices(name, ["none", *AUGMENTATIONS]))
         if len(set(names)) != len(names):
-            raise ValueError(f"received {value!r}. Allowed: each augmentation once")
+            raise ValueError(f"received {value!r}. Allowed: each augmentation at most once")
         return value
 
     @model_validator(mode="after")
@@ -147,21 +154,26 @@ class Config(Frozen):
             value = getattr(self, key)
             if isinstance(value, tuple) and len(value) != self.depth:
                 raise ValueError(
-                    f"{key}: received {len(value)} values. Allowed: one, or {self.depth}, one for each stage"
+                    f"{key}: received {len(value)} values. Allowed: one value for all stages, or a list of "
+                    f"{self.depth} values, one for each stage"
                 )
         if self.width_target is not None and self.width_rule not in ("macs", "params"):
             raise ValueError(
-                f'width_target: received {self.width_target}. Allowed: with width_rule = "macs" or "params"'
+                f"width_target: received {self.width_target}. Allowed: only with width_rule = "
+                '"macs" or "params"'
             )
         if self.options and self.model in BUILDERS:
             raise ValueError(
-                f"options: received {sorted(self.options)}. Allowed: with a builder of your own only"
+                f"options: received {sorted(self.options)}. Allowed: only with a builder of your own, "
+                'model = "package.module:function"'
             )
         return self
 
 
 def digest(values: Any) -> str:
-    """Hash JSON-like values: 12 hexadecimal digits of the SHA-256 of their canonical JSON.
+    """Return a short hash of JSON-like values: 12 hexadecimal digits of the SHA-256 of their canonical JSON.
+
+    Canonical JSON has sorted keys and no spaces.
 
     Example:
         >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})

@@ -1,4 +1,4 @@
-"""The errors a user meets: one line each, with the exit code of the command."""
+"""The errors that users see, each with a message of one line and an exit code, and helpers to write them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = [
 
 
 class InvactError(Exception):
-    """Any failure that invact explains in one line.
+    """Base class of the failures that invact explains in one line.
 
     Attributes:
-        exit_code: what the command exits with: 2 bad input, 3 environment, 4 partly done.
+        exit_code: exit code of the command: 2 for bad input, 3 for the environment, 4 for incomplete work.
     """
 
     exit_code: ClassVar[int] = 1
 
 
 class InputError(InvactError, ValueError):
-    """Bad input, refused before any training (exit code 2)."""
+    """The input is wrong and is refused before any training (exit code 2)."""
 
     exit_code = 2
 
@@ -42,13 +42,13 @@ class EnvironmentFault(InvactError, RuntimeError):
 
 
 class Incomplete(InvactError, RuntimeError):
-    """Runs failed that the result needs; what is done is kept (exit code 4)."""
+    """Runs that the result needs have failed; the finished runs are kept (exit code 4)."""
 
     exit_code = 4
 
 
 def choices(received: object, allowed: Iterable[str]) -> str:
-    """Say what was received, what is allowed, and the nearest allowed name.
+    """Return the words of an error: the received value, the most similar allowed name, and all allowed names.
 
     Example:
         >>> choices("rellu", ["elu", "relu"])
@@ -63,7 +63,12 @@ def choices(received: object, allowed: Iterable[str]) -> str:
 
 
 def one_of(kind: str, received: object, allowed: Iterable[str]) -> InputError:
-    """Build the error for a name that is not in a table.
+    """Return the error for a name that is not one of the allowed names.
+
+    Args:
+        kind: what the name names; it starts the message.
+        received: the name that was received.
+        allowed: the allowed names.
 
     Example:
         >>> print(one_of("activation", "rellu", ["relu"]))
@@ -73,7 +78,7 @@ def one_of(kind: str, received: object, allowed: Iterable[str]) -> InputError:
 
 
 def one_line(error: BaseException) -> str:
-    """Put an error of any library in one line of at most 500 characters.
+    """Write an error of any library as one line, with at most 500 characters of its message.
 
     Example:
         >>> one_line(KeyError("x"))
@@ -87,7 +92,7 @@ def one_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def within(place: str) -> Iterator[None]:
-    """Name the file or the key in front of an InputError that is raised inside.
+    """Put the name of a file or key in front of the message of an InputError that is raised in the block.
 
     Example:
         >>> with within("my.toml"):

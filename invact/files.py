@@ -1,4 +1,4 @@
-"""Files: writing whole files, reading TOML, finding what is shipped, and the folders of the cache."""
+"""Files: write a file atomically, read TOML, find the files that invact ships, and locate cache folders."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["beside", "cache_folder", "data_folder", "find", "read_toml", "shippe
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.
+    """Write a file so that a reader sees either the old content or the new content, never a part of it.
 
     Raises:
-        EnvironmentFault: it cannot be written.
+        EnvironmentFault: the file cannot be written.
     """
-    # In the same folder, as a rename does not cross file systems.
+    # The draft is in the same folder, because a rename cannot move a file to another file system.
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
-        # The folder may be no folder, which is the error being reported.
+        # If the parent is not a folder, that is the error that is being reported.
         if draft.parent.is_dir():
             draft.unlink(missing_ok=True)
 
@@ -41,7 +41,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        InputError: the file cannot be read, or does not parse (with line and column).
+        InputError: the file cannot be read, or is not TOML; the message gives the line and the column.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -55,13 +55,13 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def _shelf(kind: str) -> Path:
     package = Path(__file__).parent
-    # In a wheel the folder lies inside the package, in a checkout beside it.
+    # A wheel contains the folder inside the package; in a checkout it is next to the package.
     inside = package / "shipped" / kind
     return inside if inside.is_dir() else package.parent / kind
 
 
 def shipped(kind: str) -> list[str]:
-    """Name the files that come with invact.
+    """List the names of the files of one kind that invact ships.
 
     Args:
         kind: `search_spaces` or `sweeps`.
@@ -74,15 +74,17 @@ def shipped(kind: str) -> list[str]:
 
 
 def find(kind: str, reference: str | Path, folder: Path | None = None) -> Path:
-    """Find the TOML file that a user means: a path is taken as a path, a bare name is a shipped one.
+    """Find the TOML file that a user refers to by a path, or by the name of a shipped file.
 
     Args:
         kind: `search_spaces` or `sweeps`.
-        reference: a bare name, or a path (it has a separator or ends in `.toml`).
-        folder: what a relative path is relative to; the current folder unless given.
+        reference: the name of a shipped file, or a path. A text is a path if it contains a separator or ends
+            in `.toml`.
+        folder: the folder that a relative path starts from; by default the current folder.
 
     Raises:
-        InputError: no such file, or no such shipped name (names the nearest).
+        InputError: there is no such file, or no shipped file of that name; the message then suggests the
+            most similar name.
 
     Example:
         >>> find("search_spaces", "cnn").name
@@ -90,7 +92,7 @@ def find(kind: str, reference: str | Path, folder: Path | None = None) -> Path:
     """
     text = str(reference)
     if "\0" in text:
-        raise InputError(f"{kind}: received {text!r}. Allowed: a name or a path without NUL")
+        raise InputError(f"{kind}: received {text!r}. Allowed: a name or a path without a NUL character")
     if isinstance(reference, Path) or text.endswith(".toml") or "/" in text or os.sep in text:
         path = (folder or Path()) / reference
         try:
@@ -106,7 +108,9 @@ def find(kind: str, reference: str | Path, folder: Path | None = None) -> Path:
 
 
 def beside(file: Path, reference: str) -> str:
-    """Resolve a path that a file names: relative to that file. A bare name stays as it is.
+    """Resolve a path that is written in a file, relative to the folder of that file.
+
+    A reference without a separator and without a suffix is a name, not a path, and is returned unchanged.
 
     Example:
         >>> beside(Path("/here/my.toml"), "digits")
@@ -119,14 +123,14 @@ def beside(file: Path, reference: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be measured or fetched again: `$INVACT_CACHE`, or the system's own.
+    """Return the folder for results that can be measured again: `$INVACT_CACHE`, or a default.
 
-    The system's own is `~/.cache/invact` on Linux, and the user's cache folder on macOS and Windows.
+    The default is `~/.cache/invact` on Linux, and the user's cache folder on macOS and Windows.
     """
     return Path(os.environ.get("INVACT_CACHE") or user_cache_path("invact", appauthor=False))
 
 
 def data_folder() -> Path:
-    """Return the folder of the data sets: `$INVACT_DATA`, or `datasets` in the system's cache folder."""
+    """Return the folder of data sets: `$INVACT_DATA`, or `invact/datasets` in the user's cache folder."""
     given = os.environ.get("INVACT_DATA")
     return Path(given) if given else user_cache_path("invact", appauthor=False) / "datasets"

@@ -1,5 +1,5 @@
-"""Layers that double the channels: the inverse activation, and its control."""
-# Written with keras.ops alone, so that the layers run on TensorFlow, JAX and PyTorch.
+"""The layers that double the channels: the inverse activation, and its control, the duplicated activation."""
+# The layers use only keras.ops where they can, so that they run on TensorFlow, JAX and PyTorch.
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _Shape: TypeAlias = tuple[int | None, ...]
 
 
 class ChannelDoubling(keras.Layer):  # type: ignore[misc]  # Keras has no types
-    """Base of the layers that put out two maps for each input map.
+    """Base class of the layers that output two feature maps for each input feature map.
 
-    A subclass says in `call` what the two halves are.
+    A subclass computes the two halves in `call`.
 
     Args:
         activation: f, the name of a Keras activation or a function that Keras can save.
-        axis: the channel axis; `keras.config.image_data_format()` decides unless given.
-        **kwargs: of `keras.Layer`.
+        axis: the channel axis; by default it follows `keras.config.image_data_format()`.
+        **kwargs: keyword arguments of `keras.Layer`.
 
     Raises:
-        ValueError: f is unknown or cannot be saved; the axis is the batch axis or not in the input.
+        ValueError: f is unknown or cannot be saved, or the axis is the batch axis or is not in the input.
     """
 
     def __init__(
@@ -39,31 +39,33 @@ class ChannelDoubling(keras.Layer):  # type: ignore[misc]  # Keras has no types
         if axis is None:
             axis = -1 if keras.config.image_data_format() == "channels_last" else 1
         if isinstance(axis, bool) or not isinstance(axis, int) or axis == 0:
-            raise ValueError(f"axis must be an integer other than 0, the batch. Received: axis={axis!r}")
+            raise ValueError(
+                f"axis must be an integer other than 0, which is the batch axis. Received: axis={axis!r}"
+            )
         self.axis = axis
         self.activation = _saveable(activation)
         self.supports_masking = True
 
     def build(self, input_shape: _Shape) -> None:
-        """Refuse an input without such a channel axis."""
+        """Refuse an input that does not have the channel axis, and build the activation if it is a layer."""
         self._channel_axis(input_shape)
         if isinstance(self.activation, keras.Layer) and not self.activation.built:
             self.activation.build(input_shape)
         self.built = True
 
     def compute_output_shape(self, input_shape: _Shape) -> _Shape:
-        """Double the channels; shapes include the batch."""
+        """Return the input shape with twice the channels; both shapes include the batch."""
         axis = self._channel_axis(input_shape)
         channels = input_shape[axis]
         doubled = None if channels is None else 2 * channels
         return (*input_shape[:axis], doubled, *input_shape[axis + 1 :])
 
     def compute_output_spec(self, inputs: keras.KerasTensor) -> Any:
-        """Trace `call`: the activation decides the dtype."""
+        """Trace `call` to infer the output, because the activation determines the dtype."""
         return keras.Operation.compute_output_spec(self, inputs)
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        """Keep the mask, doubled too where it runs along the channel axis."""
+        """Return the mask, doubled if it includes the channel axis."""
         if previous_mask is None:
             return None
         axis = self._channel_axis(inputs.shape)
@@ -71,7 +73,7 @@ class ChannelDoubling(keras.Layer):  # type: ignore[misc]  # Keras has no types
         return ops.concatenate([previous_mask, previous_mask], axis) if along else previous_mask
 
     def get_config(self) -> dict[str, Any]:
-        """Return what rebuilds the layer."""
+        """Return the arguments that create this layer again."""
         config: dict[str, Any] = super().get_config()
         return {**config, "activation": keras.activations.serialize(self.activation), "axis": self.axis}
 
@@ -79,7 +81,7 @@ class ChannelDoubling(keras.Layer):  # type: ignore[misc]  # Keras has no types
         rank = len(shape)
         if rank < 2 or not -rank < self.axis < rank:
             raise ValueError(
-                f"{type(self).__name__} {self.name!r} needs an input of rank 2 or more, the batch on "
+                f"{type(self).__name__} {self.name!r} needs an input of rank 2 or more, with the batch on "
                 f"axis 0 and the channels on axis {self.axis}. Received: shape={tuple(shape)}"
             )
         return self.axis % rank
@@ -96,29 +98,30 @@ class ChannelDoubling(keras.Layer):  # type: ignore[misc]  # Keras has no types
 
 @keras.saving.register_keras_serializable(package="invact")
 class InverseActivation(ChannelDoubling):
-    """Keep both signs: the activation of the input and of its negative, side by side.
+    """Keep both signs: concatenate the activation of the input and the activation of the negated input.
 
     Formula:
-        y = concat(f(x), f(-x)) on the channel axis. With f = ReLU this is CReLU: the numbers of
-        `tf.nn.crelu(x)`, and so are its gradients.
+        y = concat(f(x), f(-x)) on the channel axis. With f = ReLU this is CReLU: the outputs and the
+        gradients are equal to those of `tf.nn.crelu(x)`.
 
-    Between forward and backward it keeps x alone. With f = ReLU the gradient has a closed form in x; any
-    other f is computed again (`keras.remat`), which on TensorFlow rules out second-order gradients.
+    Between the forward and the backward pass the layer keeps only x. With f = ReLU the gradient has a closed
+    form in x. Any other f is computed again in the backward pass (`keras.remat`), so on TensorFlow only
+    f = ReLU and f = linear have second-order gradients.
 
-    Put it in the model as a layer of its own. As another layer's `activation=` it computes the same, but
-    Keras infers that layer's output shape without asking its activation, so only a model's last layer or an
-    eager call may have it there.
+    Put it in the model as a layer of its own. As the `activation=` of another layer it computes the same
+    values, but Keras infers the output shape of that layer without its activation. It is therefore correct
+    there only in the last layer of a model, or in an eager call.
 
     Args:
         activation: f, the name of a Keras activation or a function that Keras can save.
-        axis: the channel axis; `keras.config.image_data_format()` decides unless given.
-        **kwargs: of `keras.Layer`.
+        axis: the channel axis; by default it follows `keras.config.image_data_format()`.
+        **kwargs: keyword arguments of `keras.Layer`.
 
-    Input shape: (batch, ..., channels), rank 2 or more, any dimension unknown.
+    Input shape: (batch, ..., channels), rank 2 or more; any dimension may be unknown.
     Output shape: (batch, ..., 2 * channels).
 
     Raises:
-        ValueError: f is unknown or cannot be saved; the axis is the batch axis or not in the input.
+        ValueError: f is unknown or cannot be saved, or the axis is the batch axis or is not in the input.
 
     Source:
         Shang et al., Understanding and Improving Convolutional Neural Networks via Concatenated Rectified
@@ -142,25 +145,28 @@ class InverseActivation(ChannelDoubling):
         def both(x: Any) -> Any:
             return ops.concatenate([self._activate(x), self._activate(ops.negative(x))], axis)
 
-        # The gradient of concat(x, -x) keeps nothing as it is.
+        # The gradient of concat(x, -x) needs no stored tensor, so there is nothing to compute again.
         keeps_nothing = self.activation is keras.activations.linear
         return both(inputs) if keeps_nothing else keras.remat(both)(inputs)
 
 
 @keras.saving.register_keras_serializable(package="invact")
 class DuplicatedActivation(ChannelDoubling):
-    """The control of the inverse activation: as many channels, no more information.
+    """The control of the inverse activation: as many output channels, but without the second sign.
 
     Formula:
         y = concat(f(x), f(x)) on the channel axis.
 
     Args:
         activation: f, the name of a Keras activation or a function that Keras can save.
-        axis: the channel axis; `keras.config.image_data_format()` decides unless given.
-        **kwargs: of `keras.Layer`.
+        axis: the channel axis; by default it follows `keras.config.image_data_format()`.
+        **kwargs: keyword arguments of `keras.Layer`.
+
+    Input shape: (batch, ..., channels), rank 2 or more; any dimension may be unknown.
+    Output shape: (batch, ..., 2 * channels).
 
     Raises:
-        ValueError: f is unknown or cannot be saved; the axis is the batch axis or not in the input.
+        ValueError: f is unknown or cannot be saved, or the axis is the batch axis or is not in the input.
 
     Example:
         >>> import numpy as np
@@ -187,36 +193,39 @@ def _concatenated_relu(x: Any, axis: int) -> Any:
                 ops.multiply(negative, ops.cast(ops.less(x, 0), x.dtype)),
             )
 
-        # In inference no way without a convolution is faster (benchmarks/formulations.py): LiteRT multiplies
-        # in 8 bits, where for a negation it goes to float32 and back.
+        # This is the fastest formulation for inference without a convolution (benchmarks/formulations.py):
+        # LiteRT multiplies in 8 bits, but it converts to float32 and back for a negation.
         return ops.concatenate([ops.relu(x), ops.relu(ops.multiply(x, -1))], axis), gradient
 
     return ops.custom_gradient(function)(x)
 
 
 def _relu_gradient_on_tensorflow(x: Any, positive: Any, negative: Any) -> Any:
-    # One fused kernel for each half; with keras.ops alone the layer is a tenth dearer than tf.nn.crelu.
+    # ReluGrad is one fused kernel for each half. With keras.ops alone the layer takes 10 % more time than
+    # tf.nn.crelu.
     import tensorflow as tf
 
-    # Twice -x has the same signs, and TensorFlow cannot merge it with the forward's -x and keep that.
+    # -2 * x has the same signs as -x. TensorFlow cannot merge it with the -x of the forward pass, which it
+    # would then keep in memory until the backward pass.
     return tf.raw_ops.ReluGrad(gradients=positive, features=x) - tf.raw_ops.ReluGrad(
         gradients=negative, features=-2 * x
     )
 
 
 def _saveable(identifier: Any) -> Any:
-    """Return the activation that a saved layer would load, or refuse it now rather than on loading."""
+    """Return the activation that a saved layer would load, or refuse one that Keras cannot save and load."""
     try:
         activation = keras.activations.get(identifier)
         if getattr(activation, "__name__", "") == "<lambda>":
             raise TypeError("a lambda has no name to be saved by")
         loaded = keras.activations.get(keras.activations.serialize(activation))
         if isinstance(activation, types.FunctionType) and loaded is not activation:
-            # keras.ops.relu is saved as "relu", and is the same; a user's own function of that name is not.
+            # Keras saves keras.ops.relu as "relu" and loads an equal function. A user's own function that is
+            # also named relu would be replaced by another one.
             if not activation.__module__.startswith("keras."):
                 raise TypeError("another function has that name")
             return loaded
-    except Exception:  # Keras raises a different class for each kind of bad activation.
+    except Exception:  # Keras raises a different class for each kind of invalid activation.
         raise ValueError(
             "activation must be the name of a Keras activation, or a function, not a lambda, that Keras "
             f"can save (see keras.saving.register_keras_serializable). Received: activation={identifier!r}"

@@ -1,4 +1,4 @@
-"""Measures: what a network may cost, one name each, for budgets, objectives, fronts and tables."""
+"""The measures of what a network costs, with the names that budgets, objectives, fronts and tables use."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["MEASURES", "Costs", "Measure", "in_full"]
 
 @dataclass(frozen=True)
 class Measure:
-    """One thing that a network may cost; less is better.
+    """One kind of cost of a network; less is better.
 
     Attributes:
-        name: its column in the table of runs, and its key in an objective, where `max_<name>` is its budget.
-        label: what people read, behind a number too: "12 k MACs".
-        counted: known exactly from the built model; otherwise it is timed.
+        name: the column in the table of runs and the key in an objective; `max_<name>` is the budget.
+        label: the text that people read, also after a number, as in "12 k MACs".
+        counted: True if the measure is counted exactly from the built model, False if it is timed.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Measure:
 
 
 Costs = Mapping[str, float]
-"""What one network costs: from names of `MEASURES` to numbers, for a batch of one."""
+"""The costs of one network for a batch of one: a mapping from names in `MEASURES` to numbers."""
 
 MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
@@ -39,11 +39,11 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         )
     }
 )
-"""All measures by name, the default of fronts and objectives first."""
+"""All measures by name. The first one is the default of fronts and objectives."""
 
 
 def in_full(name: str, value: float) -> str:
-    """Write an amount of a measure in full.
+    """Write a value of a measure with all its digits, in contrast to short forms such as "12 k MACs".
 
     Example:
         >>> in_full("macs", 12345), in_full("latency_ms", 0.41666)

@@ -1,4 +1,4 @@
-"""Processors: which ones this process may use, and how to keep to some of them."""
+"""Functions that list the processors this process may use, and restrict the process to some of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["allowed_processors", "can_pin", "pin"]
 
 
 def can_pin() -> bool:
-    """Whether this system lets a process choose its processors: Linux does, macOS and Windows do not."""
+    """Tell whether a process can choose its processors: yes on Linux, no on macOS and Windows."""
     return hasattr(os, "sched_setaffinity")
 
 
@@ -26,6 +26,6 @@ def allowed_processors() -> tuple[int, ...]:
 
 
 def pin(processors: Collection[int]) -> None:
-    """Keep this process to some processors; does nothing where the system cannot, or for none."""
+    """Restrict this process to some processors; do nothing for an empty list, or if `can_pin` is false."""
     if processors and can_pin():
         os.sched_setaffinity(0, processors)

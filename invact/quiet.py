@@ -1,4 +1,4 @@
-"""Silence for libraries that write to the terminal when they are loaded."""
+"""Functions that keep libraries from writing to the terminal when they are loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["load_tensorflow", "same_logging", "silent_stderr"]
 
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Send what C++ code writes to file descriptor 2 nowhere; Python's exceptions still pass."""
+    """Discard everything that is written to file descriptor 2 in the block; Python exceptions still pass."""
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -28,7 +28,10 @@ def silent_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def same_logging() -> Iterator[None]:
-    """Keep libraries from giving the root logger a handler, which would print what all others log."""
+    """Restore the root logger after the block.
+
+    Some libraries add a handler to it, which would then print the log messages of all other libraries.
+    """
     handlers, level = logging.root.handlers[:], logging.root.level
     try:
         yield
@@ -38,7 +41,7 @@ def same_logging() -> Iterator[None]:
 
 
 def load_tensorflow() -> None:
-    """Import TensorFlow without its greetings, which ignore `TF_CPP_MIN_LOG_LEVEL`."""
+    """Import TensorFlow without its start messages, some of which ignore `TF_CPP_MIN_LOG_LEVEL`."""
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         with silent_stderr():

@@ -1,4 +1,4 @@
-"""Seeds: independent ones for each purpose of a run, and Keras' own sources of randomness for a block."""
+"""Seeds: derive an independent seed for each purpose, and control the randomness of Keras in a block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ __all__ = ["derive_seed", "keras_draws", "keras_seed"]
 
 
 def derive_seed(*parts: str | int) -> int:
-    """Derive an independent seed in [0, 2^31) for one purpose from a run's seed.
+    """Derive a seed in [0, 2^31) from the parts, for example from a purpose and the seed of a run.
+
+    Different parts give independent seeds.
 
     Example:
         >>> derive_seed("order", 0) == derive_seed("order", 0)
@@ -28,7 +30,9 @@ def derive_seed(*parts: str | int) -> int:
 
 @contextlib.contextmanager
 def keras_seed(seed: int) -> Iterator[None]:
-    """Let the seed decide all that Keras draws in a block; Python's and NumPy's generators stay as they were.
+    """Make all random numbers of Keras in a block depend on the seed alone.
+
+    The global generators of Python and NumPy are restored after the block.
 
     Example:
         >>> import keras
@@ -52,10 +56,10 @@ def keras_seed(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def keras_draws(seed: int) -> Iterator[None]:
-    """Let the seed decide what initialisers and dropout draw in a block, and leave all other state alone.
+    """Make initialisers and dropout in a block depend on the seed alone, without changing any other state.
 
-    Keras takes their seeds from the module `random`, of which other threads draw too, Dask's at any time;
-    the same seed would give other weights. In the block it takes them from a generator of its own.
+    Keras takes their seeds from the module `random`. Other threads use that module too, for example those of
+    Dask, so the same seed could give different weights. In the block, Keras uses a separate generator.
     """
     from keras.src.random import seed_generator
 

@@ -1,4 +1,4 @@
-"""What a user writes, turned into checked values or refused in one line."""
+"""Validation of user input: it becomes checked values, or is refused with a message of one line."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Frozen(BaseModel):
-    """Base of everything read from a file: immutable, and an unknown key is an error."""
+    """Base class of all models that are read from files: immutable, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def validate(cls: type[_Model], values: object, source: str) -> _Model:
-    """Make a model of the values, or explain in one line what is wrong with them.
+    """Create a pydantic model from the values, or explain in one line what is wrong with them.
 
     Args:
-        cls: the pydantic model.
-        values: what was read.
-        source: the file or the option that the values come from.
+        cls: class of the pydantic model.
+        values: the values that were read.
+        source: the file or the command option that the values come from.
 
     Raises:
-        InputError: names the source, the key, what was received and what is allowed.
+        InputError: the values are invalid; the message gives the source, the key, the received value and
+            the allowed values.
 
     Example:
         >>> from invact.config import Config
@@ -72,7 +73,7 @@ def _explain(cls: type[BaseModel], values: object, error: ValidationError) -> st
     if detail["type"] == "literal_error":
         names = re.findall(r"'(\w+)'", detail["ctx"]["expected"])
         return f"{key}: {choices(detail['input'], names)}"
-    # A union fails once for each member: all that would have been accepted is worth saying.
+    # For a union, pydantic reports one error for each member. The message lists all alternatives.
     expected = dict.fromkeys(
         other["msg"].removeprefix("Input should be ").replace("valid tuple", "list")
         for where, other in details
@@ -82,7 +83,7 @@ def _explain(cls: type[BaseModel], values: object, error: ValidationError) -> st
 
 
 def _path(values: object, location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """Drop from pydantic's location the names of union members, which no user has written."""
+    """Remove the names of union members from pydantic's location, because no user has written them."""
     path: list[int | str] = []
     for depth, part in enumerate(location):
         if isinstance(values, Mapping) and part in values:
@@ -108,10 +109,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 def check_name(name: str, what: str = "name") -> str:
-    """Return a name that is safe as a file's and as an experiment's, or refuse it.
+    """Return a name if it is safe as the name of a file and of an experiment, or refuse it.
+
+    Args:
+        name: the name to check.
+        what: the word for the name in the message.
 
     Raises:
-        InputError: empty, over 64 characters, or with anything but letters, digits, `_`, `.` and `-`.
+        InputError: the name is empty, has more than 64 characters, has a character other than letters,
+            digits, `_`, `.` and `-`, or does not start with a letter or digit.
 
     Example:
         >>> check_name("../x")
@@ -129,10 +135,14 @@ def check_name(name: str, what: str = "name") -> str:
 
 
 def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace values of nested tables by dotted key.
+    """Return a copy of nested tables in which some values are replaced; dots separate the parts of a key.
+
+    Args:
+        values: the nested tables.
+        changes: new values by dotted key; missing tables are created.
 
     Raises:
-        InputError: a part of the key is not a table.
+        InputError: a part of a key, except the last, names a value that is not a table.
 
     Example:
         >>> override({"trials": 20, "config": {"epochs": 5}}, {"config.epochs": 2})
@@ -145,19 +155,22 @@ def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
         for name in tables:
             table = table.setdefault(name, {})
             if not isinstance(table, dict):
-                raise InputError(f"{key}: received a key of {name!r}. Allowed: {name!r} is not a table")
+                raise InputError(
+                    f"{key}: received a key inside {name!r}. Allowed: a key inside a table; "
+                    f"{name!r} is not a table"
+                )
         table[last] = value
     return result
 
 
 def import_all(modules: Iterable[str]) -> None:
-    """Import the user's modules, which register arms and MAC rules.
+    """Import modules of the user, which can register arms and MAC rules.
 
     Raises:
-        InputError: one cannot be imported.
+        InputError: a module cannot be imported.
     """
     for module in modules:
         try:
             importlib.import_module(module)
         except Exception as error:
-            raise InputError(f"imports: {module!r}: {one_line(error)}") from None
+            raise InputError(f"imports: cannot import {module!r}: {one_line(error)}") from None

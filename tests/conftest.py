@@ -1,12 +1,8 @@
 """Fixtures that several files share: one cluster, one data set, and the command in this process."""
 
-import os
-
-# Before TensorFlow is loaded: one thread makes numbers reproducible, as in invact's workers.
-os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-
 import contextlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +13,16 @@ import pytest
 from hypothesis import settings
 
 from invact.data.dataset import Dataset, load
+
+
+def pytest_configure() -> None:
+    """Set what TensorFlow reads when it is loaded: one thread makes numbers reproducible, as in workers."""
+    os.environ |= {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "TF_NUM_INTEROP_THREADS": "1",
+    }
+
 
 # How long an example takes says more of the machine's other work than of the code.
 settings.register_profile("invact", deadline=None)
@@ -119,3 +125,20 @@ def invact(
         stack.callback(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
         monkeypatch.setattr(sys, "path", [*sys.path])
         yield run
+
+
+@pytest.fixture
+def write_claim(folder: Path) -> Callable[..., Path]:
+    """Write `tiny_claim.toml`, a claim on tiny networks, with other keys, more tables and configuration."""
+    keys = {"data": '"digits"', "ratios": "[0.5, 0.75]", "looks": "[2, 3]", "pilot": "3", "margin": "3"}
+    network = {"filters": "8", "depth": "1", "epochs": "2", "batch_size": "64", "learning_rate": "1e-2"}
+
+    def write(more: str = "", config: dict[str, str] | None = None, **changes: str | None) -> Path:
+        def lines(values: dict[str, str | None]) -> str:
+            return "\n".join(f"{key} = {value}" for key, value in values.items() if value is not None)
+
+        path = folder / "tiny_claim.toml"
+        path.write_text(f"{lines(keys | changes)}\n{more}\n[config]\n{lines(network | (config or {}))}\n")
+        return path
+
+    return write

@@ -10,7 +10,7 @@ import pytest
 from invact.arms import ARMS, Arm, get_arm, register_arm
 from invact.errors import InputError
 
-# As test_layers.py: Keras copies its variables by numpy.array.
+# Keras copies its variables with numpy.array, which TensorFlow does not yet support in NumPy 2 style.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 X = np.array([[-2.0, -0.5, 0.0, 1.5]], np.float32)
@@ -49,8 +49,8 @@ def test_gelu_is_x_times_the_normal_distribution():
     np.testing.assert_allclose(ARMS["gelu"].layer(None)(X), X * norm.cdf(X), rtol=1e-5, atol=1e-6)
 
 
-def test_every_arm_of_the_ablation_has_its_oracle():
-    shipped = {name for name in ARMS if not name.startswith("users_")}  # what tests register
+def test_every_shipped_arm_is_compared_with_its_formula():
+    shipped = {name for name in ARMS if not name.startswith("users_")}  # other tests register these
     assert set(FORMULAS) | {"gelu"} == shipped
 
 
@@ -66,7 +66,7 @@ def test_saves_and_loads(name, tmp_path):
 @pytest.mark.parametrize(
     ("typo", "nearest"), [("inverze", "inverse"), ("relu_dup", "relu_duplicated"), ("gulu", "gelu")]
 )
-def test_unknown_name_names_its_nearest(typo, nearest):
+def test_an_unknown_name_gets_the_most_similar_name(typo, nearest):
     with pytest.raises(InputError, match=f"received '{typo}'; did you mean '{nearest}'") as error:
         get_arm(typo)
     assert all(name in str(error.value) for name in ARMS)
@@ -83,7 +83,7 @@ def test_register_refuses_a_taken_name_and_the_view_is_read_only():
 def test_a_registered_arm_is_seen_in_the_view(monkeypatch):
     import invact.arms
 
-    # What the view shows is this dictionary: restored afterwards, so that no other test sees the arm.
+    # The dictionary behind the view is restored afterwards, so that no other test sees the arm.
     monkeypatch.setattr(invact.arms, "_ARMS", dict(ARMS))
     arm = register_arm(Arm("mine", 3, "three times", lambda name: None))
     assert get_arm("mine") is arm
@@ -91,11 +91,11 @@ def test_a_registered_arm_is_seen_in_the_view(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "multiplicity"), [("no name", 1), ("", 1), ("mine", 0), ("mine", -2)])
-def test_an_impossible_arm_cannot_be_made(name, multiplicity):
+def test_an_invalid_arm_is_refused(name, multiplicity):
     with pytest.raises(InputError, match="received"):
         Arm(name, multiplicity, "", lambda name: None)
 
 
-def test_the_table_does_not_load_keras():
+def test_importing_the_table_does_not_load_keras():
     code = "import sys, invact.arms; sys.exit('keras' in sys.modules or 'tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

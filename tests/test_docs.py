@@ -1,3 +1,5 @@
+"""The pages agree with the code: their commands, outputs, examples, keys and links."""
+
 import doctest
 import os
 import re
@@ -21,14 +23,27 @@ from invact.sweeps.file import SweepFile
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
-COMMANDS = typer.main.get_command(app).commands
+PAGES = {
+    page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8")
+    for page in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    )
+}
 TESTS = "python3 -m venv .venv && .venv/bin/pip install -e '.[dev]' && .venv/bin/pytest"
+INSTALL = (
+    "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/invact sweep digits"
+    " && .venv/bin/invact claim digits_claim"
+)
+# Runs each example as a main file, so that worker processes import the example and nothing else.
+RUNNER = """
+import runpy, sys
+for path in sys.argv[1:]:
+    print(f"== {path}", flush=True)
+    runpy.run_path(path, run_name="__main__")
+"""
 
 
 def blocks(language: str, text: str) -> list[str]:
@@ -36,84 +51,87 @@ def blocks(language: str, text: str) -> list[str]:
 
 
 def table(heading: str, text: str) -> list[list[str]]:
-    """The rows below the header that starts so, each a list of cells."""
+    """Return the rows of the first table whose header starts with the heading, each as a list of cells."""
     lines = text[text.index(f"| {heading} |") :].split("\n\n")[0].splitlines()[2:]
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-
-
-def options(command) -> set[str]:
-    return {flag for option in command.params for flag in option.opts if flag.startswith("-")} - {"--help"}
 
 
 def run(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, *command], cwd=folder, env=env, capture_output=True, text=True, timeout=300
+        [sys.executable, *command], cwd=folder, env=env, capture_output=True, text=True, timeout=1800
     )
 
 
-def calls() -> list[list[str]]:
-    """The arguments of every call of invact in a block of the README."""
-    lines = "\n".join(blocks("console", README)).replace(" && ", "\n")
-    return [shlex.split(call) for call in re.findall(r"^(?:\$ |\.venv/bin/)invact (.+)$", lines, re.M)]
+def calls() -> list[tuple[str, str]]:
+    """Return every call of invact in a console block, with its page. The page of the command is generated."""
+    return [
+        (page, call)
+        for page, text in PAGES.items()
+        if page != "docs/cli.md"
+        for block in blocks("console", text)
+        for call in re.findall(r"^(?:\$ |\.venv/bin/)?invact (.+)$", block.replace(" && ", "\n"), re.M)
+    ]
 
 
-def test_readme_names_every_command_and_no_other():
-    named = [re.match(r"`invact (\w+)", row[0])[1] for row in table("command", README)]
-    assert sorted(named) == sorted(COMMANDS)
+@pytest.mark.parametrize(("page", "call"), calls())
+def test_commands_parse(page: str, call: str) -> None:
+    name, *rest = shlex.split(call)
+    typer.main.get_command(app).commands[name].make_context(name, rest)
 
 
-def test_readme_names_every_option_of_every_command_and_no_other():
-    named = {name: set() for name in COMMANDS}
-    for cell, owners, _ in table("option", README):
-        for owner in filter(None, owners.split(", ")):
-            named[owner] |= set(re.findall(r"`(--?[\w-]+)", cell))
-    assert named == {name: options(command) for name, command in COMMANDS.items()}
+@pytest.mark.parametrize("command", ["cost digits_claim", "sweep digitz"])
+def test_output_is_real(command: str, invact) -> None:
+    answer = invact(*command.split())
+    shown = [
+        block.partition("\n")[2]
+        for text in PAGES.values()
+        for block in blocks("console", text)
+        if block.startswith(f"$ invact {command}\n")
+    ]
+    assert shown
+    for block in shown:
+        assert doctest.OutputChecker().check_output(
+            block, answer.out + answer.err, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+        ), answer.out + answer.err
 
 
-@pytest.mark.parametrize("call", calls(), ids=" ".join)
-def test_commands_of_the_readme_parse(call):
-    name, *rest = call
-    COMMANDS[name].make_context(name, rest)
+def test_python_of_the_pages_runs(tmp_path: Path) -> None:
+    # One process and one store for all: loading TensorFlow takes longer than most examples, and the page
+    # on fronts confirms the sweep of the README.
+    examples = {}
+    for page, text in PAGES.items():
+        # The modules of this page need each other; another test runs them.
+        if page == "docs/extending.md":
+            continue
+        for number, block in enumerate(blocks("python", text)):
+            file = f"{Path(page).stem.lower().replace('-', '_')}_{number}.py"
+            (tmp_path / file).write_text(block, encoding="utf-8")
+            examples[file] = block
+    assert "readme_0.py" in examples
+    done = run("-c", RUNNER, *examples, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    printed = dict(re.findall(r"^== (\S+)\n(.*?)(?=^== |\Z)", done.stdout, re.M | re.S))
+    for file, block in examples.items():
+        assert printed[file].count("\n") >= block.count("print(") > 0, file
 
 
-@pytest.mark.parametrize("name", ["cost", "sweep digitz"])
-def test_output_in_the_readme_is_real(name, tmp_path):
-    (block,) = [block for block in blocks("console", README) if block.startswith(f"$ invact {name}")]
-    command, _, shown = block.partition("\n")
-    done = run("-m", *shlex.split(command)[1:], folder=tmp_path)
-    assert doctest.OutputChecker().check_output(
-        shown, done.stdout + done.stderr, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    ), done.stdout + done.stderr
-
-
-EXAMPLES = [
-    block
-    for page in ("README.md", "docs/latency.md", "docs/export.md")
-    for block in blocks("python", (ROOT / page).read_text(encoding="utf-8"))
-]
-
-
-@pytest.mark.parametrize("block", EXAMPLES, ids=range(len(EXAMPLES)))
-def test_python_of_the_readme_and_of_pages_runs(block, tmp_path):
-    (tmp_path / "example.py").write_text(block, encoding="utf-8")
-    done = run("example.py", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n") >= block.count("print(") > 0
-
-
-def test_the_test_command_is_that_of_the_continuous_integration():
+def test_the_test_command_is_the_same_in_three_places() -> None:
     assert TESTS in README.splitlines()
     assert f'tests="{TESTS}"' in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
-    assert TESTS in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()
+    assert TESTS in PAGES["CONTRIBUTING.md"].splitlines()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_links_lead_somewhere(page):
-    text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+def test_the_readme_is_short_and_starts_with_one_command() -> None:
+    assert len(README.splitlines()) <= 120
+    assert INSTALL in README.splitlines()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", PAGES[page]):
         path, _, anchor = target.partition("#")
-        there = (page.parent / path).resolve() if path else page
+        there = ((ROOT / page).parent / path).resolve() if path else ROOT / page
         assert there.exists(), target
         if anchor:
             headings = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), re.M)
@@ -121,8 +139,8 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("model", [SweepFile, ClaimFile, Config, Objective, Timing])
-def test_every_key_is_documented_with_its_default(model):
-    page = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+def test_every_key_is_documented_with_its_default(model) -> None:
+    page = PAGES["docs/sweeps.md"]
     heading = {SweepFile: "## Sweeps", ClaimFile: "## Claims", Config: "## Configuration"}
     heading |= {Objective: "### Objective", Timing: "### Timing"}
     section = page[page.index(heading[model]) :]
@@ -133,24 +151,25 @@ def test_every_key_is_documented_with_its_default(model):
         default = model.model_fields[key].get_default(call_default_factory=True)
         try:
             value = tomllib.loads(f"value = {shown.strip('`')}")["value"]
-        except tomllib.TOMLDecodeError:  # words: "required", "none", "the driver's first"
+        except tomllib.TOMLDecodeError:  # the cell has words, such as "required" or "none"
             continue
         assert value == (list(default) if isinstance(default, tuple) else default), key
 
 
-def test_search_space_keys_are_documented():
-    page = (ROOT / "docs" / "search-spaces.md").read_text(encoding="utf-8")
-    keys = {key for row in table("key", page) for key in re.findall(r"`(\w+)`", row[0])}
+def test_search_space_keys_are_documented() -> None:
+    keys = {
+        key for row in table("key", PAGES["docs/search-spaces.md"]) for key in re.findall(r"`(\w+)`", row[0])
+    }
     assert keys == {"choices", "low", "high", "step", "log", "when", "per_stage"}
 
 
-def write_toml(page: Path, folder: Path) -> list[str]:
-    """Write the TOML blocks of a page; a sweep is written for a search space, so that it can be counted."""
+def write_toml(page: str, folder: Path) -> list[str]:
+    """Write the TOML blocks of a page as files; a search space is written with a sweep, to be counted."""
     files = []
-    for number, block in enumerate(blocks("toml", page.read_text(encoding="utf-8"))):
+    for number, block in enumerate(blocks("toml", PAGES[page])):
         values = tomllib.loads(block)
         if "parameters" in values:
-            assert parse_space(values["parameters"], str(page)).size() > 1
+            assert parse_space(values["parameters"], page).size() > 1
             (folder / f"space{number}.toml").write_text(block, encoding="utf-8")
             block = f'space = "space{number}.toml"\ndata = "digits"\n'
         files.append(folder / f"block{number}.toml")
@@ -158,18 +177,18 @@ def write_toml(page: Path, folder: Path) -> list[str]:
     return [str(file) for file in files]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/search-spaces.md", "docs/sweeps.md"])
-def test_toml_is_read_and_its_networks_can_be_counted(page, tmp_path):
-    files = write_toml(ROOT / page, tmp_path)
-    assert files
-    for file in files:
+@pytest.mark.parametrize(
+    "page",
+    [page for page, text in PAGES.items() if blocks("toml", text) and page != "docs/extending.md"],
+)
+def test_toml_is_read_and_its_networks_can_be_counted(page: str, tmp_path: Path) -> None:
+    for file in write_toml(page, tmp_path):
         assert all(cost.macs > 0 for cost in costs_of(file).values())
 
 
-def test_code_and_toml_of_extending_run(tmp_path):
-    page = ROOT / "docs" / "extending.md"
+def test_code_and_toml_of_extending_run(tmp_path: Path) -> None:
     names = []
-    for block in blocks("python", page.read_text(encoding="utf-8")):
+    for block in blocks("python", PAGES["docs/extending.md"]):
         names.append(re.match(r"# (\w+)\.py\n", block)[1])
         (tmp_path / f"{names[-1]}.py").write_text(block, encoding="utf-8")
     code = f"""
@@ -185,14 +204,14 @@ gated = my_layers.keras.Sequential([my_layers.keras.Input((4, 4, 3)), my_layers.
 assert count_macs(gated).macs == 4 * 4 * 3 * 3
 assert load("my.npz").classes == 4
 """
-    # In a process of its own, because what it registers stays.
-    done = run("-c", code, *write_toml(page, tmp_path), folder=tmp_path)
+    # A separate process, because the arms and MAC rules that the modules register stay registered.
+    done = run("-c", code, *write_toml("docs/extending.md", tmp_path), folder=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
-def test_decisions_are_short():
+def test_decisions_are_short() -> None:
     lengths = {
-        page.name: len(page.read_text().splitlines()) for page in (ROOT / "docs/decisions").glob("*.md")
+        page: len(text.splitlines()) for page, text in PAGES.items() if page.startswith("docs/decisions/")
     }
     assert lengths
-    assert max(lengths.values()) <= 20
+    assert max(lengths.values()) <= 20, lengths

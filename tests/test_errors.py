@@ -28,14 +28,14 @@ def test_each_error_has_an_exit_code_and_a_builtin_base(error, builtin, code) ->
 
 
 @given(st.text())
-def test_choices_always_says_what_was_received_and_allowed(received: str) -> None:
+def test_choices_always_names_the_received_and_the_allowed_values(received: str) -> None:
     text = choices(received, ["relu", "inverse"])
     assert repr(received) in text
     assert text.endswith("Allowed: relu, inverse")
 
 
 @pytest.mark.parametrize(("typo", "meant"), [("rellu", "relu"), ("invers", "inverse"), ("RELU", None)])
-def test_a_typo_names_the_nearest(typo: str, meant: str | None) -> None:
+def test_a_typo_gets_the_most_similar_name(typo: str, meant: str | None) -> None:
     assert (f"did you mean {meant!r}?" in str(one_of("arm", typo, ["relu", "inverse"]))) == (
         meant is not None
     )
@@ -48,7 +48,7 @@ def test_an_error_becomes_one_short_line(text: str, kind: type[Exception]) -> No
     assert len(line) < 600
 
 
-def test_within_names_the_place_of_an_input_error_only() -> None:
+def test_within_adds_the_place_to_input_errors_only() -> None:
     with pytest.raises(InputError, match=r"^a\.toml: key: received 0$"), within("a.toml"), within("key"):
         raise InputError("received 0")
     with pytest.raises(EnvironmentFault, match=r"^no disk$"), within("a.toml"):

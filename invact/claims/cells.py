@@ -1,9 +1,9 @@
-"""The networks of a claim: each arm of the protocol at each of its widths, with the recipe that trains it."""
+"""The networks of a claim: each arm of the protocol at each of its widths, with its training recipe."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from invact.config import Config
@@ -30,11 +30,11 @@ CONTROL, TREATMENT, PLACEBO, MATCHED = "control", "treatment", "placebo", "match
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What the tuning decides for a network.
+    """The part of a network's recipe that the tuning selects.
 
     Attributes:
-        learning_rate: its peak.
-        weight_decay: decoupled.
+        learning_rate: peak learning rate of the schedule.
+        weight_decay: decoupled weight decay.
     """
 
     learning_rate: float
@@ -46,11 +46,12 @@ class Cell:
     """One network of the protocol.
 
     Attributes:
-        role: `control`: the control's activation at the full width. `treatment`: the treatment's at a ratio
-            of it. `placebo`: the control's activation at the treatment's filters, for what shrinking alone
-            costs. `matched`: the control's activation at the treatment's MACs. Any other: an arm of `also`,
-            at the treatment's filters.
-        ratio: of filters; 1 for the control.
+        role: `control`: the control's activation at the full width. `treatment`: the treatment's activation
+            at a ratio of that width. `placebo`: the control's activation with the treatment's number of
+            filters; it shows the cost of shrinking alone. `matched`: the control's activation with the
+            treatment's number of MACs. Any other role is an arm of `also` with the treatment's number of
+            filters.
+        ratio: ratio of filters to those of the control; 1 for the control.
         config: the network and its recipe.
     """
 
@@ -60,22 +61,28 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """What names it in files: `treatment 0.5`."""
+        """The key that names the network in files, for example `treatment 0.5`."""
         return cell_key(self.role, self.ratio)
 
     @property
     def label(self) -> str:
-        """A few words for tables: role, activation and filters."""
+        """Short text for tables: role, activation and number of filters."""
         rule = "" if self.config.width_rule == "filters" else ", same MACs"
         return f"{self.key}: {self.config.activation}, {filters_text(self.config.filters)} filters{rule}"
 
 
 def filters_text(filters: int | tuple[int, ...]) -> str:
+    """Write the number of filters, joined by hyphens if there is one for each stage.
+
+    Example:
+        >>> filters_text(8), filters_text((8, 16))
+        ('8', '8-16')
+    """
     return str(filters) if isinstance(filters, int) else "-".join(map(str, filters))
 
 
 def cell_key(role: str, ratio: float = 1.0) -> str:
-    """Name a network of the protocol.
+    """Make the key of a network of the protocol.
 
     Example:
         >>> cell_key("treatment", 0.5), cell_key("control")
@@ -85,35 +92,33 @@ def cell_key(role: str, ratio: float = 1.0) -> str:
 
 
 def cells_of(
-    file: ClaimFile, ratios: Iterable[float], recipes: Mapping[str, Hyperparameters]
+    file: ClaimFile, ratios: Iterable[float], tuned_values: Mapping[str, Hyperparameters]
 ) -> dict[str, Cell]:
-    """Every network of the protocol but the curve's, by key."""
+    """Every network of the protocol by key, without those of the curve."""
     found = {}
     for role, ratio in [
         (CONTROL, 1.0),
         *((role, ratio) for ratio in ratios for role in (TREATMENT, PLACEBO, MATCHED, *file.also)),
     ]:
         key = cell_key(role, ratio)
-        found[key] = Cell(role, ratio, _config(file, role, ratio, recipes.get(key)))
+        found[key] = Cell(role, ratio, _config(file, role, ratio, tuned_values.get(key)))
     return found
 
 
-def _config(file: ClaimFile, role: str, ratio: float, recipe: Hyperparameters | None) -> Config:
+def _config(file: ClaimFile, role: str, ratio: float, hyperparameters: Hyperparameters | None) -> Config:
     values: dict[str, Any] = {"filters": _scaled(file, ratio)}
     if role in (CONTROL, PLACEBO):
         values["activation"] = file.control
     elif role == MATCHED:
-        # The filters at which the control's activation costs the MACs of the treatment at these filters.
+        # The "macs" rule finds the width at which the control costs as many MACs as the treatment does here.
         values |= {"activation": file.control, "width_rule": "macs", "reference": file.treatment}
     else:
         values["activation"] = file.treatment if role == TREATMENT else role
-    return _with(file, values, recipe)
+    return _with(file, values, hyperparameters)
 
 
-def _with(file: ClaimFile, values: Mapping[str, Any], recipe: Hyperparameters | None) -> Config:
-    tuned = (
-        {} if recipe is None else {"learning_rate": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-    )
+def _with(file: ClaimFile, values: Mapping[str, Any], hyperparameters: Hyperparameters | None) -> Config:
+    tuned = {} if hyperparameters is None else asdict(hyperparameters)
     return Config.model_validate({**file.config, **values, **tuned})
 
 
@@ -124,11 +129,12 @@ def _scaled(file: ClaimFile, ratio: float) -> int | tuple[int, ...]:
 
 
 def curve_of(
-    file: ClaimFile, ratios: Iterable[float], recipes: Mapping[str, Hyperparameters]
+    file: ClaimFile, ratios: Iterable[float], tuned_values: Mapping[str, Hyperparameters]
 ) -> dict[str, Cell]:
-    """The networks of the curve by key, `control 9 filters`; each arm has the recipe of its own tuning.
+    """The networks of the curve by key, for example `control 9 filters`.
 
-    The treatment's was tuned at several widths: the one that is nearest on a logarithmic scale counts.
+    Each arm uses the hyperparameters of its own tuning. The treatment is tuned at several widths; a network
+    of the curve takes the values of the nearest width on a logarithmic scale.
     """
     if file.curve is None:
         return {}
@@ -141,25 +147,28 @@ def curve_of(
         for width in widths:
             ratio = width / (full if isinstance(full, int) else full[0])
             near = min(ratios, key=lambda each: max(each / ratio, ratio / each))
-            recipe = recipes.get(cell_key(role, near))
+            hyperparameters = tuned_values.get(cell_key(role, near))
             key = f"{role} {width} filters"
-            found[key] = Cell(role, ratio, _with(file, {"activation": arm, "filters": width}, recipe))
+            values = {"activation": arm, "filters": width}
+            found[key] = Cell(role, ratio, _with(file, values, hyperparameters))
     return found
 
 
 def check_distinct(file: ClaimFile) -> None:
-    """Refuse ratios that give the same network, a curve without one width, and arms that say nothing new.
+    """Refuse ratios that give equal networks, a curve with a width for each stage, and repeated arms.
 
     Raises:
-        InputError: names the key.
+        InputError: one of these was found; the message names the key.
     """
     scaled = {_scaled(file, ratio) for ratio in file.ratios}
     if len(scaled) < len(file.ratios):
         raise InputError(
-            f"ratios: received {list(file.ratios)}. Allowed: each gives another number of filters"
+            f"ratios: received {list(file.ratios)}. Allowed: ratios that give different numbers of filters"
         )
     if file.curve is not None and isinstance(Config.model_validate(file.config).filters, tuple):
-        raise InputError("curve: received with filters for each stage. Allowed: with one number of filters")
+        raise InputError(
+            "curve: received together with a number of filters for each stage. Allowed: one number of filters"
+        )
     for arm in file.also:
         if arm in (file.control, file.treatment) or file.also.count(arm) > 1:
             raise InputError(

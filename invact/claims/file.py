@@ -1,4 +1,4 @@
-"""The file of a claim: its keys, and the claim that was read from it and checked."""
+"""The claim that is read from its file and checked, with its seeds, its networks and their costs."""
 
 from __future__ import annotations
 
@@ -26,16 +26,24 @@ __all__ = ["Claim", "identity_of", "load_claim"]
 BLOCKS = ("tuning", "pilot", "confirmation", "repeat", "curve")
 BLOCK = 10_000
 
+_SET_BY_THE_CLAIM = {
+    "activation": "cannot be set in a claim; use `control` and `treatment`",
+    **dict.fromkeys(
+        ("width_rule", "reference", "width_target"),
+        "cannot be set in a claim; the claim sets it for each network",
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim that was read and checked.
+    """A claim that was read from its file and checked.
 
     Attributes:
-        name: the file's stem; names the experiment in MLflow.
-        path: the file.
-        file: its values, with the overrides in them.
-        sources: where the data come from, one for each data set.
+        name: stem of the file name, which is also the name of the MLflow experiment.
+        path: path of the file.
+        file: values of the file, with the overrides applied.
+        sources: where the data come from, one source for each data set.
     """
 
     name: str
@@ -45,11 +53,11 @@ class Claim:
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """The ratios of filters, from the easiest down."""
+        """The ratios of filters, from the largest (the easiest) to the smallest."""
         return tuple(sorted(self.file.ratios, reverse=True))
 
     def seeds(self, block: str, count: int) -> tuple[int, ...]:
-        """The first seeds of a block; the blocks of a claim have none in common.
+        """The first `count` seeds of a block. No seed belongs to two blocks of a claim.
 
         Example:
             >>> load_claim("digits_claim").seeds("confirmation", 3)
@@ -58,15 +66,15 @@ class Claim:
         start = (len(BLOCKS) * self.file.seed + BLOCKS.index(block)) * BLOCK
         return tuple(range(start, start + count))
 
-    def cells(self, recipes: Mapping[str, Hyperparameters] | None = None) -> dict[str, Cell]:
-        """Every network of the protocol by key, with the recipes that the tuning found in them."""
-        return cells_of(self.file, self.ratios, recipes or {})
+    def cells(self, tuned_values: Mapping[str, Hyperparameters] | None = None) -> dict[str, Cell]:
+        """Every network of the protocol by key, with the hyperparameters that the tuning selected."""
+        return cells_of(self.file, self.ratios, tuned_values or {})
 
     def costs(self, data: Dataset) -> dict[str, Cost]:
-        """Build every network of the protocol once, the curve's too, and count what each costs, by key.
+        """Build every network of the protocol and of the curve once, and count the cost of each, by key.
 
         Raises:
-            InputError: a network cannot be built; it is refused before any training.
+            InputError: a network cannot be built. This is found before any training.
         """
         from invact.cost.count import count_macs
         from invact.networks.build import build_model
@@ -83,11 +91,11 @@ def load_claim(reference: str | Path, overrides: Mapping[str, Any] | None = None
     """Read and check a claim.
 
     Args:
-        reference: a shipped claim's name, or a path to a TOML file.
-        overrides: values that replace the file's, by dotted key: `{"config.epochs": 3}`.
+        reference: name of a shipped claim, or path of a TOML file.
+        overrides: values that replace those of the file, by dotted key: `{"config.epochs": 3}`.
 
     Raises:
-        InputError: names the file, the key, what was received and what is allowed.
+        InputError: a value is wrong; the message names the file, the key, the value and the allowed values.
 
     Example:
         >>> load_claim("digits_claim", {"margin": 0})
@@ -98,22 +106,23 @@ def load_claim(reference: str | Path, overrides: Mapping[str, Any] | None = None
     path = find("sweeps", reference)
     values = override(read_toml(path), overrides or {})
     if "space" in values:
-        raise InputError(f"{path}: this is a sweep. Allowed: a claim (for a sweep: invact sweep {reference})")
+        raise InputError(
+            f"{path}: this is a sweep. Allowed: a claim (to run the sweep: invact sweep {reference})"
+        )
     imports = values.get("imports")
-    # First, as they may register the arms that it names; what is no list of texts is refused below.
+    # Imported first, because these modules may register arms that the file names. Validation refuses a wrong
+    # type of `imports` below.
     if isinstance(imports, list):
         with within(str(path)):
             import_all(name for name in imports if isinstance(name, str))
     file = validate(ClaimFile, values, str(path))
     with within(str(path)):
         if len(set(file.data)) < len(file.data):
-            raise InputError(f"data: received {list(file.data)}. Allowed: each once")
+            raise InputError(f"data: received {list(file.data)}. Allowed: each data set once")
         with within("config"):
-            for key in ("activation", "width_rule", "reference", "width_target"):
+            for key, reason in _SET_BY_THE_CLAIM.items():
                 if key in file.config:
-                    raise InputError(
-                        f"{key}: received {file.config[key]!r}. Allowed: nothing, the claim decides it"
-                    )
+                    raise InputError(f"{key}: {reason}")
             for name in file.data:
                 check_augmentations(validate(Config, file.config, "values").augmentations, name)
         check_distinct(file)
@@ -128,5 +137,11 @@ def load_claim(reference: str | Path, overrides: Mapping[str, Any] | None = None
 
 
 def identity_of(data: str) -> str:
-    # What is trained and tested may change until it is registered: it is still this claim.
+    """Digest that identifies the record of a claim on one data set, together with the claim's name.
+
+    Example:
+        >>> identity_of("digits") == identity_of("digits")
+        True
+    """
+    # The settings are left out because they may change until the registration; it is still the same claim.
     return digest({"data": data})

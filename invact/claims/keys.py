@@ -1,4 +1,4 @@
-"""The keys of a claim's TOML file, and what each may hold."""
+"""The keys of a claim's TOML file, with the values that each key allows."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ def _enough(number: int) -> int:
 def _looks(values: tuple[int, ...]) -> tuple[int, ...]:
     if len(values) < 2 or values[0] < 2:
         raise ValueError(
-            f"received {list(values)}, which is insufficient. Allowed: at least two looks, from 2 pairs on"
+            f"received {list(values)}, which is insufficient. Allowed: two or more looks, from 2 pairs on"
         )
     if list(values) != sorted(set(values)):
-        raise ValueError(f"received {list(values)}. Allowed: increasing")
+        raise ValueError(f"received {list(values)}. Allowed: increasing numbers of pairs")
     return values
 
 
 def _widths(values: tuple[int, ...]) -> tuple[int, ...]:
     if len(values) < 3:
-        raise ValueError(f"received {len(values)} widths. Allowed: at least 3, and 5 for a ratio")
+        raise ValueError(
+            f"received {len(values)} widths. Allowed: at least 3; 5 or more are better for a ratio"
+        )
     if len(set(values)) < len(values):
-        raise ValueError(f"received {list(values)}. Allowed: each once")
+        raise ValueError(f"received {list(values)}. Allowed: each width once")
     return values
 
 
@@ -54,17 +56,18 @@ Range = tuple[Annotated[float, Field(gt=0, le=100)], Annotated[float, Field(gt=0
 
 def _ordered(value: Range) -> Range:
     if value[0] >= value[1]:
-        raise ValueError(f"received {list(value)}. Allowed: [low, high], low below high")
+        raise ValueError(f"received {list(value)}. Allowed: [low, high] with low below high")
     return value
 
 
 class CurveFile(Frozen):
-    """The curve: both arms over a range of widths, for the equivalence ratios.
+    """The curve: both arms at several widths, from which the equivalence ratios are estimated.
 
     Attributes:
-        control: filters of the control, staggered against those of the treatment, where accuracy still rises.
-        treatment: filters of the treatment.
-        seeds: runs of each width.
+        control: numbers of filters of the control, in the range where accuracy still rises with width. They
+            should lie between those of the treatment.
+        treatment: numbers of filters of the treatment.
+        seeds: number of runs of each width.
     """
 
     control: Widths
@@ -73,13 +76,14 @@ class CurveFile(Frozen):
 
 
 class TuningFile(Frozen):
-    """The tuning: the same points of the recipe for every arm, judged on validation alone.
+    """The tuning: every arm tries the same hyperparameters; validation accuracy selects the best.
 
     Attributes:
-        trials: points tried for each arm.
-        learning_rate: lowest and highest, tried on a logarithmic scale.
-        weight_decay: likewise; the file's own value for all unless given.
-        seeds: runs of each point.
+        trials: number of points (learning rate and weight decay) that each arm tries.
+        learning_rate: lowest and highest learning rate, searched on a logarithmic scale.
+        weight_decay: lowest and highest weight decay, searched on a logarithmic scale. Without it, all trials
+            use the weight decay of `config`.
+        seeds: number of runs of each point.
     """
 
     trials: Count
@@ -92,30 +96,34 @@ class ClaimFile(Frozen):
     """The keys of a claim's TOML file.
 
     Attributes:
-        data: data sets: a name, a path relative to the file, or a list of them.
-        split_seed: decides which training images validate.
-        validation_fraction: how many of them.
-        control: the arm that the treatment is held against, at the filters of `config`.
-        treatment: the arm that is to do with fewer.
-        ratios: the treatment's filters over the control's; tested from the largest down.
-        also: more arms to train at the treatment's filters, shown beside it and part of no verdict.
-        repeat: whether to train the control a second time, as a negative control.
-        margin: the loss of accuracy that still counts as equal, in points; planned from the pilot unless
-            given.
-        margin_cap: the largest margin that may be planned, in points.
+        data: the data sets: a name, a path relative to the file, or a list of names and paths.
+        split_seed: seed of the split into training and validation images.
+        validation_fraction: fraction of the training images that is used for validation.
+        control: the arm that the treatment is compared with; it has the number of filters of `config`.
+        treatment: the arm that must match the control with fewer filters.
+        ratios: filters of the treatment divided by filters of the control; tested from the largest to the
+            smallest.
+        also: further arms, trained with as many filters as the treatment. They are reported but do not change
+            the verdict.
+        repeat: whether to train the control a second time on other seeds, as a negative control.
+        margin: the non-inferiority margin in points: the largest loss of accuracy that still counts as equal.
+            Planned from the pilot unless given.
+        margin_cap: the largest margin that the pilot may plan, in points.
         alpha: one-sided error rate; 0.05 unless given.
-        strict: an error rate of 0.025.
+        strict: whether to use an error rate of 0.025.
         method: `sequential`, `fixed` or `anytime`.
-        looks: of `sequential`, the pairs at each look; 5, 7, 9, 12, 15 unless the pilot asks for more.
-        pairs: of `fixed`, the pairs; of `anytime`, the most; planned from the pilot unless given.
-        futility: whether `sequential` stops where success is unlikely.
-        power: what the pairs are planned for, were treatment and control equal.
-        pilot: seeds of the pilot.
-        seed: chooses the blocks of seeds.
-        curve: the widths of the equivalence ratios; no ratios without it.
-        tuning: the search for each arm's recipe; the recipe of `config` for all without it.
+        looks: for `sequential`, the number of pairs at each look; 5, 7, 9, 12, 15 unless the pilot shows that
+            more pairs are needed.
+        pairs: for `fixed`, the number of pairs; for `anytime`, the largest number of pairs. Planned from the
+            pilot unless given.
+        futility: whether `sequential` stops early when success is unlikely.
+        power: the power that the number of pairs is planned for, if treatment and control are equal.
+        pilot: number of seeds of the pilot.
+        seed: selects the blocks of seeds.
+        curve: the widths from which the equivalence ratios are estimated; without it there are no ratios.
+        tuning: the search for each arm's hyperparameters. Without it all arms use those of `config`.
         imports: modules that register the user's own arms and MAC rules.
-        config: the network and its recipe, but for the activation.
+        config: the network and its recipe, without the activation.
     """
 
     data: Annotated[tuple[str, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
@@ -144,15 +152,17 @@ class ClaimFile(Frozen):
 
     @property
     def level(self) -> float:
-        """The one-sided error rate that is in force."""
+        """The one-sided error rate that the claim uses."""
         return self.alpha or (0.025 if self.strict else 0.05)
 
     @model_validator(mode="after")
     def _agree(self) -> ClaimFile:
         if self.strict and self.alpha not in (None, 0.025):
-            raise ValueError(f"alpha: received {self.alpha} and strict. Allowed: one of them")
+            raise ValueError(
+                f"alpha: received {self.alpha} together with strict = true. Allowed: only one of the two"
+            )
         if self.looks and self.method != "sequential":
-            raise ValueError(f"looks: received {list(self.looks)}. Allowed: with method 'sequential' only")
+            raise ValueError(f"looks: received {list(self.looks)}. Allowed: only with method 'sequential'")
         if self.pairs and self.method == "sequential":
-            raise ValueError(f"pairs: received {self.pairs}. Allowed: with method 'fixed' or 'anytime' only")
+            raise ValueError(f"pairs: received {self.pairs}. Allowed: only with method 'fixed' or 'anytime'")
         return self

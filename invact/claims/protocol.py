@@ -55,7 +55,7 @@ __all__ = ["Protocol"]
 
 @dataclass
 class Protocol:
-    """One data set's way through the steps."""
+    """The steps of the protocol on one data set."""
 
     claim: Claim
     data: Dataset
@@ -66,15 +66,15 @@ class Protocol:
     deviation: str | None
 
     def run(self) -> SetResult:
-        """Take every step, and judge."""
+        """Run every step and return the verdict with its evidence."""
         claim = self.claim
-        recipes = self._tune()
-        cells = claim.cells(recipes)
+        tuned_values = self._tune()
+        cells = claim.cells(tuned_values)
         plan = self._pilot(cells)
         if plan.margin is None or plan.procedure is None:
             return self._result(plan, (), None, None, None)
         procedure, margin = plan.procedure, plan.margin
-        curve = curve_of(claim.file, claim.ratios, recipes)
+        curve = curve_of(claim.file, claim.ratios, tuned_values)
         self._register(design_of(claim, self.data, plan, procedure, cells, curve, self.costs))
         rungs = self._confirm(cells, procedure, margin)
         decisive = next((one for one in reversed(rungs) if one.verdict is Verdict.SUPPORTED), rungs[0])
@@ -89,7 +89,7 @@ class Protocol:
         return self.claim.seeds(block, count)
 
     def _tune(self) -> dict[str, Hyperparameters]:
-        """Give every arm the same number of trials, judged on validation alone."""
+        """Tune every arm with the same number of trials; validation accuracy selects."""
         tuning = self.claim.file.tuning
         if tuning is None:
             return {}
@@ -106,7 +106,7 @@ class Protocol:
         return plan
 
     def _register(self, design: Mapping[str, Any]) -> None:
-        """Register the design, or make sure that it is the one that was registered."""
+        """Register the design, or check that it equals the registered one."""
         if self.registered is not None:
             now = json.loads(json.dumps(design))
             changes = changes_between(
@@ -117,13 +117,14 @@ class Protocol:
             if self.deviation is None:
                 key, (was, now) = next(iter(changes.items()))
                 raise EnvironmentFault(
-                    f"{self.claim.name}: this version of invact makes {key} {now!r} of the file, registered "
-                    f'is {was!r}. Allowed: the version that registered it, or --deviation "REASON"'
+                    f"{self.claim.name}: {key}: this version of invact computes {now!r} from the file, but "
+                    f"{was!r} is registered. Allowed: the version of invact that registered it, or "
+                    '--deviation "REASON"'
                 )
         self.registered = register(self.record, design, self.deviation or "")
 
     def _confirm(self, cells: Mapping[str, Cell], procedure: Procedure, margin: float) -> tuple[Rung, ...]:
-        """Climb the ladder, training at each look what the next needs."""
+        """Test the ladder of ratios, and train before each look the runs that it needs."""
         ratios = self.claim.ratios
         macs = {r: self._relative(cell_key(TREATMENT, r), "macs") for r in ratios}
         while True:
@@ -151,7 +152,7 @@ class Protocol:
         return self.runs.results.series("confirmation", cell, self._seeds("confirmation", procedure.most))
 
     def _also(self, cells: Mapping[str, Cell], arm: str, ratio: float, procedure: Procedure) -> Comparison:
-        """Compare the treatment with one more arm at the same filters, under the same procedure."""
+        """Compare the treatment with a further arm with as many filters, by the same procedure."""
         pair = (cells[cell_key(TREATMENT, ratio)], cells[cell_key(arm, ratio)])
         while True:
             treatment, other = (self._series(cell, procedure) for cell in pair)
@@ -198,7 +199,7 @@ class Protocol:
         return float(getattr(self.costs[key], what) / getattr(self.costs[CONTROL], what))
 
     def _repeat(self, control: Cell, procedure: Procedure, margin: float) -> Repeat:
-        """The control against itself on other seeds, over all the pairs there could be."""
+        """Compare the control with itself on other seeds, with as many pairs as the procedure allows."""
         n = procedure.most
         blocks = {"confirmation": self._seeds("confirmation", n), "repeat": self._seeds("repeat", n)}
         for step, seeds in blocks.items():
@@ -215,7 +216,7 @@ class Protocol:
             return None
         seeds = self._seeds("curve", file.curve.seeds)
         self.runs.train("curve", [(cell, seeds) for cell in cells.values()])
-        # A run at chance level stays in: it counts, and the gates see it.
+        # Runs at chance level are kept, so that the gates of the ratio can detect them.
         points = tuple(
             (cell.config.filters, self.costs[key].macs, float(accuracy), cell.role == TREATMENT)
             for key, cell in cells.items()
@@ -244,7 +245,7 @@ class Protocol:
             verdict = filters_verdict = Verdict.NO_ASSAY_SENSITIVITY
         else:
             filters_verdict, verdict = overall(tuple(one.rung for one in ratios))
-        # The counted ratio is exact, but the ratio at equal accuracy is an estimate: its bound counts too.
+        # The ratio at equal accuracy is an estimate, so its upper bound must be below 1 as well.
         interval = curve.macs.interval if curve else None
         if verdict is Verdict.SUPPORTED and interval and not interval[1] < 1:
             verdict = Verdict.INCONCLUSIVE

@@ -1,4 +1,4 @@
-"""Running a claim: each data set in a record of its own, and the verdict over all of them."""
+"""Run a claim: one record for each data set, and one verdict over all data sets."""
 
 from __future__ import annotations
 
@@ -36,25 +36,28 @@ def run_claim(
     scheduler: str | None = None,
     show: bool = True,
 ) -> ClaimResult:
-    """Run the protocol of a claim, or continue it: what is trained is not trained again.
+    """Run the protocol of a claim, or continue it. Finished runs are not trained again.
 
-    Tuning of every arm (where the file asks for it), a pilot of control and placebo that fixes margin, pairs
-    and looks, the preregistration, the confirmation on seeds of its own from the easiest ratio down, the
-    negative control, and the curve of the equivalence ratios. Each data set has its own record.
+    The steps are: the tuning of every arm, if the file asks for it; a pilot of control and placebo, which
+    fixes margin, pairs and looks; the preregistration; the confirmation on new seeds, from the largest ratio
+    to the smallest; the negative control; and the curve of the equivalence ratios. Each data set has its own
+    record.
 
     Args:
-        claim: a claim, a shipped claim's name, or a path.
-        deviation: the reason why the file differs from what was registered; without one it is refused.
-        store: the folder of the MLflow store; `mlruns` unless given.
-        tracking_uri: an MLflow tracking server or database instead.
-        workers: processes to train with; one for each core unless given.
-        scheduler: the address of a Dask cluster that is up already.
+        claim: a claim, the name of a shipped claim, or the path of a file.
+        deviation: the reason why the file differs from the registered design. Without a reason such a file is
+            refused.
+        store: folder of the MLflow store; `mlruns` unless given.
+        tracking_uri: address of an MLflow tracking server or database, used instead of a folder.
+        workers: number of processes to train with; one for each core unless given.
+        scheduler: address of a running Dask cluster, used instead of local processes.
         show: whether to show progress on standard error.
 
     Raises:
-        InputError: bad input, or the file was changed after the registration and no deviation is given.
-        EnvironmentFault: the data, the store or the cluster is out of reach, or the registration was altered.
-        Incomplete: a run failed again and again.
+        InputError: the input is wrong, or the file was changed after the registration without a deviation.
+        EnvironmentFault: the data, the store or the cluster cannot be reached, or the registered design was
+            altered.
+        Incomplete: a run failed repeatedly.
     """
     from invact.claims.trainer import ClaimTrainer
     from invact.tracking.store import open_store
@@ -62,13 +65,13 @@ def run_claim(
     if not isinstance(claim, Claim):
         claim = load_claim(claim)
     settings = claim.file.model_dump(mode="json")
-    # All that can be wrong with the file shows before there is a store.
+    # Every error of the file is found here, before a store is created.
     prepared = [(data := source.load(), claim.costs(data)) for source in claim.sources]
     opened = open_store(None if store is None else Path(store), tracking_uri)
     results: list[SetResult] = []
     records: list[Record] = []
     for name, source, (data, costs) in zip(claim.file.data, claim.sources, prepared, strict=True):
-        # Before the record is opened, which keeps the file: a refused one leaves no trace.
+        # Checked before the record is opened: opening stores the file, and a refused file must not be stored.
         registered = _bound(claim, opened, name, settings, deviation)
         with opened.record(
             claim.name,
@@ -106,7 +109,7 @@ def run_claim(
 def _bound(
     claim: Claim, store: Store, name: str, settings: Mapping[str, Any], deviation: str | None
 ) -> Preregistration | None:
-    """What the claim is bound to; None where it may still be planned, or the user departs from it."""
+    """The registered design; None before the registration, or if the user gives a deviation from it."""
     try:
         registered = read(store.latest(claim.name, "claim", identity=identity_of(name)))
     except InputError:
@@ -118,7 +121,7 @@ def _bound(
         more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
         raise InputError(
             f"{claim.path}: {key}: received {now!r}, registered {was!r}{more} on {registered.made}. Allowed: "
-            'as registered, a new name for a new claim, or --deviation "REASON", which the report will print'
+            'the registered value, a new file name for a new claim, or --deviation "REASON" (it is printed)'
         )
     return None
 
@@ -159,7 +162,7 @@ def _write(result: ClaimResult, record: Record) -> None:
         tags={
             "invact.verdict": str(one.verdict),
             "invact.filters_verdict": str(one.filters_verdict),
-            # MLflow shows this one on the run's page.
+            # MLflow shows the tag of this name on the page of the run.
             "mlflow.note.content": "\n\n".join(one.reasons),
         },
     )

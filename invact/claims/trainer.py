@@ -1,4 +1,4 @@
-"""The runs of a claim: trains what a step wants and the record lacks, and reads accuracies back."""
+"""The trainer of a claim: it trains the runs that a step needs and the record does not have yet."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 __all__ = ["RERUNS", "ClaimTrainer"]
 
 RERUNS = 2
-"""How often a session tries a run again, with the same seed, that failed for a fault of the machine."""
+"""How often one session repeats a run, with the same seed, after a fault of the machine."""
 FILE = "reruns.json"
 
 
 class ClaimTrainer:
-    """What has been trained for a claim, and the means to train more; a context manager.
+    """A context manager that knows the runs of a claim and trains more of them.
 
-    The workers start with the first training that is missing, and stay for the next steps.
+    The workers start when the first run has to be trained, and they stay for the next steps.
 
     Args:
-        name: the claim's.
-        record: where runs are written.
-        source: where the data come from.
-        data: the coordinator's copy.
-        imports: the user's modules.
-        workers: processes to train with.
-        scheduler: address of a cluster that is up.
+        name: name of the claim.
+        record: the record that the runs are written to.
+        source: where the workers load the data from.
+        data: the coordinator's copy of the data.
+        imports: modules of the user that the workers import.
+        workers: number of processes to train with.
+        scheduler: address of a running Dask cluster.
         show: whether to show progress.
 
     Attributes:
-        results: what there is.
+        results: the runs in the record.
     """
 
     def __init__(
@@ -76,15 +76,15 @@ class ClaimTrainer:
         self._resources.__exit__(*details)
 
     def train(self, step: str, wanted: Iterable[tuple[Cell, Sequence[int]]], note: str = "") -> None:
-        """Train what is wanted and not there; a run that fails for the machine's fault is tried again.
+        """Train the wanted runs that the record does not have; repeat a run after a fault of the machine.
 
         Args:
-            step: of the protocol; a network of two steps is two trials.
-            wanted: networks and their seeds.
-            note: for the line that announces it.
+            step: step of the protocol. A network that occurs in two steps is two trials.
+            wanted: networks with their seeds.
+            note: a remark for the line of progress that announces the step.
 
         Raises:
-            Incomplete: a run still fails.
+            Incomplete: a run still fails after the last repetition.
         """
         wanted = list(wanted)
         for attempt in range(1 + RERUNS):
@@ -100,14 +100,14 @@ class ClaimTrainer:
         if len(failed):
             first = failed.iloc[0]
             raise Incomplete(
-                f"{self._name}: {len(failed)} runs of the {step} failed {1 + RERUNS} times, so no verdict; "
-                f"the same command tries them again. The first: {first['label']}, seed {first['seed']}: "
-                f"{first['error']}"
+                f"{self._name}: {len(failed)} runs of the {step} failed {1 + RERUNS} times, so there is no "
+                f"verdict. The same command tries them again. First failure: {first['label']}, seed "
+                f"{first['seed']}: {first['error']}"
             )
 
     @property
     def reruns(self) -> list[dict[str, Any]]:
-        """The runs that failed for the machine's fault and were tried again, in all sessions."""
+        """The runs that were repeated after a fault of the machine, in all sessions."""
         try:
             found: list[dict[str, Any]] = json.loads(self._record.read(FILE))
         except InputError:

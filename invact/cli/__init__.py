@@ -1,1 +1,1 @@
-"""The command `invact`: one module for each command, thin over the functions of the same names."""
+"""The command `invact`: one module for each command; each calls library functions and prints the result."""

@@ -1,4 +1,4 @@
-"""What there is, and what it costs: the tables of `invact list` and `invact cost`."""
+"""The networks of a file, and what each of them costs."""
 
 from __future__ import annotations
 
@@ -24,36 +24,37 @@ def costs_of(reference: str, input_shape: Sequence[str] | None = None) -> dict[s
     """Count what the networks of a file cost.
 
     Args:
-        reference: a `.keras` model; or a TOML file or shipped name: of a sweep, the networks it enqueues,
-            or else its smallest; of a claim, each arm; of a configuration, its network. A configuration's
-            file has the keys of `Config`, and `data`.
-        input_shape: for a `.keras` model with open dimensions: the shape of each input as text, without
-            the batch, e.g. `"224,224,3"`.
+        reference: a `.keras` file, a TOML file, or the name of a shipped TOML file. A sweep gives the
+            networks that it enqueues, or its smallest network if it enqueues none. A claim gives the network
+            of each arm and ratio. A configuration gives its network; its file has the keys of `Config`, and
+            `data`.
+        input_shape: the shape of each input of a `.keras` model with open dimensions, as text and without
+            the batch, for example `"224,224,3"`.
 
     Returns:
-        A name for each network -> its cost.
+        The cost of each network, by the network's name.
 
     Raises:
-        InputError: not such a file, or the model cannot be read or counted.
+        InputError: the file does not exist or has another content, or the model cannot be read or counted.
     """
     from invact.cost.count import count_macs
 
     shapes = [_shape(text) for text in input_shape or ()]
     if shapes and not reference.endswith(".keras"):
-        raise InputError(f"input_shape: received {input_shape}. Allowed: with a .keras model")
+        raise InputError(f"input_shape: received {input_shape}. Allowed: only with a .keras model")
     models = models_of(reference)
     with within(reference):
         return {name: count_macs(model, shapes or None) for name, model in models.items()}
 
 
 def models_of(reference: str) -> dict[str, Any]:
-    """Build the networks of a file, or read them; see `costs_of`.
+    """Build the networks that a file describes, or read them; see `costs_of`.
 
     Returns:
-        A name for each network -> the Keras model.
+        The Keras model of each network, by the network's name.
 
     Raises:
-        InputError: not such a file, or a model cannot be read or built.
+        InputError: the file does not exist or has another content, or a model cannot be read or built.
     """
     if reference.endswith(".keras"):
         path = Path(reference)
@@ -76,7 +77,9 @@ def _shape(text: str) -> tuple[int, ...]:
     except ValueError:
         shape = ()
     if not shape or min(shape) < 1:
-        raise InputError(f"input_shape: received {text!r}. Allowed: sizes without the batch, e.g. 224,224,3")
+        raise InputError(
+            f"input_shape: received {text!r}. Allowed: sizes without the batch, for example 224,224,3"
+        )
     return shape
 
 
@@ -86,7 +89,7 @@ def _networks(path: Path) -> tuple[dict[str, Config], Source]:
         from invact.claims.file import load_claim
 
         claim = load_claim(path)
-        # What it costs is that of its first data set's images.
+        # Costs depend on the shape of the images, and a claim may have several data sets.
         return {cell.label: cell.config for cell in claim.cells().values()}, claim.sources[0]
     if "space" in values:
         from invact.search.gate import small_configurations

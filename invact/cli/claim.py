@@ -1,4 +1,4 @@
-"""`invact claim`: decide "fewer filters at equal accuracy" by a fixed protocol."""
+"""`invact claim`: test "fewer filters at equal accuracy" by a protocol that is fixed in advance."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from invact.cli.options import (
     Store,
     TrackingUri,
     Workers,
+    in_file,
     overrides,
     show,
 )
@@ -23,18 +24,30 @@ __all__ = ["claim"]
 
 
 def claim(
-    reference: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped claim or a TOML file.")],
+    reference: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="Name of a shipped claim, or path of a TOML file.")
+    ],
     plan: Annotated[
-        bool, typer.Option("--plan", help="Show trainings, MACs and hours of each step; train nothing.")
+        bool,
+        typer.Option("--plan", help="Show the trainings, MACs and hours of each step, and train nothing."),
     ] = False,
     margin: Annotated[
-        float | None, typer.Option(help="Loss that counts as equal, in accuracy points [default: planned].")
+        float | None,
+        typer.Option(
+            metavar="POINTS",
+            help="Non-inferiority margin, in points: the largest loss of accuracy that counts as equal.",
+            show_default="the file's value, or planned from the pilot",
+        ),
     ] = None,
-    alpha: Annotated[float | None, typer.Option(help="One-sided error rate.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="An error rate of 0.025.")] = False,
-    method: Annotated[str | None, typer.Option(help="sequential, fixed or anytime.")] = None,
+    alpha: Annotated[float | None, in_file("One-sided error rate.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Use the error rate 0.025.")] = False,
+    method: Annotated[str | None, in_file("Statistical test: sequential, fixed or anytime.", "NAME")] = None,
     deviation: Annotated[
-        str | None, typer.Option(metavar="REASON", help="Depart from what was registered, and say so.")
+        str | None,
+        typer.Option(
+            metavar="REASON",
+            help="Continue although the claim differs from its registration. The report prints the reason.",
+        ),
     ] = None,
     epochs: Epochs = None,
     workers: Workers = None,
@@ -44,7 +57,10 @@ def claim(
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Decide "fewer filters at equal accuracy" by a fixed protocol. The same command again continues."""
+    """Test "fewer filters at equal accuracy" by a fixed protocol.
+
+    If the command is interrupted, run it again to continue.
+    """
     from invact.claims.file import load_claim
     from invact.claims.planning.forecast import plan_claim
     from invact.claims.run import run_claim
@@ -59,7 +75,7 @@ def claim(
     }
     values = overrides(changes, settings)
     if method is not None:
-        # The file's looks or pairs are another method's.
+        # The looks or pairs in the file belong to the method in the file.
         values.setdefault("pairs" if method == "sequential" else "looks", None)
     read = load_claim(reference, values)
     load_tensorflow()

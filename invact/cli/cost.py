@@ -1,4 +1,4 @@
-"""`invact cost`: count MACs, parameters, filters, elementwise work and memory by layer."""
+"""`invact cost`: count the MACs, parameters, filters, elementwise operations and memory of each layer."""
 
 from __future__ import annotations
 
@@ -26,20 +26,30 @@ __all__ = ["cost", "cost_csv", "cost_tables", "cost_values"]
 
 def cost(
     reference: Annotated[
-        str, typer.Argument(metavar="FILE", help="A sweep, a claim, a configuration, or a .keras model.")
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A sweep, a claim, a configuration or a .keras model: a path, or a shipped name.",
+        ),
     ],
     input_shape: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="SHAPE", help="Of a model's input where it is open, e.g. 224,224,3; once for each input."
+            metavar="SHAPE",
+            help="Shape of an input of a .keras model with open dimensions, for example 224,224,3. "
+            "Repeat it for each input.",
         ),
     ] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a row for each layer.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one row for each layer.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Count MACs, parameters, filters, elementwise work and memory by layer."""
+    """Count MACs, parameters, filters, memory and more of each layer.
+
+    If a network has inverse activations, the command also prints the share of MACs that it saves against the
+    ReLU network with the same channels.
+    """
     if as_csv and as_json:
-        raise InputError("--csv: received --json too. Allowed: one of them")
+        raise InputError("--csv: received --json too. Allowed: only one of them")
     load_tensorflow()
     from invact.cli.catalogue import costs_of
 
@@ -51,7 +61,7 @@ def cost(
 
 
 def cost_values(costs: Mapping[str, Cost]) -> dict[str, Any]:
-    """Put costs in JSON-like values."""
+    """Convert costs to values that JSON can store."""
     return {
         "networks": [
             {
@@ -73,7 +83,7 @@ def cost_values(costs: Mapping[str, Cost]) -> dict[str, Any]:
 
 
 def cost_csv(costs: Mapping[str, Cost]) -> str:
-    """Put costs in CSV: a row for each call of a layer, its network in the first column."""
+    """Convert costs to CSV: one row for each call of a layer, with the network in the first column."""
     import pandas as pd
 
     tables = [cost.to_pandas() for cost in costs.values()]
@@ -83,7 +93,7 @@ def cost_csv(costs: Mapping[str, Cost]) -> str:
 
 
 def cost_tables(costs: Mapping[str, Cost]) -> list[Table]:
-    """Tabulate costs for the terminal, a table for each network."""
+    """Build tables of costs for the terminal, one for each network."""
     numbers = ("macs", "params", "filters", "elementwise", "bytes_written", "bytes_moved", "activation_bytes")
 
     def row(named: Sequence[str], of: Cost | LayerCost) -> tuple[str, ...]:
@@ -120,7 +130,7 @@ def cost_tables(costs: Mapping[str, Cost]) -> list[Table]:
 
 def _saving(cost: Cost) -> str:
     if cost.relu_macs is None or cost.saved is None:
-        return "there is no ReLU network of equal channels to compare with"
+        return "no ReLU network has the same channels, so there is no comparison"
     if cost.relu_macs == cost.macs:
         return ""
     return f"saves {cost.saved:.1%} of the {cost.relu_macs:,} MACs of the ReLU network of equal channels"

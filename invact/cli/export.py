@@ -1,4 +1,4 @@
-"""`invact export`: export a network of the front to other runtimes."""
+"""`invact export`: export a network of a Pareto front to other runtimes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from invact.cli.options import (
+    Driver,
     Json,
     Store,
     TrackingUri,
@@ -18,24 +19,39 @@ __all__ = ["export"]
 
 
 def export(
-    name: Annotated[str, typer.Argument(help="A sweep that has run.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a sweep that has run.")],
     point: Annotated[
         int | None,
-        typer.Option(metavar="K", help="Of the front, from 1, by increasing cost [default: the only one]."),
+        typer.Option(
+            metavar="K",
+            help="Number of the point on the front. Points count from 1, by increasing cost.",
+            show_default="the only point",
+        ),
     ] = None,
     formats: Annotated[
-        str, typer.Option("--format", help="Any of keras,litert,onnx,saved_model.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="LIST",
+            help="Formats to write, separated by commas: any of keras,litert,onnx,saved_model.",
+        ),
     ] = "litert",
-    precision: Annotated[str, typer.Option(help="float32, or int8 for litert and onnx.")] = "float32",
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where to write.")] = Path(),
-    driver: Annotated[
-        str | None, typer.Option(help="Of several sweeps of that name, the one of this driver.")
-    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Precision of the network: float32, or int8 for litert and onnx."),
+    ] = "float32",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write the files to.")
+    ] = Path(),
+    driver: Driver = None,
     store: Store = None,
     tracking_uri: TrackingUri = None,
     as_json: Json = False,
 ) -> None:
-    """Export a network of the front to other runtimes, and check each file on the test images."""
+    """Export a network of the Pareto front to other runtimes.
+
+    Each file is checked on the test images before it gets its name.
+    """
     from invact.sweeps.export import export_point, export_table, export_values
 
     exports = export_point(

@@ -1,4 +1,4 @@
-"""`invact front`: export the Pareto front of a sweep, and confirm it on fresh seeds."""
+"""`invact front`: export the Pareto front of a sweep, and retrain its points on fresh seeds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from invact.cli.options import (
+    Driver,
     Json,
     Scheduler,
     Store,
@@ -22,23 +23,37 @@ __all__ = ["front"]
 
 
 def front(
-    name: Annotated[str, typer.Argument(help="A sweep that has run.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where to write.")] = Path(),
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a sweep that has run.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write the files to.")
+    ] = Path(),
     formats: Annotated[
-        str, typer.Option("--format", help="Any of csv,json,png,svg,html.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="LIST",
+            help="Formats to write, separated by commas: any of csv,json,png,svg,html.",
+        ),
     ] = "csv,json,png,html",
-    driver: Annotated[
-        str | None, typer.Option(help="Of several sweeps of that name, the one of this driver.")
-    ] = None,
+    driver: Driver = None,
     margin: Annotated[
         float | None,
-        typer.Option(help="Between two arms' fronts, loss that counts as equal, in points [default: 0.3]."),
+        typer.Option(
+            metavar="POINTS",
+            help="Non-inferiority margin between the fronts of two arms, in points: the largest loss of "
+            "accuracy that counts as equal.",
+            show_default="0.3",
+        ),
     ] = None,
     attainment: Annotated[
-        bool, typer.Option("--attainment", help="Add attainment surfaces (extra invact[eaf]).")
+        bool,
+        typer.Option(
+            "--attainment",
+            help="Add the surfaces that 25, 50 and 75 % of the seeds' fronts attain (extra invact[eaf]).",
+        ),
     ] = False,
     confirm: Annotated[
-        int | None, typer.Option(metavar="K", help="Train the front's points on K fresh seeds.")
+        int | None, typer.Option(metavar="K", help="Retrain the points of the front on K fresh seeds.")
     ] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -46,7 +61,10 @@ def front(
     tracking_uri: TrackingUri = None,
     as_json: Json = False,
 ) -> None:
-    """Export the Pareto front, and confirm it on fresh seeds. The same command again continues."""
+    """Export the Pareto front of a sweep. With --confirm, retrain its points on fresh seeds.
+
+    If the command is interrupted, run it again to continue.
+    """
     from invact.reports.confirmation import confirmation_table, confirmation_values, write_confirmation
     from invact.reports.front import front_table, front_values, write_front
     from invact.sweeps.confirm import confirm_front, fresh_seeds
@@ -56,12 +74,14 @@ def front(
         fresh_seeds(confirm)
     for option, value in {"--workers": workers, "--scheduler": scheduler}.items():
         if value is not None and confirm is None:
-            raise InputError(f"{option}: received {value!r}. Allowed: with --confirm, which trains")
+            raise InputError(
+                f"{option}: received {value!r}. Allowed: only with --confirm, because nothing else trains"
+            )
     found = pareto_front(
         name, driver=driver, margin=margin, attainment=attainment, store=store, tracking_uri=tracking_uri
     )
     kinds = [each.strip() for each in formats.split(",")]
-    # Before any training, which would be for nothing where the folder cannot be written.
+    # A folder that cannot be written must be found before the training, not after it.
     files = write_front(found, output, kinds)
     values, tables = front_values(found), [front_table(found)]
     failed = 0

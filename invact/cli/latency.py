@@ -1,4 +1,4 @@
-"""`invact latency`: time the inference of networks in turns, and measure its memory."""
+"""`invact latency`: time networks side by side on this machine, and measure their memory."""
 
 from __future__ import annotations
 
@@ -25,21 +25,34 @@ __all__ = ["latency", "latency_tables", "latency_values"]
 
 def latency(
     reference: Annotated[
-        str, typer.Argument(metavar="FILE", help="A sweep, a claim, a configuration, or a .keras model.")
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A sweep, a claim, a configuration or a .keras model: a path, or a shipped name.",
+        ),
     ],
     runtime: Annotated[
         list[str] | None,
-        typer.Option(help="tensorflow, litert, onnx, litert:int8 or onnx:int8; repeatable."),
+        typer.Option(
+            metavar="NAME",
+            help="Runtime to use: tensorflow, litert, onnx, litert:int8 or onnx:int8. Repeatable.",
+            show_default="tensorflow",
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Images of one inference.")] = 1,
-    threads: Annotated[int, typer.Option(help="Processor threads, each pinned.")] = 1,
-    rounds: Annotated[int, typer.Option(help="Turns of each network.")] = 30,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a row for each network.")] = False,
+    batch: Annotated[int, typer.Option(help="Number of images in one inference.")] = 1,
+    threads: Annotated[
+        int, typer.Option(help="Number of processor threads. Each is pinned to a processor.")
+    ] = 1,
+    rounds: Annotated[int, typer.Option(help="Number of turns of each network.")] = 30,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one row for each network.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Time the inference of networks in turns, and measure its memory."""
+    """Time the inference of networks in turns, on this machine.
+
+    The peak memory of each network is measured too.
+    """
     if as_csv and as_json:
-        raise InputError("--csv: received --json too. Allowed: one of them")
+        raise InputError("--csv: received --json too. Allowed: only one of them")
     load_tensorflow()
     from invact.cli.catalogue import models_of
     from invact.deploy.latency import measure_latency
@@ -59,14 +72,14 @@ def latency(
 
 
 def latency_values(found: Latencies) -> dict[str, Any]:
-    """Put latencies in JSON-like values."""
+    """Convert latencies to values that JSON can store."""
     return asdict(found)
 
 
 def latency_tables(found: Latencies) -> list[Table]:
-    """Tabulate latencies for the terminal."""
-    where = f"{len(found.processors)} pinned processors" if found.processors else "not pinned"
-    about = ", ".join([found.machine, f"{found.threads} threads, {where}", *found.versions.values()])
+    """Build the table of latencies for the terminal."""
+    where = f"pinned processors: {len(found.processors)}" if found.processors else "not pinned"
+    about = ", ".join([found.machine, f"threads: {found.threads}", where, *found.versions.values()])
     rows = [
         (
             row.name,
@@ -79,5 +92,5 @@ def latency_tables(found: Latencies) -> list[Table]:
         )
         for row in found.rows
     ]
-    columns = ("network", "runtime", "p50 ms", "p90 ms", "ratio", "quartiles", "peak MiB")
-    return [table_of(f"one inference of {found.batch}", columns, rows, 5, about)]
+    columns = ("network", "runtime", "p50 ms", "p90 ms", "ratio to the first", "its quartiles", "peak MiB")
+    return [table_of(f"time of one inference, batch {found.batch}", columns, rows, 5, about)]

@@ -1,4 +1,4 @@
-"""`invact list`: list what is shipped, and where each stands in the store."""
+"""`invact list`: list the shipped files, arms and data sets, and the records in the store."""
 
 from __future__ import annotations
 
@@ -23,21 +23,24 @@ __all__ = ["inventory", "inventory_tables", "list_"]
 
 
 def list_(store: Store = None, tracking_uri: TrackingUri = None, as_json: Json = False) -> None:
-    """List what is shipped, and where each stands in the store."""
+    """List the shipped files, the arms and the data sets.
+
+    For each sweep and claim, the list shows the state of its records in the store.
+    """
     found = inventory(store, tracking_uri)
     show(as_json, found, *inventory_tables(found))
 
 
 def inventory(store: Path | None = None, tracking_uri: str | None = None) -> dict[str, Any]:
-    """List what is shipped: sweeps, claims, spaces, arms and data sets, and where each stands in the store.
+    """List the shipped sweeps, claims, spaces, arms and data sets, and the state of each in the store.
 
     Raises:
-        EnvironmentFault: the store is there but cannot be read.
+        EnvironmentFault: the store exists but cannot be read.
     """
     from invact.data.sources import DATASETS, locate
     from invact.tracking.store import open_store
 
-    # Looking makes no store.
+    # `open_store` would create a store that does not exist yet.
     there = tracking_uri is not None or (store or Path("mlruns")).exists()
     records = open_store(store, tracking_uri).records() if there else []
     standing: dict[str, list[dict[str, Any]]] = {}
@@ -74,7 +77,7 @@ def _about(path: Path) -> str:
 
 
 def inventory_tables(found: Mapping[str, Any]) -> list[Table]:
-    """Tabulate an inventory for the terminal."""
+    """Build the tables of an inventory for the terminal."""
 
     def standing(records: Iterable[Mapping[str, Any]]) -> str:
         return "; ".join(
@@ -84,7 +87,7 @@ def inventory_tables(found: Mapping[str, Any]) -> list[Table]:
     tables = [
         table_of(
             kind,
-            ("name", "about", "stands"),
+            ("name", "about", "state"),
             [(each["name"], each.get("about", ""), standing(each["records"])) for each in found[kind]],
         )
         for kind in ("sweeps", "claims", "others")

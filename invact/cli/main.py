@@ -1,5 +1,5 @@
-"""The command `invact`: its commands put together, and errors turned into one line and an exit code."""
-# Everything heavy is imported inside the commands, so that --help answers at once.
+"""The command `invact`: it joins the commands, and turns each error into one line and an exit code."""
+# Heavy libraries are imported inside the commands, so that --help answers at once.
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="invact",
-    help="Fewer filters at equal accuracy? Search and test activations that keep both signs.",
+    help="Find out whether networks need fewer filters when their activation keeps both signs.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -42,20 +42,23 @@ app.command()(ui)
 
 
 def main() -> NoReturn:
-    """Run the command, and turn every foreseen failure into one line and an exit code."""
+    """Run the command, and turn every expected error into one line and an exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
-    # For a user's own modules, as with `python -m`; last, so that no file there hides a library's.
+    # Users keep their own modules in the current folder. It comes last, so that no file in it hides a
+    # library.
     sys.path.append(str(Path.cwd()))
     try:
         app(standalone_mode=True)
     except InvactError as error:
-        # One line, though a path may have line breaks in its name.
+        # The path in a message may contain line breaks.
         typer.echo(f"invact: {' '.join(str(error).splitlines())}", err=True)
         sys.exit(error.exit_code)
     except SystemExit as end:
-        # Typer makes this code of a KeyboardInterrupt, and says nothing.
+        # Typer turns a KeyboardInterrupt into this code and prints nothing.
         if end.code == INTERRUPTED:
-            typer.echo("invact: interrupted; what was finished is kept, the same command continues", err=True)
+            typer.echo(
+                "invact: interrupted; finished runs are kept, and the same command continues", err=True
+            )
         raise
     sys.exit(0)
 
@@ -66,7 +69,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 @app.callback(invoke_without_command=True)
 def _version(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version of invact.", is_eager=True)
+    ] = False,
 ) -> None:
     if version:
         typer.echo(f"invact {__version__}")

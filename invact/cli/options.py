@@ -1,4 +1,4 @@
-"""What the commands share: their common options, and how a result is printed."""
+"""Options that several commands share, and the function that prints a result."""
 
 from __future__ import annotations
 
@@ -25,34 +25,65 @@ __all__ = [
     "Store",
     "TrackingUri",
     "Workers",
+    "in_file",
     "overrides",
     "show",
 ]
 
+
+def in_file(help: str, metavar: str | None = None) -> Any:  # noqa: A002
+    """Describe an option that replaces a value of the file."""
+    return typer.Option(help=help, metavar=metavar, show_default="the file's value")
+
+
 Store = Annotated[
-    Path | None, typer.Option(help="Folder of the MLflow store [default: mlruns].", metavar="DIR")
+    Path | None, typer.Option(help="Folder of the MLflow store.", metavar="DIR", show_default="mlruns")
 ]
-TrackingUri = Annotated[str | None, typer.Option(help="MLflow tracking server or database instead.")]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(help="Address of an MLflow server or database, to use instead of a folder.", metavar="URI"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Workers = Annotated[int | None, typer.Option(help="Processes to train with [default: one for each core].")]
-Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask cluster that is up.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Number of processes that train.", show_default="one for each core"),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Address of a running Dask cluster to train on.",
+        show_default="processes of this machine",
+    ),
+]
+Epochs = Annotated[int | None, in_file("Number of passes over the training images.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Replace a value of the file, e.g. config.batch_size=64."
+        "--set",
+        metavar="KEY=VALUE",
+        help="Replace any value of the file, for example config.batch_size=64. Repeatable.",
     ),
 ]
-Driver = Annotated[str | None, typer.Option(help="Of several sweeps of that name, the one of this driver.")]
+Driver = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="If several sweeps have the name, choose the newest of this driver: optuna or keras_tuner.",
+        show_default="the newest sweep",
+    ),
+]
 
 
 def overrides(changes: Mapping[str, Any], settings: list[str] | None) -> dict[str, Any]:
-    """Merge the options that were given with `--set`, whose values are TOML or else text."""
+    """Merge given options with `--set`; a value of `--set` is read as TOML, or as text if it is not TOML."""
     values = {key: value for key, value in changes.items() if value is not None}
     for setting in settings or ():
         key, equals, text = setting.partition("=")
         if not equals or not all(key.split(".")):
-            raise InputError(f"--set: received {setting!r}. Allowed: KEY=VALUE, e.g. config.batch_size=64")
+            raise InputError(
+                f"--set: received {setting!r}. Allowed: KEY=VALUE, for example config.batch_size=64"
+            )
         try:
             values[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
@@ -61,12 +92,13 @@ def overrides(changes: Mapping[str, Any], settings: list[str] | None) -> dict[st
 
 
 def show(as_json: bool, values: Mapping[str, Any], *tables: Table) -> None:
+    """Print a result on standard output: as JSON, or as tables."""
     if as_json:
         typer.echo(json.dumps(values, indent=1, allow_nan=False))
         return
     from rich.console import Console
 
-    # A pipe has no width: give every column what it needs.
+    # A pipe has no width, and Rich would wrap the columns at 80 characters.
     console = Console() if sys.stdout.isatty() else Console(width=200, no_color=True)
     for table in tables:
         console.print(table)

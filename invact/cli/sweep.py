@@ -1,4 +1,4 @@
-"""`invact sweep`: search a space under a budget."""
+"""`invact sweep`: search a space of networks under a budget."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from invact.cli.options import (
     Store,
     TrackingUri,
     Workers,
+    in_file,
     overrides,
     show,
 )
@@ -25,21 +26,34 @@ __all__ = ["sweep"]
 
 
 def sweep(
-    reference: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped sweep or a TOML file.")],
-    driver: Annotated[str | None, typer.Option(help="optuna or keras_tuner.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="One of the driver's samplers.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Configurations in all, finished ones included.")] = None,
-    max_macs: Annotated[int | None, typer.Option(help="Budget of multiply-accumulates.")] = None,
-    max_params: Annotated[int | None, typer.Option(help="Budget of parameters.")] = None,
-    max_activation_bytes: Annotated[
-        int | None, typer.Option(help="Budget of peak activation memory, in bytes.")
+    reference: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="Name of a shipped sweep, or path of a TOML file.")
+    ],
+    driver: Annotated[
+        str | None, in_file("Library that proposes configurations: optuna or keras_tuner.", "NAME")
     ] = None,
-    max_bytes_moved: Annotated[int | None, typer.Option(help="Budget of bytes read and written.")] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Sampler of the driver, for example tpe or random.",
+            show_default="the file's value, or the first sampler of --driver",
+        ),
+    ] = None,
+    trials: Annotated[int | None, in_file("Total number of configurations. Finished ones count too.")] = None,
+    max_macs: Annotated[int | None, in_file("Budget of multiply-accumulates (MACs).")] = None,
+    max_params: Annotated[int | None, in_file("Budget of parameters.")] = None,
+    max_activation_bytes: Annotated[
+        int | None, in_file("Budget of peak activation memory, in bytes.")
+    ] = None,
+    max_bytes_moved: Annotated[
+        int | None, in_file("Budget of bytes that one inference reads and writes.")
+    ] = None,
     max_latency_ms: Annotated[
-        float | None, typer.Option(help="Budget of the median time of one inference, in milliseconds.")
+        float | None, in_file("Budget of the median time of one inference, in milliseconds.")
     ] = None,
     epochs: Epochs = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the sampler.")] = None,
+    seed: Annotated[int | None, in_file("Seed of the sampler.")] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     store: Store = None,
@@ -47,7 +61,10 @@ def sweep(
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Search a space under a budget. The same command again continues."""
+    """Search a space of networks under a budget. The result is a Pareto front.
+
+    If the command is interrupted, run it again to continue.
+    """
     from invact.reports.front import front_table, front_values
     from invact.sweeps.file import load_sweep
     from invact.sweeps.run import run_sweep
@@ -66,7 +83,7 @@ def sweep(
         "seed": seed,
     }
     if driver is not None and sampler is None:
-        # The file's sampler is another driver's.
+        # The sampler in the file belongs to the driver in the file.
         changes["sampler"] = DRIVERS.get(driver, [""])[0]
     read = load_sweep(reference, overrides(changes, settings))
     load_tensorflow()

@@ -1,4 +1,4 @@
-"""`invact ui`: open MLflow's user interface over the store."""
+"""`invact ui`: show the store in MLflow's user interface."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ __all__ = ["ui"]
 
 
 def ui(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", help="TCP port on 127.0.0.1.", min=1, max=65535)
+    ] = 5000,
     store: Store = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Open MLflow's user interface over the store, on this machine only."""
+    """Show the store in MLflow's user interface. Only this machine can reach it."""
     from invact.tracking.store import open_store
 
     with open_store(store, tracking_uri).ui(port) as server:
-        typer.echo(f"{server.url}  (Ctrl-C ends it)")
+        typer.echo(f"{server.url}  (press Ctrl-C to stop)")
         server.wait()

@@ -1,1 +1,1 @@
-"""Cost: MACs, parameters and memory of any Keras model, counted from the built model."""
+"""The cost of a Keras model: MACs, parameters and memory, counted from the built model."""

@@ -1,4 +1,4 @@
-"""What a call consists of: the graph of a model, and the layers inside of a layer."""
+"""The functions that replace composite calls, so that the calls inside a layer made of layers are visible."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["followed", "fused_parts"]
 
 
 def followed(operation: Any) -> Callable[..., Any] | None:
-    """What to run instead of a call in order to see the calls inside; None for a call that is one piece."""
+    """Return the function to run instead of a call to see the calls inside it; None if it has no parts."""
     import keras
     from keras import layers as kl
 
@@ -36,13 +36,13 @@ def followed(operation: Any) -> Callable[..., Any] | None:
         id(weight) for layer in operation._flatten_layers(include_self=False) for weight in layer.weights
     }
     if any(id(weight) not in parts for weight in operation.weights):
-        return None  # What it does with its own weights is for a rule to say.
+        return None  # Only a rule can tell what the layer computes with its own weights.
     own = type(operation).__module__.startswith("keras.")
     return follow if parts or not own else None
 
 
 def _attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
-    """What `keras.ops.dot_product_attention` computes; masks and biases leave the shapes."""
+    """Compute `keras.ops.dot_product_attention` in parts, without masks and biases: they change no shape."""
     from keras import ops
 
     heads = query.shape[2]
@@ -53,7 +53,7 @@ def _attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> A
 
 
 def fused_parts(layer: Any) -> dict[str, Callable[..., Any]]:
-    """Methods to run instead of those in which Keras fuses what we want to see; by name."""
+    """Return, by name, methods that replace methods in which Keras fuses several products into one kernel."""
     from keras import layers as kl
 
     fused = (kl.MultiHeadAttention._compute_attention, kl.GroupQueryAttention._compute_attention)
@@ -62,15 +62,15 @@ def fused_parts(layer: Any) -> dict[str, Callable[..., Any]]:
 
 
 def _attend(layer: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
-    """The products inside an attention layer, whichever kernel Keras may fuse them into."""
+    """Compute the products inside an attention layer one by one, never with a fused kernel."""
     if len(query.shape) != 4:
         return type(layer)._compute_attention(layer, query, key, value, *args, **kwargs)
-    # Keras infers the shape of its fused kernel from the query, where the value may be wider.
+    # For its fused kernel, Keras infers the output shape from the query, but the value may be wider.
     return _attention(query, key, value), None
 
 
 def _time_distributed(layer: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-    """All steps at once: the steps as a batch."""
+    """Run the inner layer on all steps at once, with the steps as a part of the batch."""
     from keras import ops
 
     batch, steps = inputs.shape[:2]
@@ -81,7 +81,7 @@ def _time_distributed(layer: Any, inputs: Any, training: Any = None, mask: Any =
 def _bidirectional(
     layer: Any, sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = None
 ) -> Any:
-    """Both directions and their merging, whichever kernel Keras may fuse them into."""
+    """Run both directions and merge them, never with a fused kernel."""
     from keras import ops
 
     half = len(initial_state or ()) // 2

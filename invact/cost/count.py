@@ -1,14 +1,15 @@
-"""What a network costs, by layer and in total, from the built model: MACs, weights, memory.
+"""The costs of a built model, for each layer and in total: MACs, weights and memory.
 
-What counts as a MAC, an elementwise operation and a filter is said in `invact.cost.rules`. Beyond that:
+The module `invact.cost.rules` defines MACs, elementwise work and filters. The other costs are:
 
-- Parameters are all weights of a layer, trainable or not, counted at the first call of a shared layer.
-- Bytes written are those of each call's outputs, in their own dtype. A view (reshape, flatten, dropout in
-  inference) writes none, and what a call writes and reads again inside itself is not counted.
-- Bytes moved are those of a call's inputs, weights and outputs, each once: what a call exchanges with memory
-  when nothing of it is in a cache. A view moves none.
-- Activation memory is what is alive during a call: tensors written and still to be read, the call's own
-  inputs and outputs included (`invact.cost.liveness`). Weights and the inside of a call are not in it.
+- Parameters: all weights of a layer, trainable or not. A shared layer counts them at its first call only.
+- Bytes written: the size of the outputs of each call, in the dtype of each output. A view (reshape, flatten,
+  dropout in inference) writes nothing. Values that a call writes and reads inside itself are not counted.
+- Bytes moved: the size of the inputs, weights and outputs of each call, each counted once. This is the
+  traffic with memory when no cache holds any of them. A view moves nothing.
+- Activation bytes: the size of all tensors that are alive during a call. These are the tensors that are
+  written already and are still to be read, and the inputs and outputs of the call
+  (`invact.cost.liveness`). Weights and temporary values inside a call are not included.
 """
 
 from __future__ import annotations
@@ -36,20 +37,20 @@ __all__ = ["Cost", "LayerCost", "count_macs", "register_macs"]
 
 @dataclass(frozen=True)
 class LayerCost:
-    """What one call of one layer costs, for a batch of one.
+    """The costs of one call of one layer, for a batch of one.
 
     Attributes:
-        name: the layer's name; inside a nested model, after the model's name and a slash.
-        kind: the layer's class.
-        output_shape: of its first output, without the batch.
-        macs: multiply-adds.
-        params: weights, 0 at a shared layer's later calls.
-        filters: trained output channels, 0 at a shared layer's later calls.
-        elementwise: elements written by work that is no multiply-add.
-        bytes_written: of its outputs.
-        bytes_moved: of its inputs, weights and outputs.
-        activation_bytes: of all tensors that are alive during the call.
-        relu_macs: multiply-adds of the call in the ReLU network of equal channels
+        name: name of the layer; in a nested model, the name of the model and a slash come first.
+        kind: name of the layer's class.
+        output_shape: shape of the first output, without the batch.
+        macs: number of multiply-adds.
+        params: number of weights; 0 at the later calls of a shared layer.
+        filters: number of trained output channels; 0 at the later calls of a shared layer.
+        elementwise: number of elements that work other than multiply-adds writes.
+        bytes_written: bytes of the outputs.
+        bytes_moved: bytes of the inputs, weights and outputs.
+        activation_bytes: bytes of all tensors that are alive during the call.
+        relu_macs: number of multiply-adds of the call in the ReLU network of equal channels
             (`invact.cost.equal_channels.relu_macs`); None if there is no such network.
     """
 
@@ -68,10 +69,10 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs, for a batch of one.
+    """The costs of a model, for a batch of one.
 
     Attributes:
-        layers: one entry for each call of a layer, in the order of computation.
+        layers: one entry for each call of a layer, in the order in which the calls run.
 
     Example:
         >>> conv = LayerCost("conv", "Conv2D", (8, 8, 4), 2304, 40, 4, 0, 1024, 1440, 1280, relu_macs=4608)
@@ -87,42 +88,42 @@ class Cost:
 
     @property
     def macs(self) -> int:
-        """Multiply-adds."""
+        """Number of multiply-adds."""
         return sum(layer.macs for layer in self.layers)
 
     @property
     def params(self) -> int:
-        """Weights, trainable or not."""
+        """Number of weights, trainable or not."""
         return sum(layer.params for layer in self.layers)
 
     @property
     def filters(self) -> int:
-        """Trained output channels, the classifier's included."""
+        """Number of trained output channels, including those of the classifier."""
         return sum(layer.filters for layer in self.layers)
 
     @property
     def elementwise(self) -> int:
-        """Elements written by work that is no multiply-add."""
+        """Number of elements that work other than multiply-adds writes."""
         return sum(layer.elementwise for layer in self.layers)
 
     @property
     def bytes_written(self) -> int:
-        """Bytes of all outputs of all calls."""
+        """Bytes of the outputs of all calls."""
         return sum(layer.bytes_written for layer in self.layers)
 
     @property
     def bytes_moved(self) -> int:
-        """Bytes of the inputs, weights and outputs of all calls: a proxy of memory traffic."""
+        """Bytes of the inputs, weights and outputs of all calls, as a proxy for memory traffic."""
         return sum(layer.bytes_moved for layer in self.layers)
 
     @property
     def activation_bytes(self) -> int:
-        """Peak activation memory: the most bytes that are alive during any call."""
+        """Peak activation memory: the largest number of bytes that are alive during any call."""
         return max((layer.activation_bytes for layer in self.layers), default=0)
 
     @property
     def counted(self) -> dict[str, int]:
-        """Every measure of `invact.measures.MEASURES` that is counted, by name.
+        """The values, by name, of all measures in `invact.measures.MEASURES` that are counted.
 
         Example:
             >>> Cost(()).counted
@@ -132,13 +133,16 @@ class Cost:
 
     @property
     def relu_macs(self) -> int | None:
-        """Multiply-adds of the ReLU network of equal channels; None if there is no such network."""
+        """Number of multiply-adds of the ReLU network of equal channels; None if there is no such network."""
         macs = [layer.relu_macs for layer in self.layers]
         return None if None in macs else sum(filter(None, macs))
 
     @property
     def saved(self) -> float | None:
-        """Share of multiply-adds saved against the ReLU network of equal channels: 1 - macs / relu_macs."""
+        """Share of multiply-adds saved, relative to the ReLU network of equal channels: 1 - macs / relu_macs.
+
+        None if there is no such network, or if it has no MACs.
+        """
         return 1 - self.macs / self.relu_macs if self.relu_macs else None
 
     def to_pandas(self) -> pd.DataFrame:
@@ -150,19 +154,20 @@ class Cost:
 
 
 def count_macs(model: keras.Model, input_shape: Sequence[Any] | None = None) -> Cost:
-    """Count what a built model costs, before any training: MACs, weights, memory, layer by layer.
+    """Count the costs of a built model, before any training: MACs, weights and memory of each layer.
 
-    Every call of a layer counts, in nested models too; a layer made of layers is followed
-    (`invact.cost.trace.list_calls` says how).
+    Every call of every layer counts, also in nested models. A layer made of layers is followed into its parts
+    (see `invact.cost.trace.list_calls`).
 
     Args:
         model: a built Keras model; functional, sequential or subclassed.
-        input_shape: where the model leaves dimensions open: the shape of its input without the batch, or
-            a list of such shapes, one for each input.
+        input_shape: needed if the model has open dimensions: the shape of the input without the batch, or
+            a list of such shapes with one for each input.
 
     Raises:
-        InputError: the model is not built, has an open dimension, a layer with weights and without a rule,
-            a layer made of layers that cannot be followed, or a call of `keras.ops` without a rule.
+        InputError: the model is not built; it has an open dimension; it has a layer with weights but
+            without a rule, a layer made of layers that cannot be followed, or a call of `keras.ops` that
+            multiplies but has no rule.
 
     Example:
         >>> import keras
@@ -205,14 +210,15 @@ def count_macs(model: keras.Model, input_shape: Sequence[Any] | None = None) -> 
         )
     rest = {id(weight): weight for weight in getattr(model, "weights", ()) if id(weight) not in seen}
     if rest:
-        # Of layers made of layers, beside those of their parts, and of layers that no call reaches.
+        # These are weights that a layer made of layers has in addition to its parts, and weights of layers
+        # that no call reaches.
         size = sum(math.prod(weight.shape) for weight in rest.values())
         rows.append(LayerCost("other weights", type(model).__name__, (), 0, size, 0, 0, relu_macs=0))
     return Cost(tuple(rows))
 
 
 def _work(call: Call) -> tuple[int, int]:
-    """MACs of a call, and the elements that its other work writes."""
+    """Return the MACs of a call, and the number of elements that its other work writes."""
     import keras
 
     operation, kind = call.operation, type(call.operation).__name__
@@ -222,8 +228,8 @@ def _work(call: Call) -> tuple[int, int]:
     if not isinstance(operation, keras.Layer):
         if kind in UNCOUNTED or type(operation).__module__.endswith(".linalg"):
             raise InputError(
-                f"operation {call.name!r}: keras.ops has no rule for the MACs of {kind}. Allowed: a layer of "
-                "your own around it, with invact.register_macs"
+                f"operation {call.name!r}: no rule for the MACs of {kind} in keras.ops. Allowed: put it in a "
+                "layer of your own, and register a rule for that layer with invact.register_macs"
             )
         count = OPERATIONS.get(kind)
         macs = count(operation, call.operands, outputs) if count else 0
@@ -234,13 +240,13 @@ def _work(call: Call) -> tuple[int, int]:
     if operation.weights:
         raise InputError(
             f"layer {call.name!r}: no rule for the MACs of {kind}, which has weights. "
-            f"Allowed: register one with invact.register_macs({kind}, rule)"
+            f"Allowed: register a rule with invact.register_macs({kind}, rule)"
         )
     return 0, elements
 
 
 def _live(program: Program) -> list[int]:
-    """Bytes alive during each call; a view has its input's buffer."""
+    """Return the bytes that are alive during each call; a view shares the buffer of its input."""
     buffers: dict[int, Hashable] = {}
 
     def names(tensors: Sequence[Any]) -> list[Hashable]:
@@ -264,15 +270,15 @@ def _bytes(tensors: Sequence[Any]) -> int:
 
 @functools.cache
 def _width(dtype: str) -> int:
-    import ml_dtypes  # noqa: F401 tells NumPy of bfloat16 and its kin
+    import ml_dtypes  # noqa: F401 registers bfloat16 and similar types with NumPy
     import numpy as np
 
-    # Text has no fixed width, and no part in a network's arithmetic.
+    # Text has no fixed width, and a network does not compute with it.
     return 0 if dtype == "string" else np.dtype(dtype).itemsize
 
 
 def _is_view(operation: Any) -> bool:
-    """Whether an operation, in inference, gives back its input: as it is, or in another shape."""
+    """Tell whether an operation, in inference, returns its input unchanged or only with another shape."""
     import keras
 
     if not isinstance(operation, keras.Layer):

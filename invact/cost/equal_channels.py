@@ -1,4 +1,4 @@
-"""The ReLU network of equal channels: what a network with inverse activations saves, and against what."""
+"""The MACs of the ReLU network of equal channels, the reference for the share of MACs that is saved."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ __all__ = ["relu_macs"]
 
 
 def relu_macs(program: Program, macs: Sequence[int]) -> list[int] | None:
-    """Count the MACs of the network that has a plain activation wherever a layer doubles the channels.
+    """Count the MACs of the ReLU network of equal channels, for each call.
 
-    Every layer of it reads as many channels as before. What an inverse activation read is then twice as
-    wide, so the dense or convolution layers that make it have twice the filters, and whatever lies between
-    them (normalisation, pooling, a depthwise convolution, a residual sum with all that goes into it) has
-    twice the channels.
+    This network has a plain activation in place of each layer that doubles the channels, and every layer
+    reads as many channels as in the given network. The input of each replaced activation must then be twice
+    as wide. So the dense or convolution layers that produce this input have twice the filters. All tensors
+    between these layers and the activation have twice the channels: those of a normalisation, a pooling, a
+    depthwise convolution, or a residual sum with all its terms.
 
     Formula:
-        A layer whose input is r times and whose output is s times as wide costs r s times its MACs, a
-        depthwise one r. r and s are 1, or 2 per inverse activation that widens the tensor: the input of an
-        inverse activation is twice as wide as its output would be.
+        If the input of a layer becomes r times as wide and its output s times, the layer costs r s times its
+        MACs. A depthwise convolution costs r times its MACs. The factors r and s are powers of 2: the input
+        of an inverse activation is widened by twice the factor of its output, and a tensor that feeds no
+        inverse activation keeps the factor 1.
 
     Args:
         program: the calls of a model.
-        macs: of each call.
+        macs: the MACs of each call.
 
     Returns:
-        MACs for each call; None if there is no such network, because widening would reach the model's
-        inputs or outputs, contradict itself, or change a product of two tensors.
+        The MACs of each call in the ReLU network. None if there is no such network: the model's inputs or
+        outputs would become wider, one tensor would need two different widths, or a product of two tensors
+        would change.
 
     Example:
-        The second layer reads 4 channels in both; the first has 2 filters, and with ReLU it would have 4.
+        The second layer reads 4 channels in both networks. The first layer has 2 filters; with ReLU it has 4.
 
         >>> import keras
         >>> from invact.cost.trace import list_calls
@@ -74,11 +77,11 @@ def relu_macs(program: Program, macs: Sequence[int]) -> list[int] | None:
 
 
 class _NoCounterpartError(Exception):
-    """There is no ReLU network with the same channels."""
+    """There is no ReLU network of equal channels."""
 
 
 class _Groups:
-    """Tensors that are equally wide (union-find)."""
+    """Groups of tensors that must have equal widths, as a union-find structure."""
 
     def __init__(self) -> None:
         self._parents: dict[int, int] = {}
@@ -95,7 +98,7 @@ class _Groups:
 
 
 def _widths(above: dict[int, set[int]]) -> Any:
-    """A function from a group to how many times as wide it is."""
+    """Return a function from a group to the factor by which the group becomes wider."""
     known: dict[int, int] = {}
     open_groups: set[int] = set()
 
@@ -128,7 +131,7 @@ def _widened(call: Call, macs: int, before: int, after: int, kinds: dict[str, tu
 
 
 def _is(call: Call, classes: tuple[type, ...]) -> bool:
-    # By its rule a layer does what its class says; an overridden `call` does not.
+    # A subclass with an overridden `call` has no rule, and may compute something else than its class.
     return isinstance(call.operation, classes) and rule_of(call.operation) is not None
 
 

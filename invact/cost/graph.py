@@ -1,4 +1,4 @@
-"""The graph of a Keras model: its calls in order, and which call made a tensor."""
+"""Functions that read the graph of a Keras model: its calls in order, and the call that produced a tensor."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ if TYPE_CHECKING:
 __all__ = ["Node", "Scope", "graph_of", "name_of", "nodes_in", "producer"]
 
 Scope: TypeAlias = tuple[Any, ...]
-"""The calls of the nested models around a node of Keras' graph, the outermost first."""
+"""The calls of the nested models that contain a node of the Keras graph, the outermost first."""
 
 Node: TypeAlias = tuple[Any, Scope]
-"""A node of Keras' graph, which is one call of a layer, and its scope."""
+"""A node of the Keras graph, which is one call of a layer, together with its scope."""
 
 
 def graph_of(operation: Any) -> Any:
-    """The graph that a model or a keras.Function runs; None for anything else, an overridden `call` too."""
+    """Return the graph that a model or a `keras.Function` runs.
+
+    Returns:
+        None for anything else, and for a class that overrides `call`, because it may not run the graph.
+    """
     import keras
 
     if isinstance(operation, keras.Sequential):
@@ -39,7 +43,7 @@ def _graph_calls() -> set[Any]:
 
 
 def nodes_in(graph: Any, scope: Scope = ()) -> Iterator[Node]:
-    """Yield every call of the model and of the models nested in it, from input to output."""
+    """Yield every call of a graph and of the models nested in it, from input to output."""
     for depth in sorted(graph._nodes_by_depth, reverse=True):
         for node in graph._nodes_by_depth[depth]:
             inner = graph_of(node.operation)
@@ -50,13 +54,13 @@ def nodes_in(graph: Any, scope: Scope = ()) -> Iterator[Node]:
 
 
 def name_of(call: Node) -> str:
-    """Name a call: its layer, behind the names of the models that it is nested in."""
+    """Return the name of a call: the names of the models that contain it, then its layer's, with slashes."""
     node, scope = call
     return "/".join(outer.operation.name for outer in (*scope, node))
 
 
 def producer(tensor: keras.KerasTensor, scope: Scope) -> Node | None:
-    """Find the call that made a tensor, through the borders of nested models; None for the model's input."""
+    """Return the call that produced a tensor, also across nested models; None for an input of the model."""
     history = tensor._keras_history
     node = history.operation._inbound_nodes[history.node_index]
     inner = graph_of(node.operation)
@@ -73,7 +77,7 @@ def producer(tensor: keras.KerasTensor, scope: Scope) -> Node | None:
 
 
 def _arguments(caller: Any, inputs: list[keras.KerasTensor]) -> list[keras.KerasTensor]:
-    """List what a nested model was called with, in the order of its inputs."""
+    """List the tensors that a nested model was called with, in the order of its inputs."""
     arguments = caller.arguments
     import keras
 

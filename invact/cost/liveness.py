@@ -1,4 +1,4 @@
-"""What is in memory while a model runs: tensors, from the call that writes to the last that reads."""
+"""The memory that tensors use while a model runs, each from the call that writes it to its last use."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ __all__ = ["BufferUse", "live_bytes"]
 
 @dataclass(frozen=True)
 class BufferUse:
-    """What one call reads and writes, by the names of the buffers.
+    """The buffers that one call reads and writes.
 
     Attributes:
-        reads: buffers.
-        writes: buffers -> bytes; one that is there already is written to in place.
+        reads: names of the buffers that the call reads.
+        writes: size in bytes of each buffer that the call writes, by name. A buffer that exists already is
+            written in place.
     """
 
     reads: frozenset[Hashable]
@@ -24,27 +25,27 @@ class BufferUse:
 def live_bytes(
     inputs: dict[Hashable, int], steps: Sequence[BufferUse], outputs: frozenset[Hashable]
 ) -> list[int]:
-    """Bytes of the buffers that are alive during each step.
+    """Return the number of bytes of all buffers that are alive during each step.
 
-    A buffer is alive from the step that writes it first to the last that reads or writes it; an input from
-    the start, an output to the end.
+    A buffer is alive from the first step that writes it to the last step that reads or writes it. An input
+    is alive from the start, and an output is alive to the end.
 
     Formula:
         live(t) = sum of bytes(b) over the buffers b with first(b) <= t <= last(b)
 
     Args:
-        inputs: buffers that are there at the start -> bytes.
-        steps: in the order in which they run.
-        outputs: buffers that are kept to the end.
+        inputs: size in bytes of each buffer that exists at the start, by name.
+        steps: the steps, in the order in which they run.
+        outputs: names of the buffers that are kept to the end.
 
     Returns:
-        One number for each step; the peak is its maximum.
+        One number for each step; the peak is the largest of them.
 
     Source:
         Liveness analysis of straight-line code: Aho et al., Compilers, 2nd ed., 2006, section 9.2.5.
 
     Example:
-        A chain x -> a -> b, and b + x -> y: x stays alive for the last step.
+        A chain x -> a -> b, and then b + x -> y. The last step reads x, so x stays alive until then.
 
         >>> chain = [
         ...     BufferUse(frozenset("x"), {"a": 40}),

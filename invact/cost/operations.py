@@ -1,4 +1,4 @@
-"""What one call of `keras.ops` costs in MACs: a table from the operation to the formula."""
+"""The MACs of one call of `keras.ops`: a table from each operation to its formula."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def _einsum(operation: Any, operands: Sequence[Shape], outputs: Sequence[Shape])
         return 0
     if len(terms) > 2:
         raise InputError(
-            f"operation {operation.name!r}: keras.ops.einsum of {len(terms)} tensors: its MACs depend on the "
-            "order. Allowed: two at a time"
+            f"operation {operation.name!r}: received keras.ops.einsum of {len(terms)} tensors, whose MACs "
+            "depend on the order of the products. Allowed: two tensors in each einsum"
         )
     sizes: dict[str, int] = {}
     for term, shape in zip(terms, operands, strict=True):
@@ -30,10 +30,10 @@ def _einsum(operation: Any, operands: Sequence[Shape], outputs: Sequence[Shape])
             sizes |= zip(after, shape[-len(after) :], strict=True)
         middle = shape[len(before) : len(shape) - len(after)] if dots else ()
         for place, size in enumerate(reversed(middle)):
-            # Broadcast: the larger size is the one worked on.
+            # An axis of size 1 is broadcast to the larger size.
             sizes[f".{place}"] = max(size, sizes.get(f".{place}", 1))
     result = operation.subscripts.partition("->")[2] or "".join(terms)
-    # A label of one tensor alone that is not in the result is summed before the product.
+    # A label that is in only one tensor and not in the result is summed before the product.
     alone = {each for each in sizes if sum(each in term for term in terms) == 1 and each not in result}
     return math.prod(size for label, size in sizes.items() if label not in alone)
 
@@ -49,7 +49,7 @@ def _tensordot(operation: Any, operands: Sequence[Shape], outputs: Sequence[Shap
 
 
 def _product(operation: Any, operands: Sequence[Shape], outputs: Sequence[Shape]) -> int:
-    """A product over the last axis of the first tensor; with a number it is elementwise."""
+    """Count a product over the last axis of the first tensor; a product with a number is elementwise."""
     return math.prod(outputs[0]) * operands[0][-1] if all(operands[:2]) else 0
 
 
@@ -67,15 +67,15 @@ OPERATIONS: Mapping[str, MacRule] = MappingProxyType(
         "Vdot": lambda op, i, o: math.prod(i[0]),
     }
 )
-"""From an operation of `keras.ops`, by the name of its class, to its MACs."""
+"""The MAC rule of each operation of `keras.ops`, by the name of the operation's class in Keras."""
 
-# Calls of keras.ops that multiply and add in a way that no rule here describes, or run a function of the
-# user's. Their names are those of Keras' classes.
+# Classes of keras.ops that multiply and add in a way that no rule here describes, or that run a function of
+# the user.
 UNCOUNTED = {
     "AssociativeScan", "CDist", "Cond", "Corrcoef", "Correlate", "CustomGradient", "ElasticTransform", "FFT",
     "FFT2", "ForiLoop", "GaussianBlur", "IFFT2", "IRFFT", "ISTFT", "JVP", "Map", "RFFT", "SSIM", "STFT",
     "Scan", "SobelEdges", "Switch", "VectorizedMap", "WhileLoop",
 }  # fmt: skip
 
-# Operations that only look at their input in another way.
+# Operations that only change the shape under which the same memory is read.
 VIEWS = {"ExpandDims", "Ravel", "Reshape", "Squeeze", "StopGradient", "View"}

@@ -1,14 +1,36 @@
-"""What one call costs in MACs: a table from the class to the formula, which users extend.
+"""The MAC convention, and the table from each layer class to the MACs of one call, which users can extend.
 
-The convention, stated once:
+All counts of invact follow this convention:
 
-- One multiply-add is one MAC, for a batch of one. Padding taps count, the bias does not.
-- A transposed convolution costs each input element times its kernel; the zeros between are not worked on.
-- A recurrent layer costs its cell times the steps.
-- Elementwise work (activations, normalisation, merging, pooling, resizing, padding) is no MAC. It is reported
-  apart, as the number of elements that it writes; within a layer with MACs, as those of its activation.
-- Filters are the trained output channels of a layer: `filters` of a convolution, `units` of a dense or
-  recurrent layer, channels times multiplier of a depthwise convolution, both of a separable one.
+- One MAC is one multiply-add. Counts are for a batch of one, in inference.
+- A convolution costs its whole kernel at each output position. Kernel taps that fall on the padding count.
+  The bias does not count, and dilation does not change the count.
+- A transposed convolution costs its whole kernel at each input position. The zeros that its strides insert
+  between the input elements do not count.
+- A recurrent layer costs the MACs of its cell in one step times the number of steps.
+- Elementwise work has no MACs: activations, normalisation, merging (such as adding), pooling, resizing and
+  padding. It is reported separately, as the number of elements that it writes. For a layer with MACs, this
+  is the number of elements that pass its activation functions.
+- Filters are the trained output channels of a layer: the `filters` of a convolution, the `units` of a dense
+  or recurrent layer, input channels times `depth_multiplier` for a depthwise convolution, and the sum of the
+  depthwise and the pointwise filters for a separable convolution.
+
+MACs of one call, where "kernel" is the number of weights of the kernel, without the bias:
+
+    Dense                   positions * kernel; the positions are all axes but the last
+    EinsumDense             input elements * size of the kernel axes that the input does not have
+    Conv, DepthwiseConv     output positions * kernel
+    SeparableConv           output positions * (depthwise kernel + pointwise kernel)
+    ConvTranspose           input positions * kernel
+    SimpleRNN, GRU, LSTM    steps * (kernel + recurrent kernel); stacked cells are added up
+    ConvLSTM                steps * positions of the state * (kernel + recurrent kernel)
+    Dot                     output elements * size of the contracted axis
+    AdditiveAttention       query steps * value steps * depth of the value
+    ReversibleEmbedding     0 from words to vectors; in reverse, as a dense layer
+    Embedding               0
+
+A layer without weights and without a rule costs no MACs. A layer made of layers, such as an attention layer,
+costs the MACs of its parts (`invact.cost.trace`). A layer with weights of its own needs a rule.
 """
 
 from __future__ import annotations
@@ -29,11 +51,11 @@ __all__ = ["FilterRule", "MacRule", "Rule", "Shape", "register_macs", "rule_of",
 Shape = tuple[int, ...]
 
 MacRule = Callable[[Any, Sequence[Shape], Sequence[Shape]], int]
-"""`rule(layer, input_shapes, output_shapes)` gives the MACs of one call; every shape starts with the batch, 1
-unless the model folds another axis into it."""
+"""`rule(layer, input_shapes, output_shapes)` returns the MACs of one call. Every shape starts with the batch,
+which is 1 unless the model folds another axis into it."""
 
 FilterRule = Callable[[Any], int]
-"""`rule(layer)` gives the trained output channels of a layer."""
+"""`rule(layer)` returns the number of trained output channels of a layer."""
 
 
 def _nothing(layer: Any, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
@@ -53,12 +75,12 @@ def _activated(layer: Any, inputs: Sequence[Shape], outputs: Sequence[Shape]) ->
 
 @dataclass(frozen=True)
 class Rule:
-    """What one call of a layer costs.
+    """The functions that count the costs of one call of a layer.
 
     Attributes:
-        macs: multiply-adds.
-        filters: trained output channels.
-        elementwise: elements written by work inside that is no multiply-add.
+        macs: returns the number of multiply-adds.
+        filters: returns the number of trained output channels.
+        elementwise: returns the number of elements that work other than multiply-adds writes in the layer.
     """
 
     macs: MacRule
@@ -71,7 +93,7 @@ def _elements(*shapes: Shape) -> int:
 
 
 def sites(layer: Any, shape: Shape) -> int:
-    """Positions of a batch of images, whichever side the channels are on."""
+    """Return the number of positions in a batch of images, for channels first or last."""
     import keras
 
     data_format = layer.data_format or keras.config.image_data_format()
@@ -83,7 +105,7 @@ def _size(weight: Any) -> int:
 
 
 def _new_labels(layer: Any) -> int:
-    """Size of the kernel's axes that an EinsumDense adds to its input."""
+    """Return the product of the sizes of the kernel axes of an EinsumDense that its input does not have."""
     inputs, rest = layer.equation.split(",")
     sizes = zip(rest.split("->")[0], layer.kernel.shape, strict=True)
     return math.prod(size for label, size in sizes if label not in inputs)
@@ -105,7 +127,7 @@ def _filters(layer: Any) -> int:
 
 
 def _cells(layer: Any) -> list[Any]:
-    """The cells of a recurrent layer, or of stacked ones."""
+    """List the cells of a recurrent layer, including stacked cells."""
     cell = getattr(layer, "cell", layer)
     return [each for part in cell.cells for each in _cells(part)] if hasattr(cell, "cells") else [cell]
 
@@ -113,7 +135,7 @@ def _cells(layer: Any) -> list[Any]:
 def _steps(
     part: Callable[[Rule], MacRule], layer: Any, inputs: Sequence[Shape], outputs: Sequence[Shape]
 ) -> int:
-    """Cost of a recurrent layer: of its cells in one step, times the steps."""
+    """Return the cost of all cells of a recurrent layer in one step, times the number of steps."""
     batch, steps, *features = inputs[0]
     total, step = 0, (batch, *features)
     for cell in _cells(layer):
@@ -122,7 +144,7 @@ def _steps(
             kind = type(cell).__name__
             raise InputError(
                 f"layer {layer.name!r}: no rule for the MACs of its cell {kind}. "
-                f"Allowed: register one with invact.register_macs({kind}, rule)"
+                f"Allowed: register a rule with invact.register_macs({kind}, rule)"
             )
         size = getattr(cell, "output_size", None) or cell.state_size
         output = (batch, size if isinstance(size, int) else size[0])
@@ -137,7 +159,7 @@ def _of_cells(layer: Any) -> int:
 
 
 def _conv_steps(layer: Any, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
-    """Steps of a convolutional recurrent layer times the positions of its state."""
+    """Return the number of steps of a convolutional recurrent layer, times the positions of its state."""
     batch, steps, *_ = inputs[0]
     image = (batch, *outputs[0][2:]) if layer.return_sequences else outputs[0]
     return steps * sites(layer, image)
@@ -148,9 +170,9 @@ _REGISTERED: dict[type, Rule] = {}
 
 @functools.cache
 def _rules() -> dict[type, Rule]:
-    """The table from a layer's class to what one call costs: i are the input shapes, o the output shapes."""
+    """Return the rule of each layer class. In each rule, i are the input shapes and o the output shapes."""
     from keras import layers as kl
-    from keras.src.applications.convnext import LayerScale  # which Keras does not export
+    from keras.src.applications.convnext import LayerScale  # Keras does not export it
 
     from invact.layers import DuplicatedActivation, InverseActivation
 
@@ -159,11 +181,13 @@ def _rules() -> dict[type, Rule]:
         kl.EinsumDense: Rule(lambda layer, i, o: math.prod(i[0]) * _new_labels(layer), _new_labels),
         kl.Dot: Rule(lambda layer, i, o: math.prod(o[0]) * _contracted(layer, i[0])),
         kl.ReversibleEmbedding: Rule(
-            # From vectors back to words it is a dense layer; from words to vectors the rank grows.
+            # In reverse, from vectors to words, it is a dense layer and keeps the rank. From words to vectors
+            # the rank grows.
             lambda layer, i, o: math.prod(o[0]) * i[0][-1] if len(o[0]) == len(i[0]) else 0
         ),
     }
-    # Its scores are sums of scaled tanh: query steps x value steps x their depth, three times written.
+    # The MACs are those of the product of scores and values. The scores are sums of scaled tanh: add, tanh
+    # and scale each write query steps x value steps x depth elements. The softmax writes the scores.
     table[kl.AdditiveAttention] = Rule(
         lambda layer, i, o: math.prod(i[0][:-1]) * i[1][-2] * i[1][-1],
         elementwise=lambda layer, i, o: math.prod(i[0][:-1]) * i[1][-2] * (3 * i[0][-1] + 1),
@@ -184,7 +208,8 @@ def _rules() -> dict[type, Rule]:
             ),
             lambda layer: math.prod(layer.depthwise_kernel.shape[-2:]) + layer.filters,
         )
-    # Elements that a cell passes through activations in each step: its gates, its state, its output.
+    # The number of activation functions of a cell, for its gates, its state and its output. Each of them
+    # writes one element for each unit in each step.
     for cell, activations in {kl.SimpleRNNCell: 1, kl.GRUCell: 3, kl.LSTMCell: 5}.items():
         table[cell] = Rule(
             lambda layer, i, o: i[0][0] * (_size(layer.kernel) + _size(layer.recurrent_kernel)),
@@ -205,7 +230,7 @@ def _rules() -> dict[type, Rule]:
             _filters,
             lambda layer, i, o: _conv_steps(layer, i, o) * 5 * layer.filters,
         )
-    # No multiply-adds, though they may have weights.
+    # These layers have no multiply-adds, although they may have weights.
     for plain in (
         DuplicatedActivation,
         InverseActivation,
@@ -228,21 +253,21 @@ def register_macs(
     filters: FilterRule = _no_filters,
     elementwise: MacRule = _activated,
 ) -> None:
-    """Say what a layer class costs, so that `count_macs` accepts it.
+    """Register the MAC rule of a layer class, so that `count_macs` accepts the layer.
 
-    A subclass follows the rule as long as it does not override `call`. A layer made of layers needs no rule
-    where it can be followed: its parts are counted.
+    The rule also applies to a subclass that does not override `call`. A layer made of layers needs no rule if
+    it can be followed, because its parts are counted.
 
     Args:
-        layer: the class; of a recurrent cell too.
-        rule: `rule(layer, input_shapes, output_shapes)` gives the MACs of one call; every shape is a tuple
-            of numbers that starts with the batch, 1 unless the model folds another axis into it.
-        filters: gives the layer's trained output channels; 0 unless told.
-        elementwise: like `rule`, the elements that other work inside writes; those of the layer's
-            `activation` unless told.
+        layer: class of the layer or of the recurrent cell.
+        rule: `rule(layer, input_shapes, output_shapes)` returns the MACs of one call. Every shape is a tuple
+            of numbers that starts with the batch, which is 1 unless the model folds another axis into it.
+        filters: `filters(layer)` returns the number of trained output channels; by default 0.
+        elementwise: has the arguments of `rule` and returns the number of elements that other work in the
+            layer writes; by default the elements that pass the layer's `activation`.
 
     Raises:
-        InputError: not a layer's class, or it has a rule.
+        InputError: `layer` is not a subclass of `keras.Layer`, or has a rule already.
 
     Example:
         >>> register_macs(int, lambda layer, inputs, outputs: 0)
@@ -260,9 +285,9 @@ def register_macs(
 
 
 def rule_of(layer: keras.Layer) -> Rule | None:
-    """Find the rule that describes what a layer's `call` computes; None if there is none."""
+    """Return the rule that describes the `call` of a layer; None if there is none."""
     for cls in type(layer).__mro__:
-        # An overridden `call` computes something else than what the rule describes.
+        # The rule of a base class does not describe a `call` that a subclass overrides.
         rule = _REGISTERED.get(cls) or _rules().get(cls)
         if rule and type(layer).call is cls.call:  # type: ignore[attr-defined]
             return rule

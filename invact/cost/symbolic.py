@@ -1,4 +1,4 @@
-"""Keras' symbolic tensors: shapes without numbers, which calls are tried on."""
+"""Functions for the symbolic tensors of Keras, which have a shape but no numbers, and for calls on them."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ __all__ = [
 
 
 def exact_spec(operation: Any, *args: Any, **kwargs: Any) -> Any:
-    """Infer the outputs of a call, without open dimensions where the inputs have none."""
+    """Infer the outputs of a call; avoid open dimensions where the inputs have none."""
     import keras
 
     outputs = type(operation).compute_output_spec(operation, *args, **kwargs)
     if is_open([tensor.shape for tensor in symbolic_leaves(outputs)]):
-        # EinsumDense remembers the shape it was built with; tracing the call asks its inputs.
+        # EinsumDense uses the shape that it was built with; tracing the call uses the shape of the inputs.
         outputs = keras.Operation.compute_output_spec(operation, *args, **kwargs)
     return outputs
 
 
 @contextlib.contextmanager
 def left_as_found(layers: Sequence[Any]) -> Iterator[None]:
-    """Let layers answer symbolic calls with exact shapes, and take away all traces of it in the end."""
+    """Make layers infer exact shapes in symbolic calls in the block, and restore the layers after it."""
     before = [(layer, len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in layers]
     patched = [
         (layer, name, method)
@@ -44,7 +44,7 @@ def left_as_found(layers: Sequence[Any]) -> Iterator[None]:
         if name not in vars(layer)
     ]
     for layer, name, method in patched:
-        # Past __setattr__, where Keras keeps track of layers and weights.
+        # Writing to vars() avoids __setattr__, with which Keras tracks layers and weights.
         vars(layer)[name] = functools.partial(method, layer)
     try:
         yield
@@ -56,7 +56,7 @@ def left_as_found(layers: Sequence[Any]) -> Iterator[None]:
 
 
 def nodes_of(outputs: Any) -> list[Any]:
-    """The nodes that lead to symbolic tensors, each after those that it needs."""
+    """List the nodes that symbolic tensors depend on; each node comes after the nodes that it needs."""
     ordered: dict[int, Any] = {}
     waiting = [_maker(tensor) for tensor in reversed(symbolic_leaves(outputs))]
     while waiting:
@@ -81,15 +81,15 @@ def _maker(tensor: Any) -> Any:
 
 
 def model_arguments(model: Any, input_shape: Sequence[Any] | None) -> tuple[Any, ...]:
-    """Make symbolic tensors of batch 1 to call a model with, in the structure that it takes.
+    """Create symbolic tensors with a batch of 1 as the arguments of a model, in the structure that it takes.
 
     Args:
-        model: built.
-        input_shape: of its input without the batch, or a list of such shapes; what the model declares, or
-            was built with, unless given.
+        model: a built model.
+        input_shape: shape of the input without the batch, or a list of such shapes. By default it is the
+            shape that the model declares or was built with.
 
     Raises:
-        InputError: a dimension is open, or the shapes do not fit.
+        InputError: a dimension is open, or the shapes do not fit the model.
     """
     import keras
 
@@ -103,7 +103,7 @@ def model_arguments(model: Any, input_shape: Sequence[Any] | None) -> tuple[Any,
         needed = sum(
             each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters
         )
-        # Keras keeps the shapes of the first argument, when it builds a model.
+        # When Keras builds a model, it keeps the shapes of the first argument only.
         structure = next(iter((model._build_shapes_dict or {}).values()), None) if needed < 2 else None
         if structure is not None:
             structure = keras.tree.map_shape_structure(keras.KerasTensor, structure)
@@ -117,7 +117,7 @@ def model_arguments(model: Any, input_shape: Sequence[Any] | None) -> tuple[Any,
             structure = structure if several else structure[0]
             declared = [(None,) * len(shape) for shape in given]
         elif given is not None and len(given) == len(declared):
-            # The shape that it was built with is one of many.
+            # The model accepts other shapes than the one that it was built with.
             declared = [(None,) * len(shape) for shape in declared]
     chosen = declared if given is None else given
     fits = len(chosen) == len(declared) and all(
@@ -139,21 +139,21 @@ def _misfit(model: Any, received: Any, wanted: Any) -> InputError:
 
 
 def is_symbolic(leaf: Any) -> bool:
-    """Whether this is a symbolic tensor."""
+    """Tell whether a value is a symbolic tensor."""
     import keras
 
     return isinstance(leaf, keras.KerasTensor)
 
 
 def symbolic_leaves(structure: Any) -> list[Any]:
-    """The symbolic tensors in nested lists, tuples and dictionaries, in the order of Keras."""
+    """List the symbolic tensors in nested lists, tuples and dictionaries, in the order that Keras uses."""
     import keras
 
     return [leaf for leaf in keras.tree.flatten(structure) if is_symbolic(leaf)]
 
 
 def is_open(shapes: Sequence[Sequence[int | None]]) -> bool:
-    """Whether a dimension of any shape is unknown.
+    """Tell whether any dimension of any shape is unknown.
 
     Example:
         >>> is_open([(1, 8), (1, None)])

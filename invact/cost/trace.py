@@ -1,4 +1,4 @@
-"""The calls that a model makes in inference, one by one, with the shapes of a batch of one."""
+"""The list of all calls that a model makes in inference, with the shapes for a batch of one."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Call:
     """One call of a layer, or of an operation of `keras.ops`.
 
     Attributes:
-        name: the layer's name, behind the names of what it is nested in and slashes.
+        name: name of the layer; the names of the models and layers that contain it come first, with slashes.
         operation: the layer or operation.
-        inputs: the symbolic tensors that it reads; a tensor is the same object wherever it is used.
-        outputs: the symbolic tensors that it writes.
-        operands: the shapes of all that it computes with, constants and weights passed to it included.
+        inputs: the symbolic tensors that the call reads; a tensor is the same object in all calls.
+        outputs: the symbolic tensors that the call writes.
+        operands: the shapes of all arguments of the call, including constants and weights.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Program:
-    """A model as a straight line of calls, from its inputs to its outputs."""
+    """A model as a sequence of calls, from its inputs to its outputs."""
 
     inputs: tuple[Any, ...]
     calls: tuple[Call, ...]
@@ -58,19 +58,19 @@ class Program:
 def list_calls(model: keras.Model, input_shape: Sequence[Any] | None = None) -> Program:
     """List the calls that a built model makes for a batch of one.
 
-    The graph of a functional model is walked in the order in which Keras runs it, and those of the models
-    nested in it in their place. A layer made of layers (a subclassed model, an attention layer, a wrapper)
-    is followed: its `call` runs on symbolic tensors, which needs it to be written with layers and
-    `keras.ops`. Shapes are inferred anew, because a layer that is shared has several.
+    The calls of a functional model are listed in the order in which Keras runs them; a nested model is
+    replaced by its own calls. A layer made of layers (a subclassed model, an attention layer, a wrapper) is
+    followed: its `call` runs on symbolic tensors, so it must be written with layers and `keras.ops`. Shapes
+    are inferred again for each call, because the calls of a shared layer can have different shapes.
 
     Args:
-        model: built; functional, sequential or subclassed.
-        input_shape: where the model leaves dimensions open: the shape of its input without the batch, or
-            a list of such shapes, one for each input.
+        model: a built model; functional, sequential or subclassed.
+        input_shape: needed if the model has open dimensions: the shape of the input without the batch, or
+            a list of such shapes with one for each input.
 
     Raises:
-        InputError: not a built model; a dimension is open, or depends on values; shapes do not fit; a layer
-            made of layers cannot be followed.
+        InputError: the model is not a built model; a dimension is open or depends on values; the shapes do
+            not fit; or a layer made of layers cannot be followed.
 
     Example:
         >>> import keras
@@ -85,7 +85,7 @@ def list_calls(model: keras.Model, input_shape: Sequence[Any] | None = None) -> 
         raise InputError(f"model: received {type(model).__name__}. Allowed: a Keras model")
     if isinstance(model, keras.Model) and not model.built:
         raise InputError(
-            f"model {model.name!r}: not built, so no shapes to count with. Allowed: start it with "
+            f"model {model.name!r}: not built, so its shapes are unknown. Allowed: start it with "
             "keras.Input, build it, or call it on data once"
         )
     arguments = model_arguments(model, input_shape)
@@ -99,13 +99,13 @@ def list_calls(model: keras.Model, input_shape: Sequence[Any] | None = None) -> 
 
 
 class _Walk:
-    """A walk along a model; `calls` is what it has passed."""
+    """A walk through a model that collects its calls in `calls`."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
 
     def visit(self, operation: Any, args: Any, kwargs: Any, name: str) -> Any:
-        """Pass one call, and return its outputs."""
+        """Add one call, or the calls inside it, and return its outputs."""
         if graph_of(operation) is not None or followed(operation) is not None:
             return self.enter(operation, args, kwargs, f"{name}/")
         try:
@@ -115,7 +115,8 @@ class _Walk:
         shapes = [tuple(tensor.shape) for tensor in symbolic_leaves(outputs)]
         if is_open(shapes):
             raise InputError(
-                f"layer {name!r}: its shape {shapes} depends on the values of its inputs: cannot count"
+                f"layer {name!r}: cannot be counted, because its output shape {shapes} depends on the values "
+                "of its inputs"
             )
         inputs = tuple(symbolic_leaves((args, kwargs)))
         self.calls.append(
@@ -124,7 +125,7 @@ class _Walk:
         return outputs
 
     def enter(self, operation: Any, args: Any, kwargs: Any, prefix: str) -> Any:
-        """Pass all calls inside of a model or a layer made of layers."""
+        """Add all calls inside a model or a layer made of layers, and return its outputs."""
         graph = graph_of(operation)
         if graph is not None:
             first = args[0] if args else next(iter(kwargs.values()))
@@ -137,7 +138,7 @@ class _Walk:
         if isinstance(inputs, dict) and not isinstance(graph._inputs_struct, dict):
             inputs = [inputs[tensor.name] for tensor in graph.inputs]
         values = {id(x): y for x, y in zip(graph.inputs, keras.tree.flatten(inputs), strict=True)}
-        # Keras pins these names for us: the dependency is `keras>=3.15,<3.16`.
+        # These names are private in Keras; the dependency `keras>=3.15,<3.16` keeps them stable.
         depths = sorted(graph._nodes_by_depth, reverse=True)
         nodes = [node for depth in depths for node in graph._nodes_by_depth[depth]]
         self._run(nodes, values, lambda node: prefix + node.operation.name)
@@ -161,17 +162,18 @@ class _Walk:
                 outputs = call(*args, **kwargs)
             except InputError:
                 raise
-            except Exception as error:  # whatever a user's code raises
+            except Exception as error:  # the code of a user can raise any error
                 raise _opaque(operation, prefix, _reason(error)) from None
             nodes = nodes_of(outputs)
         if len(getattr(operation, "weights", ())) != weights:
-            raise _opaque(operation, prefix, "parts of it were not built before; call the model on data once")
+            raise _opaque(operation, prefix, "some of its parts are not built; call the model on data once")
         counts: dict[str, int] = {}
 
         def name(node: Any) -> str:
             if isinstance(node.operation, keras.Layer):
                 return f"{prefix}{node.operation.name}"
-            # Keras numbers its operations throughout the process: such a name says nothing.
+            # Keras numbers its operations across the whole process, so the name that it gives depends on
+            # models that were built earlier.
             kind = type(node.operation).__name__.lower()
             counts[kind] = counts.get(kind, 0) + 1
             return f"{prefix}{kind}" + (f"_{counts[kind] - 1}" if counts[kind] > 1 else "")
@@ -195,13 +197,13 @@ class _Walk:
 def _opaque(operation: Any, prefix: str, reason: str) -> InputError:
     name, kind = prefix.rstrip("/") or operation.name, type(operation).__name__
     return InputError(
-        f"layer {name!r}: the call of {kind} cannot be followed ({reason}). Allowed: layers and keras.ops in "
-        f"it, or a rule: invact.register_macs({kind}, rule)"
+        f"layer {name!r}: the call of {kind} cannot be followed ({reason}). Allowed: a call that uses only "
+        f"layers and keras.ops, or a rule that is registered with invact.register_macs({kind}, rule)"
     )
 
 
 def _operands(args: Any, kwargs: Mapping[str, Any]) -> tuple[Shape, ...]:
-    """Shapes of the arguments in their order: of tensors, arrays, variables and numbers."""
+    """Return the shapes of all arguments in order: tensors, arrays, variables and numbers."""
     import keras
 
     leaves = keras.tree.flatten((args, tuple(kwargs.values())))
@@ -209,7 +211,7 @@ def _operands(args: Any, kwargs: Mapping[str, Any]) -> tuple[Shape, ...]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error; of one that Keras has wrapped, what is printed bold."""
+    """Return the first line of an error. Keras wraps errors and prints the original message in bold."""
     text = str(error).strip()
     bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", text, re.DOTALL)
     first = (bold[1] if bold else text).strip().partition("\n")[0]

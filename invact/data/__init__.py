@@ -1,4 +1,4 @@
-"""Data: where data sets come from, how they are split, and how training images are augmented."""
+"""Loading of data sets, their split into three parts, and augmentation of training images."""
 
 from invact.data.dataset import Dataset, Source, load
 

@@ -1,4 +1,4 @@
-"""Augmentation in the TensorFlow graph: random images that depend on (seed, epoch, step) and nothing else."""
+"""Augmentation in the TensorFlow graph; its random draws depend on (seed, epoch, step) only."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from invact.errors import InputError, one_of
 __all__ = ["augment", "check_augmentations"]
 
 Tensor: TypeAlias = Any
-"""A `tf.Tensor`. TensorFlow is loaded late, for `check_augmentations` needs none."""
+"""A `tf.Tensor`. TensorFlow is imported inside functions, because `check_augmentations` does not need it."""
 
 _MIRRORED_DIFFERS = ("digits", "mnist")
 
 
 def check_augmentations(names: Iterable[str], dataset: str) -> None:
-    """Refuse an augmentation that would make another sign of an image.
+    """Refuse an unknown augmentation, and one that makes the labels of a data set wrong.
 
     Raises:
-        InputError: no such augmentation, or a flip of digits.
+        InputError: an augmentation does not exist, or it mirrors digits.
 
     Example:
         >>> check_augmentations(("shift", "flip"), "cifar10")
         >>> check_augmentations(("shift", "flip"), "mnist")
         Traceback (most recent call last):
         ...
-        invact.errors.InputError: augmentation: received 'flip' for mnist, where a mirrored digit is another
-        sign. Allowed: shift, cutout
+        invact.errors.InputError: augmentation: received 'flip' for mnist, but a mirrored digit is not a valid
+        digit. Allowed: shift, cutout
     """
     for name in names:
         if name not in _AUGMENTATIONS:
@@ -36,7 +36,7 @@ def check_augmentations(names: Iterable[str], dataset: str) -> None:
         if name == "flip" and dataset in _MIRRORED_DIFFERS:
             allowed = ", ".join(other for other in _AUGMENTATIONS if other != "flip")
             raise InputError(
-                f"augmentation: received 'flip' for {dataset}, where a mirrored digit is another sign. "
+                f"augmentation: received 'flip' for {dataset}, but a mirrored digit is not a valid digit. "
                 f"Allowed: {allowed}"
             )
 
@@ -48,27 +48,27 @@ def augment(
     epoch: int | Tensor,
     step: int | Tensor,
 ) -> Tensor:
-    """Augment a batch, each image in its own way, in the order of the names.
+    """Augment a batch; each image gets its own random draws, and augmentations run in the given order.
 
-    - `shift` moves an image by up to an eighth of its height and width, by at least up to one pixel, in
-      whole pixels; what comes in from outside is 0, the background.
+    - `shift` moves an image vertically and horizontally by a whole number of pixels. The largest move is an
+      eighth of the side, and at least one pixel. New pixels are 0, the background.
     - `flip` mirrors an image left to right with probability 1/2.
-    - `cutout` sets a square to 0. Its side is a quarter of the image's shorter one, its centre anywhere in
-      the image, hence the square may be clipped (DeVries and Taylor, 2017, https://arxiv.org/abs/1708.04552,
-      who take this side for CIFAR-100).
+    - `cutout` sets a square to 0. Its side is a quarter of the shorter side of the image. Its centre can be
+      any pixel of the image, so the border may clip the square (DeVries and Taylor, 2017,
+      https://arxiv.org/abs/1708.04552; they use this side for CIFAR-100).
 
-    What one augmentation draws does not depend on which others there are.
+    The draws of one augmentation do not depend on the other augmentations in `names`.
 
     Args:
-        images: pixels as they are stored, shape (n, height, width, channels), any number type. The sides
-            are known when the graph is traced; n need not be.
-        names: keys of the table of augmentations, those of `invact.config.AUGMENTATIONS`.
+        images: stored pixels, shape (n, height, width, channels), any number type. Height and width must be
+            known when the graph is traced; n may be unknown.
+        names: names of augmentations from `invact.config.AUGMENTATIONS`.
         seed: 0 to 2^63 - 1.
         epoch: number of the epoch, below 2^31.
         step: number of the batch in the epoch, below 2^32.
 
     Returns:
-        The images, with the same shape and type.
+        The augmented images, with the same shape and type.
 
     Example:
         >>> import numpy as np
@@ -85,7 +85,8 @@ def augment(
         return images
     batch = tf.cast(epoch, tf.int64) * 2**32 + tf.cast(step, tf.int64)
     key = tf.stack([tf.cast(seed, tf.int64), batch])
-    # Two numbers for each augmentation and image, in use or not. Philox gives the same on every device.
+    # Each augmentation and image gets two numbers, also if they are unused, so that the draws of one
+    # augmentation do not depend on the others. Philox gives the same numbers on every device.
     shape = tf.stack([len(_AUGMENTATIONS), 2, tf.shape(images)[0]])
     uniform = tf.unstack(tf.random.stateless_uniform(shape, key, alg="philox"))
     draws = dict(zip(_AUGMENTATIONS, uniform, strict=True))
@@ -133,7 +134,7 @@ def _cutout(images: Tensor, draws: Tensor) -> Tensor:
 def _integers(draws: Tensor, count: int) -> Tensor:
     import tensorflow as tf
 
-    # The draws are below 1 by 2^-23 or more, so that the product is below count in float32 too.
+    # A draw is at most 1 - 2^-23, so the product is below `count` in float32 too.
     return tf.cast(draws * count, tf.int32)
 
 

@@ -1,4 +1,4 @@
-"""Data sets: three parts of images and labels, identified by a digest."""
+"""The `Dataset` type (images and labels in three parts, identified by a digest) and how to load one."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ from invact.errors import InputError
 __all__ = ["DATASETS", "Dataset", "Location", "Source", "is_available", "load", "locate"]
 
 VALIDATION_FRACTION = 1 / 6
-"""Of 60,000 images it leaves 50,000, the split of most work on MNIST."""
+"""Part of the training set that validates. It leaves 50,000 of 60,000 images, the usual split of MNIST."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Images and labels in three parts; the arrays are read-only.
 
-    Images are as they were stored, (n, height, width, channels), uint8 or float32: a model scales them.
-    Labels are int64, 0 to classes - 1, (n,).
+    Images keep their stored pixel values, because the model scales them. Their shape is (n, height, width,
+    channels), their type uint8 or float32. Labels are int64 from 0 to classes - 1, shape (n,).
 
     Attributes:
-        name: what was asked for.
-        x_train: images to fit weights on.
-        y_train: their labels.
-        x_validation: images that selection reads; a stratified part of the stored training set.
-        y_validation: their labels.
-        x_test: images that verdicts read; stored apart.
-        y_test: their labels.
+        name: the name or path that was requested.
+        x_train: images for fitting the weights.
+        y_train: labels of `x_train`.
+        x_validation: images for selection, a stratified part of the stored training set.
+        y_validation: labels of `x_validation`.
+        x_test: images for verdicts, from the stored test set.
+        y_test: labels of `x_test`.
         classes: number of classes.
-        split_seed: decides which images validate.
-        validation_fraction: part of the stored training set that validates.
-        maximum: the pixel value that means white: 255 for uint8, 16 for `digits`; for floats the largest
-            magnitude in the stored training set.
-        digest: 12 hexadecimal digits of the SHA-256 of the arrays and the split. Part of a run's identity.
+        split_seed: seed of the split; it decides which images are in the validation set.
+        validation_fraction: part of the stored training set that becomes the validation set.
+        maximum: the pixel value of white: 255 for uint8, 16 for `digits`; for floats the largest magnitude in
+            the stored training set.
+        digest: first 12 hexadecimal digits of the SHA-256 of the arrays and the split. It is part of the
+            identity of a run.
     """
 
     name: str
@@ -65,17 +66,17 @@ class Dataset:
 
     @property
     def train_count(self) -> int:
-        """Number of images to fit weights on."""
+        """Number of images for fitting the weights."""
         return len(self.x_train)
 
     @property
     def validation_count(self) -> int:
-        """Number of images that selection reads."""
+        """Number of images for selection."""
         return len(self.x_validation)
 
     @property
     def test_count(self) -> int:
-        """Number of images that verdicts read."""
+        """Number of images for verdicts."""
         return len(self.x_test)
 
     def __repr__(self) -> str:
@@ -86,12 +87,12 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Source:
-    """What to load: small, so that it travels to a worker, which loads the data itself.
+    """The description of a data set. It is sent to workers, which load the data themselves.
 
     Attributes:
-        name: a name in `DATASETS`, or a path; absolute where it is to travel.
-        split_seed: decides which images validate.
-        validation_fraction: part of the stored training set that validates.
+        name: a name in `DATASETS`, or a path. A path must be absolute if the source is sent to a worker.
+        split_seed: seed of the split; it decides which images are in the validation set.
+        validation_fraction: part of the stored training set that becomes the validation set.
     """
 
     name: str
@@ -108,23 +109,30 @@ def load(
 ) -> Dataset:
     """Load a data set and split its training set; a second call in the same process returns the same object.
 
-    The first of these that exists: `NAME.npz` in `$INVACT_DATA` (`~/.cache/invact/datasets` unless set);
-    for Fashion-MNIST the folder of Debian's `dataset-fashion-mnist`; `keras.datasets`, which downloads, and
-    whose data are then kept in the first place. `digits` comes with scikit-learn, and has no test set: a
-    stratified quarter, the same whatever the seed, is its test set here.
+    A named data set is read from the first of these places that has it:
 
-    A file of one's own is an `.npz` with `x_train, y_train, x_test, y_test`. Images have shape (n, height,
-    width) or (n, height, width, channels), and are integers from 0 to 255 or finite floats; a table of f
-    features is (n, 1, f). Labels are integers from 0 to k - 1, each of them in `y_train` twice at least.
+    1. `NAME.npz` in `$INVACT_DATA` (default: `~/.cache/invact/datasets`).
+    2. For Fashion-MNIST, the folder of the Debian package `dataset-fashion-mnist`.
+    3. `keras.datasets`, which downloads the data. invact then saves them in the first place.
+
+    `digits` comes with scikit-learn. It has no test set there, so a stratified quarter becomes the test set;
+    this quarter does not depend on `split_seed`.
+
+    Your own file is an `.npz` with the arrays `x_train, y_train, x_test, y_test`. Images have shape (n,
+    height, width) or (n, height, width, channels), and are integers from 0 to 255 or finite floats; a table
+    of f features has shape (n, 1, f). Labels are integers from 0 to k - 1, and `y_train` has each label at
+    least twice.
 
     Args:
-        name: a name in `DATASETS`, or a path: it has a separator or ends in `.npz`.
-        split_seed: decides which images validate, 0 to 2^32 - 1.
-        validation_fraction: part of the training set that validates, in (0, 1), stratified by class.
+        name: a name in `DATASETS`, or a path. A path contains a separator or ends in `.npz`.
+        split_seed: seed of the split, 0 to 2^32 - 1; it decides which images are in the validation set.
+        validation_fraction: part of the training set that becomes the validation set, in (0, 1), stratified
+            by class.
 
     Raises:
-        InputError: no such name, or no such file, or it holds something else, or the split is impossible.
-        EnvironmentFault: a data set that has a name is nowhere, or its file is damaged.
+        InputError: the name or the file does not exist, the file has the wrong content, or the split is
+            impossible.
+        EnvironmentFault: a named data set cannot be found or downloaded, or its file is damaged.
 
     Example:
         >>> data = load("digits")
@@ -144,7 +152,7 @@ def load(
     return _load(locate(name), int(split_seed), float(validation_fraction))
 
 
-# Two: a data set may take some hundred megabytes.
+# Only two are cached, because a data set may take some hundred megabytes.
 @functools.lru_cache(maxsize=2)
 def _load(location: Location, split_seed: int, fraction: float) -> Dataset:
     x, y, x_test, y_test = read(location).values()
@@ -165,11 +173,12 @@ def _split(x: NDArray[Any], y: NDArray[Any], seed: int, fraction: float) -> list
     from sklearn.model_selection import train_test_split
 
     classes = int(y.max()) + 1
-    with contextlib.suppress(ValueError):  # A part is smaller than the number of classes.
+    with contextlib.suppress(ValueError):  # Raised if a part has fewer images than there are classes.
         parts: list[NDArray[Any]] = train_test_split(x, y, test_size=fraction, random_state=seed, stratify=y)
         if np.unique(parts[2]).size == classes:
             return parts
     raise InputError(
-        f"validation_fraction: received {fraction}, of {len(y)} images in {classes} classes. "
-        "Allowed: one that leaves images of every class to train on, and as many to validate as classes"
+        f"validation_fraction: received {fraction} for {len(y)} images in {classes} classes. "
+        "Allowed: a fraction that leaves training images of every class, and at least as many validation "
+        "images as classes"
     )

@@ -1,4 +1,4 @@
-"""Where the data of a data set are, how they are read, and what is refused."""
+"""Finding, reading and checking the arrays of a data set."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ DATASETS: Mapping[str, str] = MappingProxyType(
         "cifar10": "60,000 photographs, 32x32 in colour, 10 classes",
     }
 )
-"""The data sets that have a name, and a line about each. Any other comes from a path."""
+"""The data sets that have a name, each with a one-line description. Any other data set comes from a path."""
 
 _DIGITS_TEST_FRACTION = 1 / 4
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package `dataset-fashion-mnist` puts its files."""
+"""The folder in which the Debian package `dataset-fashion-mnist` installs its files."""
 
 _IDX_FILES = {
     "x_train": "train-images-idx3-ubyte.gz",
@@ -47,18 +47,18 @@ _IDX_FILES = {
 _STALL_SECONDS = 30.0
 
 Arrays = dict[str, NDArray[Any]]
-"""By key: `x_train`, `y_train`, `x_test`, `y_test`."""
+"""The arrays of a data set by key: `x_train`, `y_train`, `x_test`, `y_test`."""
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where a data set would come from. As text: a path, or a few words.
+    """The place from which a data set is loaded. `str` gives the path, or the name of a library.
 
     Attributes:
-        name: a name in `DATASETS`, or the path as it was given.
+        name: a name in `DATASETS`, or the path as the user gave it.
         kind: `scikit-learn`; `npz`, a file; `idx`, a folder of gzipped IDX files; or `download`.
         path: the file or folder.
-        stamp: size and time of each file, so that a file that has changed is read anew.
+        stamp: size and modification time of each file, so that a changed file is read again.
     """
 
     name: str
@@ -72,10 +72,10 @@ class Location:
 
 
 def locate(name: str | Path) -> Location:
-    """Say where a data set would come from, without loading or downloading anything.
+    """Find the place from which a data set is loaded, without loading or downloading anything.
 
     Raises:
-        InputError: no such name, or no such file.
+        InputError: the name or the file does not exist.
 
     Example:
         >>> print(locate("digits"))
@@ -104,10 +104,10 @@ def locate(name: str | Path) -> Location:
 
 
 def is_available(name: str | Path) -> bool:
-    """Whether the data set is on this machine already.
+    """Return whether the data set is already on this machine.
 
     Raises:
-        InputError: no such name, or no such file.
+        InputError: the name or the file does not exist.
 
     Example:
         >>> is_available("digits")
@@ -134,12 +134,12 @@ def read(location: Location) -> Arrays:
     """Read and check the arrays of a data set.
 
     Returns:
-        `x_train`, `y_train`, `x_test` and `y_test`, in this order. Images are uint8 or float32, of shape
-        (n, height, width, channels); labels are int64, of shape (n,), 0 to k - 1.
+        `x_train`, `y_train`, `x_test` and `y_test`, in this order. Images are uint8 or float32, shape (n,
+        height, width, channels); labels are int64 from 0 to k - 1, shape (n,).
 
     Raises:
-        InputError: the user's file cannot be read, or holds something else; the message names the array.
-        EnvironmentFault: a data set that has a name cannot be downloaded, or its file is damaged.
+        InputError: the user's file cannot be read or has the wrong content; the message names the array.
+        EnvironmentFault: a named data set cannot be downloaded, or its file is damaged.
 
     Example:
         >>> [array.shape for array in read(locate("digits")).values()]
@@ -168,8 +168,8 @@ def _digits(location: Location) -> Arrays:
 
 
 def _npz(location: Location) -> Arrays:
-    # NumPy and zipfile raise what they will on a damaged file: whatever it is, the file is damaged. It is
-    # opened here because NumPy would leave it open then.
+    # NumPy and zipfile raise many types of exceptions on a damaged file, so all of them are caught. The file
+    # is opened here because NumPy does not close it after such an exception.
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(location.path.open("rb"))
@@ -189,14 +189,14 @@ def _member(archive: Mapping[str, Any], key: str) -> NDArray[Any]:
         array = archive[key]
     except Exception as error:
         raise ValueError(f"{key}: cannot be read ({_words(error)})") from None
-    # NumPy hands out a member that is no array as bytes.
+    # NumPy returns a member as bytes if it is not an array.
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{key}: not an array")
     return array
 
 
 def _idx(location: Location) -> Arrays:
-    """Read the format of http://yann.lecun.com/exdb/mnist: 0, 0, 8 for bytes, rank, the sides, the values."""
+    """Read the IDX format of http://yann.lecun.com/exdb/mnist: 0, 0, 8 for bytes, rank, sizes, values."""
     arrays = {}
     for key, file in _IDX_FILES.items():
         try:
@@ -212,7 +212,7 @@ def _idx(location: Location) -> Arrays:
 
 
 def _download(location: Location) -> Arrays:
-    # Keras draws a progress bar on stdout, and would wait for ever on a connection that stalls.
+    # Keras draws a progress bar on stdout, and waits for ever if a connection stalls.
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_STALL_SECONDS)
     try:
@@ -238,7 +238,7 @@ def _download(location: Location) -> Arrays:
 
 
 def _keep(arrays: Arrays, path: Path) -> None:
-    # The arrays are in memory: a folder that cannot be written to is no reason to stop.
+    # The arrays are already in memory, so a folder without write permission is not an error.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -251,7 +251,7 @@ def _keep(arrays: Arrays, path: Path) -> None:
 
 
 def _checked(arrays: Arrays) -> Arrays:
-    """Return the arrays in their one form, in the order of `_IDX_FILES`; a ValueError names what is wrong."""
+    """Convert the arrays to one form, in the order of `_IDX_FILES`; a ValueError names the wrong array."""
     checked = {key: (_images if key.startswith("x") else _labels)(key, arrays[key]) for key in _IDX_FILES}
     x_train, y_train, x_test, y_test = checked.values()
     for part in ("train", "test"):
@@ -262,18 +262,19 @@ def _checked(arrays: Arrays) -> Arrays:
         train, test = (f"{x.dtype} images of shape {x.shape[1:]}" for x in (x_train, x_test))
         raise ValueError(f"x_test: received {test}. Allowed: {train}, as in x_train")
     if x_train.min() == x_train.max():
-        raise ValueError(f"x_train: received {x_train.min()} everywhere. Allowed: images that differ")
+        raise ValueError(f"x_train: received {x_train.min()} in every pixel. Allowed: images that differ")
     classes, counts = np.unique(y_train, return_counts=True)
     if classes.size < 2:
-        raise ValueError(f"y_train: received one class, {classes[0]}. Allowed: two or more")
+        raise ValueError(f"y_train: received one class, {classes[0]}. Allowed: two or more classes")
     if classes[0] != 0 or classes[-1] != classes.size - 1:
         raise ValueError(
             f"y_train: received {classes.size} different labels from {classes[0]} to {classes[-1]}. "
-            f"Allowed: 0 to {classes.size - 1} for as many classes"
+            f"Allowed: 0 to {classes.size - 1} for {classes.size} classes"
         )
     if counts.min() < 2:
         raise ValueError(
-            f"y_train: received one image of class {counts.argmin()}. Allowed: two or more, to be split"
+            f"y_train: received one image of class {counts.argmin()}. "
+            "Allowed: two or more of each class, because the split needs one for each part"
         )
     unknown = np.setdiff1d(y_test, classes)
     if unknown.size:
@@ -311,7 +312,7 @@ def _images(key: str, x: NDArray[Any]) -> NDArray[Any]:
 
 
 def _labels(key: str, y: NDArray[Any]) -> NDArray[np.int64]:
-    if y.ndim != 1 and y.shape[1:] != (1,):  # CIFAR-10 has them as a column.
+    if y.ndim != 1 and y.shape[1:] != (1,):  # CIFAR-10 stores labels as a column.
         raise ValueError(f"{key}: received shape {y.shape}. Allowed: (n,), one label for each image")
     if y.dtype.kind not in "iu":
         raise ValueError(f"{key}: received dtype {y.dtype}. Allowed: integers from 0 to k - 1")

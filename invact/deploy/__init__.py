@@ -1,1 +1,1 @@
-"""Deployment: networks on other runtimes, as files, and how long one inference takes."""
+"""Deployment: runtimes that run networks, files for these runtimes, and the time of one inference."""

@@ -1,4 +1,4 @@
-"""Formats: the files that a network is exported to, how they are written, and how they are run again."""
+"""Formats: the kinds of file that a network is exported to, and functions that write and run them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Format:
     """A kind of file.
 
     Attributes:
-        suffix: what its name ends in; without a dot it is a folder.
-        runtime: what runs it.
+        suffix: the end of the file's name. A suffix without a dot stands for a folder.
+        runtime: the runtime that runs the file, a key of `invact.deploy.runtimes.RUNTIMES`.
     """
 
     suffix: str
@@ -45,7 +45,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "saved_model": Format("_saved_model", "tensorflow"),
     }
 )
-"""What `export_point` can write."""
+"""The formats that `export_point` can write, by name."""
 
 
 def write_format(
@@ -54,18 +54,18 @@ def write_format(
     """Write a network to a file, or to a folder for `saved_model`.
 
     Args:
-        path: where, with the format's suffix.
-        name: of `FORMATS`.
+        path: the path to write to; its suffix must be the suffix of the format.
+        name: a key of `FORMATS`.
         archive: the network, as the bytes of a `.keras` archive.
-        precision: one of the runtime's.
-        calibration: images, for `int8`; see `invact.deploy.runtimes.convert`.
+        precision: a precision of the format's runtime.
+        calibration: images for `int8`; see `invact.deploy.runtimes.convert`.
 
     Raises:
         InputError: the network cannot be read or converted.
         EnvironmentFault: a library is missing, or the file cannot be written.
     """
     if name == "keras":
-        # As it is: saved again it would be another file.
+        # Loading and saving would change the bytes of the archive.
         write_atomically(path, archive)
         return
     model = unpack(archive)
@@ -77,12 +77,12 @@ def write_format(
 
 
 def open_format(path: Path, name: str) -> Session:
-    """Load what `write_format` wrote, ready to run."""
+    """Load a file or folder that `write_format` wrote, ready to run."""
     if name != "saved_model":
         return load(path.read_bytes(), FORMATS[name].runtime)
     import tensorflow as tf
 
-    # Kept by the session, as its variables end with it.
+    # The session must keep a reference, because the variables are deleted together with `loaded`.
     loaded = tf.saved_model.load(str(path))
 
     def session(images: NDArray[Any]) -> NDArray[np.float32]:
@@ -93,14 +93,14 @@ def open_format(path: Path, name: str) -> Session:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
+    """Return the size in bytes of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
 @contextlib.contextmanager
 def draft_folder(folder: Path) -> Iterator[Path]:
-    """Make a folder for drafts inside a folder, so that `publish` can rename them into place.
+    """Make a temporary folder inside a folder, so that `publish` can rename a draft to its final path.
 
     Raises:
         EnvironmentFault: the folder cannot be written.
@@ -113,14 +113,14 @@ def draft_folder(folder: Path) -> Iterator[Path]:
 
 
 def publish(draft: Path, path: Path) -> None:
-    """Rename a draft into place, over what was there.
+    """Rename a draft to its final path, and replace an existing file or folder.
 
     Raises:
-        EnvironmentFault: it cannot be written.
+        EnvironmentFault: the path cannot be written.
     """
     with _writing(path):
         if draft.is_dir() and path.exists():
-            # A rename replaces no folder that has files.
+            # A rename cannot replace a folder that contains files.
             path.replace(draft.with_name("old"))
         draft.replace(path)
 

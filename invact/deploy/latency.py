@@ -1,7 +1,8 @@
-"""Latency: how long networks take for one inference, and how much memory, on this machine.
+"""Latency: the time and the peak memory of one inference of a network on this machine.
 
-MACs are not time: an inverse activation adds none, and yet it moves memory. Networks that are compared are
-timed in turns in one process, pinned to processors, and a ratio is the median of the turns' ratios.
+MACs are not time: an inverse activation adds no MACs, but it reads and writes memory. Networks that are
+compared are timed in turns, in one process that is pinned to processors. The ratio of two networks is the
+median of the ratios of their turns.
 """
 
 from __future__ import annotations
@@ -32,25 +33,26 @@ PACKAGES = {
     "litert": ("ai-edge-litert", "tensorflow"),
     "onnx": ("onnxruntime",),
 }
-"""What runs a network: the first of them that is installed."""
+"""The packages that can run the networks of a runtime. The first one that is installed is used."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """What one network took.
+    """The time and the memory of one network.
 
     Attributes:
-        name: the network's.
-        runtime: what ran it, with `:int8` behind it where it is quantised.
-        p50_ms: median over all calls, in milliseconds.
-        p90_ms: 90th percentile over all calls.
-        ratio: of the first network's time on the same runtime: median over the rounds of this turn's median
-            over that turn's. 1 for the first itself.
-        ratio_low: lower quartile of the rounds' ratios.
-        ratio_high: upper quartile.
-        calls: how many were timed.
-        peak_bytes: growth of the peak resident memory of a process that does nothing else, from the loaded
-            runtime to the end of some calls; None where it was not asked for.
+        name: the network's name.
+        runtime: the runtime that ran the network, followed by `:int8` if the network is quantised.
+        p50_ms: median time of a call, in milliseconds, over all calls.
+        p90_ms: 90th percentile of the time of a call, in milliseconds, over all calls.
+        ratio: time relative to the first network on the same runtime. In each round, the median of this
+            network's turn is divided by the median of the first network's turn; the ratio is the median over
+            the rounds. It is 1 for the first network.
+        ratio_low: lower quartile of the ratios of the rounds.
+        ratio_high: upper quartile of the ratios of the rounds.
+        calls: number of calls that were timed.
+        peak_bytes: growth of the peak resident memory of a separate process, in bytes, from the loaded
+            runtime to the end of a few calls; None if memory was not measured.
     """
 
     name: str
@@ -66,15 +68,15 @@ class Latency:
 
 @dataclass(frozen=True)
 class Latencies:
-    """What networks took side by side, and where.
+    """The latencies of several networks that were timed side by side, and the machine they ran on.
 
     Attributes:
-        rows: one for each runtime and network.
-        batch: images of one call.
-        threads: processor threads.
-        processors: numbers of the processors that it was pinned to; empty where it could not be.
-        machine: the processor's name.
-        versions: of the runtimes' libraries, by runtime.
+        rows: one row for each runtime and network.
+        batch: number of images in one call.
+        threads: number of processor threads.
+        processors: numbers of the processors that the process was pinned to; empty if the system cannot pin.
+        machine: name of the processor.
+        versions: name and version of each runtime's library, by runtime.
     """
 
     rows: tuple[Latency, ...]
@@ -85,7 +87,7 @@ class Latencies:
     versions: Mapping[str, str]
 
     def to_pandas(self) -> pd.DataFrame:
-        """Tabulate: a row for each runtime and network, the fields of `Latency` as columns."""
+        """Return a table: one row for each runtime and network, with the fields of `Latency` as columns."""
         import pandas as pd
 
         return pd.DataFrame([asdict(row) for row in self.rows])
@@ -105,24 +107,25 @@ def measure_latency(
 ) -> Latencies:
     """Time the inference of networks, in turns: A B, B A, A B, ...
 
-    A process of its own is pinned to as many processors as there are threads, loads all networks, and calls
-    each until it is warm. Then each has a turn a round, of at least ten milliseconds or one call, in
-    rotating order. Reported are the median and the 90th percentile of single calls, and the ratio to the
-    first network, as the median of the rounds' ratios: it stands where the machine's speed drifts.
+    A separate process is pinned to as many processors as there are threads. It loads all networks and calls
+    each network until it is warm. Then each network has one turn in each round, in rotating order. A turn
+    lasts at least ten milliseconds or one call. The result has the median and the 90th percentile of single
+    calls, and the ratio to the first network, which is the median of the ratios of the rounds. The ratio
+    stays valid if the machine's speed drifts.
 
     Args:
-        model: a built Keras model, or several by name.
-        batch: images of one call.
+        model: a built Keras model, or several models by name.
+        batch: number of images in one call.
         runtime: `tensorflow`, `litert`, `onnx`, `litert:int8` or `onnx:int8`, or several of them.
-        threads: processor threads.
-        rounds: turns of each network.
+        threads: number of processor threads.
+        rounds: number of turns of each network.
         memory: whether to measure peak memory too, in a fresh process for each network.
-        calibration: images for int8; random ones unless given, which costs accuracy but no time.
-        imports: modules that register layers of your own.
+        calibration: images for int8. By default they are random: this lowers accuracy, but not speed.
+        imports: modules that register the user's own layers.
         show: whether to show progress on standard error.
 
     Raises:
-        InputError: a bad argument, or a model that a runtime cannot run.
+        InputError: an argument is not valid, or a runtime cannot run a model.
         EnvironmentFault: a runtime's extra is missing.
 
     Example:
@@ -147,9 +150,9 @@ def measure_latency(
         require(*parse_runtime(each))
     shapes = {name: _input_shape(name, one) for name, one in models.items()}
     if len(set(shapes.values())) > 1:
-        raise InputError(f"model: received input shapes {shapes}. Allowed: one for all")
+        raise InputError(f"model: received input shapes {shapes}. Allowed: the same shape for all models")
     shape = next(iter(shapes.values()))
-    # Raw pixels; a fixed draw, since zeros could be faster.
+    # Random pixels, because a runtime may compute zeros faster; a fixed seed, so that all calls are equal.
     pixels = np.random.default_rng(0).integers(0, 256, (max(batch, 32), *shape)).astype(np.float32)
     images = pixels[:batch]
     scale = pixels if calibration is None else calibration
@@ -182,7 +185,9 @@ def measure_latency(
 def _input_shape(name: str, model: keras.Model) -> tuple[int, ...]:
     inputs: Any = getattr(model, "inputs", None) or ()
     if len(inputs) != 1:
-        received = f"{len(inputs)} inputs" if inputs else "a model that is not built, or not of layers alone"
+        received = (
+            f"{len(inputs)} inputs" if inputs else "a model that is not built, or is not made of layers"
+        )
         raise InputError(f"model {name!r}: received {received}. Allowed: a built model with one input")
     shape = tuple(inputs[0].shape[1:])
     if None in shape:
@@ -191,7 +196,7 @@ def _input_shape(name: str, model: keras.Model) -> tuple[int, ...]:
 
 
 def ratios(times: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each round's median over the reference's median of the same round; shape (rounds,).
+    """Divide each round's median by the reference's median of the same round; shape (rounds,).
 
     Example:
         >>> ratios(np.array([[2.0, 4.0], [3.0, 3.0]]), np.array([[2.0], [3.0]])).tolist()
@@ -224,7 +229,7 @@ def _latency(
 
 
 def parse_runtime(text: str) -> tuple[str, str]:
-    """Split what names a runtime and its precision.
+    """Split a text into the runtime and the precision that it names.
 
     Example:
         >>> parse_runtime("litert:int8"), parse_runtime("onnx")
@@ -235,7 +240,7 @@ def parse_runtime(text: str) -> tuple[str, str]:
 
 
 def runtime_version(kind: str) -> str:
-    """Name the library that runs a runtime's networks, and its version; loads none.
+    """Return the name and version of the library that runs a runtime's networks, without loading it.
 
     Example:
         >>> runtime_version("tensorflow").startswith("tensorflow 2.")
@@ -250,7 +255,7 @@ def runtime_version(kind: str) -> str:
 
 
 def processor() -> str:
-    """Name this machine's processor.
+    """Return the name of this machine's processor.
 
     Example:
         >>> len(processor()) > 0

@@ -1,4 +1,4 @@
-"""The stopwatch: a process of its own, on processors of its own, that times networks in turns."""
+"""The stopwatch: a separate process, pinned to its own processors, that times networks in turns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import gc
 import multiprocessing
 import os
-import resource
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 __all__ = ["Contender", "Stopwatch", "spare_processors"]
 
 WARM_UP = 0.2
-"""Seconds of calls that are not counted, for each network: caches, memory pools, clock rates."""
+"""Seconds of calls that are not counted, for each network; they warm caches, memory pools and clock rates."""
 
 TURN = 0.01
-"""Seconds that a network's turn lasts at least; a call that is longer is a turn of its own."""
+"""Minimum length of a turn, in seconds. A longer call is one turn."""
 
 MOST_CALLS = 200
-"""Calls of a turn at most."""
+"""Maximum number of calls in a turn."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Contender:
     """A network to time.
 
     Attributes:
-        runtime: what runs it, a key of `invact.deploy.runtimes.RUNTIMES`.
-        artifact: from `invact.deploy.runtimes.convert`.
+        runtime: the runtime that runs the network, a key of `invact.deploy.runtimes.RUNTIMES`.
+        artifact: the converted network, from `invact.deploy.runtimes.convert`.
     """
 
     runtime: str
@@ -51,13 +51,13 @@ class Contender:
 
 
 def spare_processors(threads: int) -> tuple[int, ...]:
-    """Choose processors to pin to: the last `threads` of those that this process may use.
+    """Choose processors to pin to: the last `threads` of the processors that this process may use.
 
     Returns:
-        Their numbers; empty where the system cannot pin a process.
+        The numbers of the processors; empty if the system cannot pin a process.
 
     Raises:
-        InputError: there are not as many.
+        InputError: this process may use fewer processors than `threads`.
 
     Example:
         >>> len(spare_processors(1)) <= 1
@@ -67,21 +67,23 @@ def spare_processors(threads: int) -> tuple[int, ...]:
         return ()
     allowed = allowed_processors()
     if not 1 <= threads <= len(allowed):
-        raise InputError(f"threads: received {threads}. Allowed: 1 to {len(allowed)}, the processors here")
+        raise InputError(
+            f"threads: received {threads}. Allowed: 1 to {len(allowed)}, the number of processors"
+        )
     return allowed[-threads:]
 
 
 class Stopwatch:
-    """A process that loads networks and times them; a context manager around it.
+    """A context manager that starts a process, which loads networks and times them.
 
-    It is a fresh process, because TensorFlow takes its number of threads only before it has run anything.
+    The process is fresh, because TensorFlow's number of threads can be set only before it has run anything.
 
     Args:
-        threads: processor threads for each network.
-        imports: modules that register what the networks are made of.
+        threads: number of processor threads for each network.
+        imports: modules that register layers of the networks.
 
     Raises:
-        InputError: there are not as many processors as threads.
+        InputError: this process may use fewer processors than `threads`.
     """
 
     def __init__(self, threads: int = 1, imports: Sequence[str] = ()) -> None:
@@ -105,15 +107,15 @@ class Stopwatch:
     def race(
         self, contenders: Sequence[Contender], images: NDArray[Any], rounds: int
     ) -> list[NDArray[np.float64]]:
-        """Time networks in turns: A B C, B C A, ..., so that drift of the machine meets all of them alike.
+        """Time networks in turns: A B C, B C A, ..., so that drift of the machine affects all equally.
 
         Args:
             contenders: the networks.
-            images: one batch, as they take it.
-            rounds: how many turns each has.
+            images: one batch, in the shape that the networks take.
+            rounds: number of turns of each network.
 
         Returns:
-            For each network the milliseconds of its calls, shape (rounds, calls of a turn).
+            For each network, the time of each call in milliseconds, shape (rounds, calls in a turn).
 
         Raises:
             InputError: an artifact cannot be loaded, or does not take the images.
@@ -123,11 +125,13 @@ class Stopwatch:
         return found
 
     def peak_bytes(self, contender: Contender, images: NDArray[Any]) -> int:
-        """Measure the memory that a network's inference takes; once in a stopwatch's life, and first thing.
+        """Measure the memory that a network's inference takes.
+
+        A stopwatch can measure memory only once, and only before it times anything.
 
         Returns:
             Growth of the process's peak resident memory, in bytes, from the loaded runtime without a network
-            to the end of a few calls: weights, activations, and what the runtime allocates for them.
+            to the end of a few calls. It contains weights, activations and the runtime's own buffers.
 
         Raises:
             InputError: the artifact cannot be loaded, or does not take the images.
@@ -141,20 +145,21 @@ class Stopwatch:
             return self._pool.submit(function, *arguments).result()
         except BrokenProcessPool:
             raise EnvironmentFault(
-                "stopwatch: its process died. In a script, what starts it must be below "
+                "stopwatch: its process died. In a script, the code that starts it must be inside "
                 "`if __name__ == '__main__':`"
             ) from None
 
 
 def _begin(threads: int, processors: Sequence[int], imports: Sequence[str]) -> None:
     pin(processors)
-    # Read by libraries when they are loaded.
+    # Libraries read these variables when they are loaded, so they must be set first.
     os.environ |= {"OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
     if imports:
         import_all(imports)
 
 
-@functools.lru_cache(maxsize=2)  # A sweep meets its reference again and again.
+# A sweep times each network together with the same reference.
+@functools.lru_cache(maxsize=2)
 def _load(contender: Contender, threads: int) -> Any:
     from invact.deploy.runtimes import load
 
@@ -181,7 +186,7 @@ def _race(
 
 
 def _warm_up(session: Any, images: NDArray[Any]) -> int:
-    """Call a network until it is warm, and say how many calls make a turn."""
+    """Call a network until it is warm, and return the number of calls in a turn."""
     _milliseconds(session, images)
     spent: list[float] = []
     while len(spent) < 3 or sum(spent) < 1e3 * WARM_UP:
@@ -208,7 +213,7 @@ def _peak_bytes(contender: Contender, images: NDArray[Any], threads: int) -> int
 
 
 def _reset_peak() -> int:
-    """Let the peak start from what is resident now, where the system can, and return it in bytes."""
+    """Reset the peak to the memory that is resident now, if the system can, and return it in bytes."""
     try:
         Path("/proc/self/clear_refs").write_text("5")  # proc(5)
     except OSError:
@@ -220,7 +225,19 @@ def _peak() -> int:
     try:
         return _status("VmHWM")
     except OSError:
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return _peak_by_posix()
+
+
+def _peak_by_posix() -> int:
+    try:
+        import resource
+    except ImportError:
+        raise EnvironmentFault(
+            "peak memory: this system does not report it. Allowed: measure_latency(..., memory=False)"
+        ) from None
+    # macOS reports bytes, other systems kibibytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _status(key: str) -> int:

@@ -1,4 +1,4 @@
-"""The timer: the latency of a configuration's network, measured once on a machine and remembered."""
+"""The timer: it measures the latency of a configuration's network once on a machine, and stores it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Timer", "Timing"]
 
 ROUNDS = 20
-"""Turns of a network and of the reference."""
+"""Number of turns of a network and of the reference."""
 
 CALIBRATION = 100
-"""Training images that scale an int8 network."""
+"""Number of training images that set the scales of an int8 network."""
 
 
 def _runtime(name: str) -> str:
@@ -41,7 +41,7 @@ def _runtime(name: str) -> str:
     except InputError as error:
         raise ValueError(str(error).partition(": ")[2]) from None
     except EnvironmentFault:
-        pass  # What is missing here is said when it is needed.
+        pass  # A file must be readable without the extra; `Timer` reports it when it is needed.
     return name
 
 
@@ -50,8 +50,8 @@ class Timing(Frozen):
 
     Attributes:
         runtime: `tensorflow`, `litert`, `onnx`, `litert:int8` or `onnx:int8`.
-        batch: images of one inference.
-        threads: processor threads of one inference.
+        batch: number of images in one inference.
+        threads: number of processor threads of one inference.
 
     Example:
         >>> Timing(runtime="litert").batch
@@ -64,20 +64,21 @@ class Timing(Frozen):
 
 
 class Timer:
-    """Times networks of one data set's shape, each once on a machine; a context manager.
+    """A context manager that times networks for one data set, each network once on a machine.
 
-    Every network runs in turns with one reference, `Config()`. Its latency is the reference's, as measured
-    first on this machine, times the median ratio of the turns: latencies that were measured at different
-    times, beside other work, are comparable. They are kept in `latency.json` in `$INVACT_CACHE`,
-    `~/.cache/invact` unless set, by processor, runtime, version, batch, threads and network.
+    Every network runs in turns with one reference, the network of `Config()`. The latency of a network is the
+    latency of the reference, as measured first on this machine, times the median ratio of their turns. So
+    latencies are comparable even if they were measured at different times and beside other work. They are
+    stored in `latency.json`, by processor, runtime, version, batch, threads and network. The file is in the
+    folder `$INVACT_CACHE`, by default `~/.cache/invact`.
 
     Args:
-        timing: how.
-        data: for the networks' shapes, and the images that scale int8 networks.
+        timing: how networks are timed.
+        data: the data set, for the shape of the images and for the images that set the scales of int8.
         imports: modules that register the user's own arms.
 
     Raises:
-        InputError: more threads than processors.
+        InputError: there are more threads than processors.
         EnvironmentFault: the runtime's extra is missing, or the file is damaged.
     """
 
@@ -109,21 +110,23 @@ class Timer:
 
     @property
     def processors(self) -> tuple[int, ...]:
-        """What to keep free of other work."""
+        """The processors that must stay free of other work."""
         return self._stopwatch.processors
 
     @property
     def place(self) -> str:
-        """Where networks are timed, in words."""
+        """A description of the machine and the runtime that time the networks."""
         timing, version = self._timing, runtime_version(self._kind)
         return f"{processor()}, {timing.threads} threads, {version}, {timing.runtime}, batch {timing.batch}"
 
     def latency_ms(self, config: Config) -> float:
-        """Time the network of a configuration, or recall it: milliseconds of one inference.
+        """Return the time of one inference of a configuration's network, in milliseconds.
+
+        The network is timed if the file does not contain its latency.
 
         Raises:
             InputError: the runtime cannot run the network.
-            EnvironmentFault: the stopwatch died, or the file cannot be written.
+            EnvironmentFault: the process of the stopwatch died, or the file cannot be written.
         """
         key = self._key(config)
         if key not in self._known:
@@ -145,7 +148,7 @@ class Timer:
         from invact.seeding import keras_draws
 
         data = self._data
-        with keras_draws(0):  # The next model's weights must not depend on what was timed.
+        with keras_draws(0):  # The weights of the next model must not depend on which networks were timed.
             model = build_model(config, data.input_shape, data.classes, data.maximum)
         scale = data.x_train[:CALIBRATION] if self._precision == "int8" else None
         artifact = convert(model, self._kind, self._precision, batch=self._timing.batch, calibration=scale)
@@ -153,13 +156,13 @@ class Timer:
 
     def _key(self, config: Config) -> str:
         shape, classes = self._data.input_shape, self._data.classes
-        # Its costs too: a user's own model may change and keep its name.
+        # The costs are part of the key, because a user's own model may change without a new name.
         counted = network_cost(config, shape, classes).counted
         return digest([*self._setting, network_key(config, shape, classes), counted])
 
     @contextlib.contextmanager
     def _shared(self) -> Iterator[dict[str, float]]:
-        """What all processes of this machine have measured; what is added in the block is written."""
+        """Yield the latencies that all processes of this machine measured; write additions to the file."""
         with exclusive(self._path.with_suffix(".lock"), f"the reading of {self._path}", timeout=60):
             known = _read(self._path)
             before = len(known)
@@ -177,5 +180,7 @@ def _read(path: Path) -> dict[str, float]:
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict) or not all(isinstance(value, float) for value in found.values()):
-        raise EnvironmentFault(f"{path}: not a file of latencies. Allowed: remove it; they are measured anew")
+        raise EnvironmentFault(
+            f"{path}: not a file of latencies. Allowed: remove it; the latencies are measured again"
+        )
     return found

@@ -1,1 +1,1 @@
-"""Execution: many trainings at once, on Dask workers, with one coordinator that writes the record."""
+"""Execution of many trainings at once on Dask workers; one coordinator writes the record."""

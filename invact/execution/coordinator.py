@@ -1,4 +1,4 @@
-"""The coordinator: the one process that gives runs to the engine and writes what comes back."""
+"""The `Coordinator`, which gives runs to the engine and writes their results to the record."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Trial:
     """One configuration and the seeds it is trained with.
 
     Attributes:
-        number: from 0, in the order of proposal.
-        config: the network and its recipe.
+        number: position in the order of proposals, from 0.
+        config: the configuration: network and recipe.
         seeds: the training seeds.
-        label: a few words for tables and pictures.
-        values: the parameters that distinguish it from the other trials.
-        recorded: those of the seeds that an earlier session has finished.
-        known: what is known before any training, by column of the table of runs; see `Gate.known`.
+        label: a short name for tables and pictures.
+        values: the parameters that distinguish the trial from the other trials.
+        recorded: the seeds that an earlier session has finished.
+        known: values that are known before training, by column of the table of runs; see `Gate.known`.
     """
 
     number: int
@@ -45,7 +45,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Run:
-    """One seed of a trial, its MLflow run, and what came of it."""
+    """One seed of a trial, the id of its MLflow run, and its result (None until it ends)."""
 
     trial: Trial
     seed: int
@@ -54,12 +54,12 @@ class Run:
 
 
 class Coordinator:
-    """Feeds the engine, records every epoch and result, and shows progress.
+    """Gives runs to the engine, records every epoch and result, and shows progress.
 
     Args:
-        engine: where runs train.
-        record: where they are written.
-        progress: where they are shown.
+        engine: the workers that train the runs.
+        record: the record to write to.
+        progress: the display of progress.
     """
 
     def __init__(self, engine: Engine, record: Record, progress: Progress) -> None:
@@ -72,12 +72,12 @@ class Coordinator:
     def run(
         self, propose: Callable[[], Trial | None], on_end: Callable[[Trial, Sequence[Run]], None]
     ) -> None:
-        """Train trials until there are none left.
+        """Train trials until there are no more.
 
         Args:
-            propose: asked for a trial when a worker is free; None when there is nothing to do now. When
-                nothing is being trained either, that is the end.
-            on_end: called with each trial whose runs have all ended, and those runs.
+            propose: called when a worker is free; returns a trial, or None if there is none now. The method
+                ends when `propose` returns None and no run is pending.
+            on_end: called for each trial whose runs have all ended, with the trial and its runs.
         """
         waiting: deque[tuple[Trial, int]] = deque()
         ended: dict[int, list[Run]] = {}
@@ -101,7 +101,7 @@ class Coordinator:
                 on_end(trial, ended.pop(trial.number))
 
     def refuse(self, trial: Trial, cost: Cost) -> None:
-        """Record a trial over budget: it is decided, and nothing is trained."""
+        """Record a trial that is over a budget. It is not trained, and its status is final."""
         for seed in trial.seeds:
             result = TrialResult(trial.config, seed, Status.OVER_BUDGET, cost)
             self._record.finish(self._start(trial, seed), result, trial.known)
@@ -120,22 +120,22 @@ class Coordinator:
 
     def _wait(self) -> Run:
         while True:
-            # A timeout, since Python delivers Ctrl-C only between waits.
+            # The timeout is needed because Python handles Ctrl-C only between waits.
             event = self._engine.next_event(timeout=0.5)
             if event is None or event.key not in self._runs:
                 continue
             if isinstance(event, EpochDone):
-                if event.epoch.number > self._epochs[event.key]:  # not so when a run had to start again
+                if event.epoch.number > self._epochs[event.key]:  # false after a run has restarted
                     self._epochs[event.key] = event.epoch.number
                     self._record.epoch(event.key, event.epoch)
                 self._progress.epoch(event.key, event.epoch)
                 continue
             run = replace(self._runs.pop(event.key), result=event.result)
             seen = self._epochs.pop(event.key)
-            # Epochs and results travel apart: the last epoch may come after its result.
+            # Epochs and results come through different channels, so the last epochs may be missing here.
             for epoch in event.result.epochs[seen:]:
                 self._record.epoch(run.run_id, epoch)
-            # The model is kept only where the trial turns out to be on the front.
+            # The model is recorded later, and only if the trial is on the front.
             result = replace(event.result, model=b"")
             self._record.finish(run.run_id, result, run.trial.known)
             self._progress.ended(run.run_id, event.result)

@@ -1,4 +1,4 @@
-"""The engine: workers that train, as a Dask cluster on this machine or on many."""
+"""The `Engine`, which trains runs on the workers of a Dask cluster, on this machine or on several."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "EpochDone", "Job", "JobDone"]
 
 START_SECONDS = 60
-"""How long to wait for a cluster's first worker."""
+"""Longest time to wait for the first worker of a cluster."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training to do.
+    """One training for a worker.
 
     Attributes:
-        key: identifies the job among those under way.
-        config: the network and its recipe.
-        seed: the run's seed.
+        key: identifies the job among all pending jobs.
+        config: the configuration: network and recipe.
+        seed: the training seed.
     """
 
     key: str
@@ -47,7 +47,7 @@ class Job:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """A worker finished an epoch of a job."""
+    """The event that a worker has finished an epoch of a job."""
 
     key: str
     epoch: Epoch
@@ -55,31 +55,31 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class JobDone:
-    """A job ended; an error on the worker gives a FAILED result."""
+    """The event that a job has ended. After an error on the worker, the result has status FAILED."""
 
     key: str
     result: TrialResult
 
 
 class Engine:
-    """Workers that train jobs and tell of each epoch: a context manager around a Dask cluster.
+    """A context manager around a Dask cluster whose workers train jobs and report each epoch.
 
-    Each worker trains one job at a time with one thread, which makes its numbers reproducible. A worker
-    that dies is replaced and its job starts again on another.
+    Each worker trains one job at a time with one thread, which makes its numbers reproducible. If a worker
+    dies, it is replaced and its job starts again on another worker.
 
     Args:
-        source: where the data are; every worker loads them itself, and must get the same digest.
-        data: the coordinator's copy.
-        workers: how many processes to start here; one for each processor that is not reserved unless given.
-            Ignored with `scheduler`.
-        scheduler: address of a cluster that is up already, `tcp://host:port`.
-        imports: modules to import on every worker, which register the user's own arms or rules.
-        reserved: processors to leave to other work, where there are others.
+        source: the data set to load. Every worker loads it itself and must get the same digest.
+        data: the coordinator's copy of the data set.
+        workers: number of processes to start on this machine; default: one for each processor that is not
+            reserved. Ignored with `scheduler`.
+        scheduler: address of a running cluster, `tcp://host:port`.
+        imports: modules to import on every worker; they register the user's own arms or rules.
+        reserved: processors that workers do not use, unless there are no others.
 
     Raises:
-        InputError: `workers` is not positive, or `scheduler` is no address.
-        EnvironmentFault: the cluster cannot be reached, has no workers, or a worker lacks invact, the same
-            version of it, or the data.
+        InputError: `workers` is not between 1 and 1024, or `scheduler` is not an address.
+        EnvironmentFault: the cluster cannot be reached or has no workers, or a worker does not have invact,
+            the same version of invact, or the same data.
     """
 
     def __init__(
@@ -118,28 +118,28 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._futures:
-            # A task cannot be stopped in mid-training, but nobody waits for it.
+            # A running training cannot be stopped, but nothing waits for its result.
             self._client.cancel(list(self._futures.values()), force=True)
         self._resources.close()
 
     @property
     def slots(self) -> int:
-        """How many jobs can train at once: the workers of the cluster as it is now."""
+        """Number of jobs that can train at once: the current number of workers."""
         return max(1, len(self._client.nthreads()))
 
     @property
     def pending(self) -> int:
-        """How many jobs were submitted and have not ended."""
+        """Number of jobs that were submitted and have not ended."""
         return len(self._futures)
 
     def submit(self, job: Job) -> None:
-        """Give a job to the next free worker."""
+        """Submit a job for the next free worker."""
         future = self._client.submit(_train, job, self._setting, key=f"invact-{uuid.uuid4().hex}", pure=False)
         self._futures[job.key] = future
         future.add_done_callback(lambda done: self._events.put(_outcome(job, done)))
 
     def next_event(self, timeout: float | None = None) -> EpochDone | JobDone | None:
-        """Wait for the next epoch or end of a job; None when `timeout` seconds have passed."""
+        """Wait for the next epoch or the end of a job; return None after `timeout` seconds."""
         try:
             event = self._events.get(timeout=timeout)
         except queue.Empty:
@@ -158,11 +158,11 @@ class Engine:
                 threads_per_worker=1,
                 processes=True,
                 host="127.0.0.1",
-                # Any free port: Dask warns on standard error when its usual one is taken.
+                # Any free port, because Dask prints a warning if its default port is taken.
                 dashboard_address="127.0.0.1:0",
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
-                # Ctrl-C reaches every process of the terminal; the coordinator alone answers it.
+                # Ctrl-C reaches every process of the terminal, but only the coordinator must handle it.
                 preload=[
                     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
                     f"from invact.processors import pin; pin({self._processors})",
@@ -182,11 +182,11 @@ class Engine:
         try:
             client.wait_for_workers(1, timeout=START_SECONDS)
         except TimeoutError:
-            raise EnvironmentFault(f"scheduler {address!r}: no worker in {START_SECONDS} s") from None
+            raise EnvironmentFault(f"scheduler {address!r}: no worker within {START_SECONDS} s") from None
         return client
 
     def _check(self) -> None:
-        """Load TensorFlow and the data on all workers at once, and find what is amiss before any training."""
+        """Load TensorFlow and the data on all workers at once, to find errors before any training."""
         try:
             answers = self._client.run(_prepare, self._setting, on_error="return")
         except Exception as error:
@@ -195,7 +195,10 @@ class Engine:
             if isinstance(answer, BaseException):
                 raise EnvironmentFault(f"worker {address}: {one_line(answer)}") from None
             if answer != __version__:
-                raise EnvironmentFault(f"worker {address}: invact {answer}. Allowed: {__version__}, as here")
+                raise EnvironmentFault(
+                    f"worker {address}: received invact {answer}. "
+                    f"Allowed: {__version__}, the version of the coordinator"
+                )
 
     def _on_epoch(self, event: tuple[float, Any]) -> None:
         key, epoch = event[1]
@@ -204,7 +207,7 @@ class Engine:
 
 
 def _reach(address: str) -> None:
-    # distributed itself tries for long, and prints tracebacks of its own when it is let go.
+    # distributed tries to connect for a long time, and prints tracebacks when it is stopped.
     try:
         parts = urlsplit(address if "://" in address else f"tcp://{address}")
         host, port = parts.hostname, parts.port
@@ -214,16 +217,16 @@ def _reach(address: str) -> None:
         raise InputError(f"scheduler: received {address!r}. Allowed: tcp://HOST:PORT")
     try:
         with socket.create_connection((host, port), timeout=5) as connection:
-            # A scheduler speaks first; for one that never does, distributed would wait for ever.
+            # A scheduler sends data first. distributed would wait for ever for a server that does not.
             if parts.scheme == "tcp" and not connection.recv(1):
-                raise OSError("no Dask scheduler")
+                raise OSError("not a Dask scheduler")
     except OSError as error:
         raise EnvironmentFault(f"scheduler {address!r}: cannot connect ({error.strerror or error})") from None
 
 
 @dataclass(frozen=True)
 class _Setting:
-    """What a worker needs besides the job."""
+    """The settings that a worker needs in addition to a job."""
 
     source: Source
     digest: str
@@ -237,7 +240,7 @@ def _prepare(setting: _Setting) -> str:
     load_tensorflow()
     import tensorflow as tf
 
-    # Refused once TensorFlow runs, when an earlier sweep on the same cluster has set it.
+    # TensorFlow refuses this once it has started; then an earlier sweep on this cluster has already set it.
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -251,7 +254,8 @@ def _load(setting: _Setting) -> Dataset:
     data = setting.source.load()
     if data.digest != setting.digest:
         raise EnvironmentFault(
-            f"data {data.name!r}: digest {data.digest} here. Allowed: {setting.digest}, the coordinator's"
+            f"data {data.name!r}: received digest {data.digest} on this worker. "
+            f"Allowed: {setting.digest}, the digest on the coordinator"
         )
     return data
 
@@ -259,7 +263,7 @@ def _load(setting: _Setting) -> Dataset:
 def _train(job: Job, setting: _Setting) -> TrialResult:
     from distributed import get_worker
 
-    _prepare(setting)  # on a worker that has joined since, or replaces one that died
+    _prepare(setting)  # for workers that joined after `Engine._check`
 
     import keras
 
@@ -282,6 +286,6 @@ def _train(job: Job, setting: _Setting) -> TrialResult:
 def _outcome(job: Job, future: Any) -> JobDone:
     try:
         result = future.result()
-    except BaseException as error:  # a dead worker, a lost cluster, a fault of the user's own model
+    except BaseException as error:  # a dead worker, a lost cluster, or an error in the user's model
         result = TrialResult(job.config, job.seed, Status.FAILED, error=one_line(error))
     return JobDone(job.key, result)

@@ -1,4 +1,4 @@
-"""Progress on standard error: bars with the time left on a terminal, a line for each run elsewhere."""
+"""Display of progress on standard error: bars on a terminal, one line for each run otherwise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Item = TypeVar("_Item")
 
 
 class Progress:
-    """What the coordinator tells of runs, shown nowhere; a context manager for as long as they run."""
+    """The interface that the coordinator calls, and a display that shows nothing. It is a context manager."""
 
     def __enter__(self) -> Progress:
         return self
@@ -30,27 +30,27 @@ class Progress:
         pass
 
     def message(self, text: str) -> None:
-        """Say one line."""
+        """Show one line."""
 
     def started(self, key: str, label: str, epochs: int) -> None:
-        """A run began."""
+        """Report that a run began."""
 
     def epoch(self, key: str, epoch: Epoch) -> None:
-        """A run finished an epoch."""
+        """Report that a run finished an epoch."""
 
     def ended(self, key: str, result: TrialResult) -> None:
-        """A run ended."""
+        """Report that a run ended."""
 
     def refused(self, label: str, cost: str, runs: int) -> None:
-        """A trial was over budget."""
+        """Report that a trial of `runs` runs is over a budget; `cost` names the exceeded measure."""
 
 
 class LineProgress(Progress):
     """One line of plain text for each run that ends.
 
     Args:
-        total: how many runs there are in all.
-        done: how many of them ended in an earlier session.
+        total: total number of runs.
+        done: number of runs that ended in an earlier session.
     """
 
     def __init__(self, total: int, done: int = 0) -> None:
@@ -61,21 +61,21 @@ class LineProgress(Progress):
         self._start: float | None = None
 
     def message(self, text: str) -> None:
-        """Say one line."""
+        """Print one line."""
         print(text, file=sys.stderr, flush=True)
 
     def started(self, key: str, label: str, epochs: int) -> None:
-        """Remember the label."""
+        """Store the label of the run."""
         self._labels[key] = label
-        # From the first run on: starting the workers says nothing about how long a run takes.
+        # The clock starts with the first run, because the start of the workers must not count as training.
         self._start = self._start or time.monotonic()
 
     def ended(self, key: str, result: TrialResult) -> None:
-        """Say how the run ended, and the time left."""
+        """Print how the run ended, and the time left."""
         self._say(f"{self._labels.pop(key)}, seed {result.seed}: {outcome(result)}")
 
     def refused(self, label: str, cost: str, runs: int) -> None:
-        """Say what the refused trial would cost too much of."""
+        """Print the measure by which the rejected trial is over a budget."""
         self._say(f"{label}: {Status.OVER_BUDGET}, {cost}", runs)
 
     def _say(self, text: str, runs: int = 1) -> None:
@@ -87,11 +87,11 @@ class LineProgress(Progress):
 
 
 class BarProgress(Progress):
-    """A bar for all runs with the time left, and one for each run under way.
+    """One bar for all runs with the time left, and one for each running run.
 
     Args:
-        total: how many runs there are in all.
-        done: how many of them ended in an earlier session.
+        total: total number of runs.
+        done: number of runs that ended in an earlier session.
     """
 
     def __init__(self, total: int, done: int = 0) -> None:
@@ -132,23 +132,23 @@ class BarProgress(Progress):
         self._bars.console.print(text, markup=False, highlight=False)
 
     def started(self, key: str, label: str, epochs: int) -> None:
-        """Add the run's bar."""
+        """Add a bar for the run."""
         self._tasks[key] = (self._bars.add_task(f"  {label}", total=epochs, note=""), label)
 
     def epoch(self, key: str, epoch: Epoch) -> None:
-        """Advance the run's bar."""
+        """Advance the bar of the run."""
         task, _ = self._tasks[key]
         self._bars.update(task, completed=epoch.number, note=f"validation {epoch.validation.accuracy:.2%}")
 
     def ended(self, key: str, result: TrialResult) -> None:
-        """Replace the run's bar by a line."""
+        """Replace the bar of the run with a line."""
         task, label = self._tasks.pop(key)
         self._bars.remove_task(task)
         self._bars.advance(self._all)
         self.message(f"{label}, seed {result.seed}: {outcome(result)}")
 
     def refused(self, label: str, cost: str, runs: int) -> None:
-        """Say what the refused trial would cost too much of."""
+        """Print the measure by which the rejected trial is over a budget."""
         self._bars.advance(self._all, runs)
         self.message(f"{label}: {Status.OVER_BUDGET}, {cost}")
 
@@ -163,12 +163,12 @@ def outcome(result: TrialResult) -> str:
 
 
 def make_progress(total: int, done: int = 0, *, show: bool = True) -> Progress:
-    """Choose the form that suits standard error.
+    """Make bars if standard error is a terminal, and lines otherwise.
 
     Args:
-        total: how many runs there are in all.
-        done: how many of them ended in an earlier session.
-        show: False for silence.
+        total: total number of runs.
+        done: number of runs that ended in an earlier session.
+        show: False to show nothing.
     """
     if not show:
         return Progress()
@@ -176,7 +176,7 @@ def make_progress(total: int, done: int = 0, *, show: bool = True) -> Progress:
 
 
 def track(items: Sequence[_Item], description: str, *, show: bool = True) -> Iterable[_Item]:
-    """Go through items with a bar and the time left on a terminal, and with nothing elsewhere.
+    """Iterate over items; show a bar with the time left if standard error is a terminal.
 
     Example:
         >>> list(track([1, 2], "counting"))

@@ -1,1 +1,1 @@
-"""Fronts as data: which configurations are worth their cost, and how sure that is."""
+"""Fronts as data: the configurations that no other one beats at equal or lower cost, with uncertainty."""

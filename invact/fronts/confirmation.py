@@ -1,4 +1,4 @@
-"""Confirmation: how far selection had flattered the points of a front, and which of them stay on it."""
+"""Confirmation of a front on fresh seeds: the optimism of selection, and the points that stay on it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over fresh seeds with its t interval, as fractions; no interval with fewer than two seeds."""
+    """A mean over fresh seeds with its t interval, as fractions. One seed has no interval."""
 
     value: float
     low: float | None
@@ -33,17 +33,18 @@ class Mean:
 
 @dataclass(frozen=True)
 class ConfirmedPoint:
-    """A point of the front, trained again.
+    """A point of the front that was trained again on fresh seeds.
 
     Attributes:
-        point: as the sweep found it; its `accuracy` is what selected it.
-        seeds: fresh seeds that have ended, diverged ones with the accuracy they have.
-        validation: fresh validation accuracy; None when no seed has ended.
-        test: fresh test accuracy.
-        optimism: accuracy that selected the point minus `validation`: how far selection had flattered it.
-        non_dominated: whether no other point has at least its fresh test accuracy at as low a cost.
-        p_non_dominated: share of the resamples of the fresh seeds in which that is so; None while a run of
-            any point is missing.
+        point: the point as the sweep found it; its `accuracy` selected it.
+        seeds: number of fresh seeds with a finished or diverged run. A diverged run counts with its accuracy.
+        validation: validation accuracy on the fresh seeds; None without such a run.
+        test: test accuracy on the fresh seeds; None without such a run.
+        optimism: accuracy that selected the point minus `validation`.
+        non_dominated: whether the point stays on the front: no other point has at least its fresh test
+            accuracy at equal or lower cost.
+        p_non_dominated: share of the resamples of the fresh seeds in which the point stays on the front; None
+            while a run of any point is missing.
     """
 
     point: Point
@@ -57,17 +58,17 @@ class ConfirmedPoint:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """A front on fresh seeds.
+    """A front that was confirmed on fresh seeds.
 
     Attributes:
-        name: of the sweep.
-        run_id: the confirmation's parent run in MLflow.
+        name: name of the sweep.
+        run_id: parent run of the confirmation in MLflow.
         seeds: the fresh seeds.
-        front: as the sweep found it.
-        points: its points, by increasing cost.
-        optimism: mean over the points; None while a run is missing.
-        failed: runs that failed. They are tried again when the front is confirmed again.
-        table: one row for each (configuration, fresh seed).
+        front: the front as the sweep found it.
+        points: its points with their fresh accuracies, by increasing cost.
+        optimism: mean optimism over the points; None while a run is missing.
+        failed: number of runs that failed. They are tried again when the front is confirmed again.
+        table: table of runs, one row for each (configuration, fresh seed).
     """
 
     name: str
@@ -80,7 +81,7 @@ class Confirmation:
     table: pd.DataFrame
 
     def to_pandas(self) -> pd.DataFrame:
-        """Tabulate the points, one row each; accuracies are fractions."""
+        """Return the points as a table with one row for each; accuracies are fractions."""
         import pandas as pd
 
         rows = []
@@ -100,14 +101,14 @@ class Confirmation:
 def confirm_points(
     front: ParetoFront, table: pd.DataFrame, seeds: Sequence[int], run_id: str = ""
 ) -> Confirmation:
-    """Hold the points of a front against their runs on fresh seeds, at the costs that the sweep found.
+    """Compare the points of a front with their runs on fresh seeds, at the costs that the sweep found.
 
     Args:
-        front: as the sweep found it.
-        table: one row for each (trial, seed), see `Record.table`; others than these trials and seeds do not
-            count.
+        front: the front as the sweep found it.
+        table: table of runs, one row for each (trial, seed), see `Record.table`. Rows of other configurations
+            or seeds are ignored.
         seeds: the fresh seeds.
-        run_id: of the confirmation in MLflow.
+        run_id: parent run of the confirmation in MLflow.
     """
     configs = [point.config for point in front.points]
     mine = table[table["config"].isin(configs) & table["seed"].isin(seeds)]

@@ -1,5 +1,5 @@
-"""Which configurations are worth their cost: the front of validation accuracy against a measure."""
-# Accuracy up, cost down. The front is chosen on validation accuracy; test accuracy is only carried along.
+"""The Pareto front of a sweep: validation accuracy (higher is better) against cost (lower is better)."""
+# Validation accuracy selects the front. Test accuracy is reported but never used for selection.
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ __all__ = ["Apart", "ParetoFront", "Point", "hypervolume", "non_dominated", "par
 
 @dataclass(frozen=True)
 class Point:
-    """One configuration that finished on all its seeds.
+    """A configuration that finished on all its seeds.
 
     Attributes:
-        trial: number of the trial that proposed it.
+        trial: number of the trial that proposed the configuration.
         config: digest of the configuration.
-        label: what pictures call it.
-        macs: multiply-accumulates, for a batch of one.
-        params: parameters.
-        filters: filters, over all layers.
-        accuracy: on the validation split, mean over the seeds. Selection reads this.
-        test_accuracy: on the test set, mean over the seeds; None where it was not measured.
+        label: name of the configuration in tables and figures.
+        macs: multiply-accumulates for one image.
+        params: number of parameters.
+        filters: number of filters over all layers.
+        accuracy: validation accuracy, mean over the seeds. It selects the front.
+        test_accuracy: test accuracy, mean over the seeds; None if it was not measured.
         seeds: number of seeds.
         run_id: MLflow run of the first seed.
         values: the parameters that the sweep varies.
-        p_non_dominated: share of the resamples over the seeds in which it is on the front; None with one
-            seed, or while it lacks one of the sweep's.
-        activation_bytes: the most that its activations take at once; None where it was not measured.
-        bytes_moved: read and written in one pass; None where it was not measured.
-        latency_ms: of one pass, in milliseconds; None where it was not measured.
-        measure: the name of its front's cost axis.
+        p_non_dominated: share of the resamples over the seeds in which the configuration is on the front;
+            None with one seed, or while a run of the configuration is missing.
+        activation_bytes: peak memory of the activations, in bytes; None if it was not measured.
+        bytes_moved: bytes that one inference reads and writes; None if it was not measured.
+        latency_ms: time of one inference in milliseconds; None if it was not measured.
+        measure: name of the measure on the cost axis of the front.
     """
 
     trial: int
@@ -65,7 +65,7 @@ class Point:
 
     @property
     def cost(self) -> float:
-        """Its value on the front's axis.
+        """Value of the configuration on the cost axis of the front.
 
         Example:
             >>> Point(0, "a", "relu 8", 100, 10, 8, 0.9, None, 1, "r", measure="params").cost
@@ -77,11 +77,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Apart:
-    """One configuration that cannot be compared, and why.
+    """A configuration that is excluded from the comparison, with the reason.
 
     Attributes:
-        status: OVER_BUDGET, DIVERGED or FAILED on one seed at least.
-        macs: None when the model was never built; so `params` and `filters`. Other fields are as of `Point`.
+        status: reason for the exclusion, OVER_BUDGET, DIVERGED or FAILED on at least one seed.
+        macs: multiply-accumulates for one image; None if the model was never built. The same holds for
+            `params` and `filters`. The other fields are those of `Point`.
     """
 
     trial: int
@@ -101,25 +102,25 @@ class Apart:
 
     @property
     def cost(self) -> float | None:
-        """Its value on the front's axis; None where it was not measured."""
+        """Value of the configuration on the cost axis of the front; None if it was not measured."""
         cost: float | None = getattr(self, self.measure)
         return cost
 
 
 @dataclass(frozen=True)
 class ParetoFront:
-    """The outcome of a sweep.
+    """The front of a sweep, with all its other configurations.
 
     Attributes:
-        name: of the sweep.
-        points: the front, by increasing cost (and accuracy).
-        dominated: the other finished configurations; also one that equals a point of the front.
-        apart: configurations that ran out of the comparison, with their status.
+        name: name of the sweep.
+        points: the points of the front, by increasing cost (and accuracy).
+        dominated: the other finished configurations, including those that equal a point of the front.
+        apart: configurations that are excluded from the comparison, with their status.
         reference: (accuracy, cost) that bounds the hypervolume.
-        hypervolume: of the front.
-        budget: the limit of the cost, where there was one.
-        uncertainty: what the seeds say about it; None with one seed.
-        measure: what the cost is, one of `invact.measures.MEASURES`.
+        hypervolume: hypervolume of the front.
+        budget: largest cost that was allowed; None without a budget.
+        uncertainty: uncertainty of the front over the seeds; None with one seed.
+        measure: the measure of the cost, one of `invact.measures.MEASURES`.
     """
 
     name: str
@@ -133,12 +134,12 @@ class ParetoFront:
     measure: str = "macs"
 
     def to_pandas(self) -> pd.DataFrame:
-        """Tabulate every configuration: the front, then the dominated, then those apart.
+        """Return all configurations as a table: the front, the dominated ones, then the excluded ones.
 
         Returns:
-            Columns `on_front, status, trial, config, label, macs, params, filters`, the other measures that
-            were measured, `validation_accuracy, test_accuracy, seeds, run_id`, with several seeds
-            `p_non_dominated`, then `param.<name>` for each varied parameter.
+            The columns `on_front, status, trial, config, label, macs, params, filters`, the other measures
+            with a value, `validation_accuracy, test_accuracy, seeds, run_id`, with several seeds
+            `p_non_dominated`, and `param.<name>` for each parameter that the sweep varies.
         """
         import pandas as pd
 
@@ -165,7 +166,7 @@ class ParetoFront:
         return pd.DataFrame(rows, columns=[*dtypes, *varied]).astype(dtypes)
 
 
-# What every table of runs has of a network; and what one may have.
+# Every table of runs has the columns of _COSTS; those of _SOMETIMES are optional.
 _COSTS = ("macs", "params", "filters")
 _SOMETIMES = tuple(name for name in MEASURES if name not in _COSTS)
 
@@ -175,7 +176,7 @@ _DTYPES = {
     "trial": "int64",
     "config": "str",
     "label": "str",
-    # Nullable: a model that was never built has no cost.
+    # Nullable, because a model that was never built has no cost.
     **dict.fromkeys(_COSTS, "Int64"),
     **{name: "Int64" if MEASURES[name].counted else "float64" for name in _SOMETIMES},
     "validation_accuracy": "float64",
@@ -196,28 +197,29 @@ def pareto_front_of(
 ) -> ParetoFront:
     """Build the front from the table of runs.
 
-    A configuration is compared when all its seeds are FINISHED, by the mean of their validation accuracies.
-    Otherwise it is set apart with a status: OVER_BUDGET before DIVERGED before FAILED. A seed that occurs
-    twice (tried again, or proposed again) counts once, by its FINISHED row if it has one. A finished seed
-    whose validation accuracy is not finite counts as DIVERGED. With several seeds, `uncertainty_of` of the
-    compared configurations is added. Of a cost that is timed, a configuration has the median over its seeds.
+    A configuration takes part in the comparison if all its seeds are FINISHED; the mean of their validation
+    accuracies counts. Otherwise it is excluded, with the first status that occurs of OVER_BUDGET, DIVERGED
+    and FAILED. A seed that occurs twice (tried again, or proposed again) counts once, by its FINISHED row if
+    it has one. A finished seed whose validation accuracy is not finite counts as DIVERGED. The latency of a
+    configuration is the median over its seeds. With several seeds, the result includes `uncertainty_of` the
+    compared configurations.
 
     Args:
         table: one row for each (config, seed), with columns `trial, config, label, seed, status, macs,
-            params, filters, validation_accuracy, test_accuracy, run_id`, that of the measure, and
-            `param.<name>` for each varied parameter. May be empty, even without columns.
-        name: of the sweep.
+            params, filters, validation_accuracy, test_accuracy, run_id`, the column of the measure, and
+            `param.<name>` for each parameter that the sweep varies. It may be empty, even without columns.
+        name: name of the sweep.
         reference: (accuracy, cost) for the hypervolume; accuracy 0 and the largest cost of a compared
-            configuration unless given. To compare two sweeps, give both the same.
-        budget: the limit of the cost, to be shown.
-        margin: between the fronts of two arms, the loss of accuracy that counts as equal, in points.
+            configuration unless given. To compare two sweeps, use the same reference for both.
+        budget: largest cost that was allowed; it is only reported.
+        margin: non-inferiority margin between the fronts of two arms, in points.
         attainment: whether to add attainment surfaces, which need the extra `eaf`.
-        measure: the cost, one of `invact.measures.MEASURES`.
+        measure: the measure of the cost, one of `invact.measures.MEASURES`.
 
     Raises:
-        InputError: an unknown measure, a column is missing, a status is unknown, a finished run lacks its
+        InputError: the measure is unknown, a column is missing, a status is unknown, a finished run has no
             cost, or the margin is out of range.
-        EnvironmentFault: the extra is missing.
+        EnvironmentFault: the extra is not installed.
 
     Example:
         >>> import pandas as pd
@@ -249,7 +251,7 @@ def pareto_front_of(
     cost = [point.cost for point in points]
     if reference is None:
         reference = (0.0, float(max(cost, default=0)))
-    # Rounded, so that the order of a sum does not put the dearer of two equal means on the front.
+    # Rounded, because a rounding error could put the more expensive of two equal points on the front.
     mask = non_dominated(np.round(accuracy, DIGITS), cost)
     by_cost = sorted(zip(points, mask, strict=True), key=lambda pair: (pair[0].cost, -pair[0].accuracy))
     return ParetoFront(
@@ -278,14 +280,16 @@ def _check(table: pd.DataFrame, measure: str) -> None:
         raise InputError(f"table of runs: missing {', '.join(missing)}. Required: {', '.join(required)}")
     for column in ("trial", "config"):
         if table[column].isna().any():
-            raise InputError(f"table of runs: {column}: received a missing value. Allowed: one in every row")
+            raise InputError(
+                f"table of runs: {column}: received a missing value. Allowed: a value in every row"
+            )
     unknown = sorted(set(map(str, table["status"])) - set(Status))
     if unknown:
         raise InputError(f"table of runs: status: received {unknown}. Allowed: {', '.join(Status)}")
 
 
 def _once(table: pd.DataFrame) -> pd.DataFrame:
-    """One row for each (config, seed), by increasing seed; all of a config have the same times."""
+    """Keep one row for each (config, seed), by increasing seed; all rows of a config get its median time."""
     unfinished = table["status"] != Status.FINISHED
     ordered = table.assign(unfinished=unfinished).sort_values(["seed", "unfinished"], kind="stable")
     once = ordered.drop_duplicates(["config", "seed"])
@@ -313,7 +317,7 @@ def _configuration(rows: pd.DataFrame, measure: str) -> Point | Apart:
         },
         "measure": measure,
     }
-    # A seed that failed may lack the cost that another seed of the same configuration has.
+    # A failed seed may have no cost while another seed of the same configuration has one.
     known = {column: rows[column].dropna() for column in (*_COSTS, *_SOMETIMES) if column in rows}
     cost: dict[str, Any] = {
         name: (int if _DTYPES[name] == "Int64" else float)(cells.iloc[0]) if len(cells) else None
@@ -325,7 +329,7 @@ def _configuration(rows: pd.DataFrame, measure: str) -> Point | Apart:
     lacking = [name for name in dict.fromkeys((*_COSTS, measure)) if cost[name] is None]
     if lacking:
         config, names = common["config"], ", ".join(lacking)
-        raise InputError(f"table of runs: config {config!r} is FINISHED, with a missing cost: {names}")
+        raise InputError(f"table of runs: config {config!r} is FINISHED, but has a missing cost: {names}")
     test = float(rows["test_accuracy"].astype(float).mean(skipna=False))
     return Point(
         accuracy=float(rows["validation_accuracy"].astype(float).mean()),
@@ -336,7 +340,7 @@ def _configuration(rows: pd.DataFrame, measure: str) -> Point | Apart:
 
 
 def _plain(value: Any) -> Any:
-    """A pandas cell as a plain Python value; a missing one as None."""
+    """Convert a pandas cell to a plain Python value; a missing value becomes None."""
     if isinstance(value, list | tuple):
         return value
     if isinstance(value, np.generic):

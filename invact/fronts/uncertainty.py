@@ -1,4 +1,4 @@
-"""How sure a front is: its bands over budgets, and the gaps between the fronts of its arms."""
+"""The uncertainty of a front over its seeds: its band over budgets, and the gaps between its arms."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ __all__ = ["MARGIN", "ArmGap", "Uncertainty", "uncertainty_of"]
 
 CONFIDENCE = 0.95
 MARGIN = 0.3
-"""The loss of accuracy that counts as equal unless told, in points: the cap of claims."""
+"""Default non-inferiority margin in points; it equals the default `margin_cap` of a claim."""
 
 BASELINE = "relu"
 CELLS = 2_000_000
-"""Resamples times configurations: more of both would take gigabytes."""
+"""Largest product of resamples and configurations; a larger one would take gigabytes of memory."""
 
 
 @dataclass(frozen=True)
 class ArmGap:
-    """The fronts of two arms of one sweep, compared.
+    """Comparison of the fronts of two arms of one sweep.
 
     Attributes:
-        control: an activation.
-        treatment: another.
-        confidence: of the simultaneous band of `gap`.
-        gap: test accuracy of the treatment's front minus that of the control's, over budgets.
+        control: activation of the control.
+        treatment: activation of the treatment.
+        confidence: confidence level of the simultaneous band of `gap`.
+        gap: test accuracy of the treatment's front minus that of the control's front, over budgets.
     """
 
     control: str
@@ -43,7 +43,7 @@ class ArmGap:
 
     @property
     def verdict(self) -> str:
-        """What the band shows, in words."""
+        """The conclusion from the band, as text."""
         gap = self.gap
         if gap.dominates != gap.dominated:
             pair = (self.treatment, self.control) if gap.dominates else (self.control, self.treatment)
@@ -55,16 +55,16 @@ class ArmGap:
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """What several training seeds say about a front. Given are the configurations: they were not resampled.
+    """The uncertainty of a front over its training seeds; configurations are fixed and not resampled.
 
     Attributes:
         seeds: the training seeds.
-        configs: digests of the configurations that are finished on all of them.
-        confidence: of the pointwise band.
-        resamples: of the bootstrap over the seeds.
-        band: the front of test accuracy over budgets; its `p_non_dominated` is in the order of `configs`.
-        gaps: of each other arm to the control; empty without two arms and three seeds.
-        surfaces: attainment surfaces, where asked for.
+        configs: digests of the configurations that finished on all seeds.
+        confidence: confidence level of the pointwise band.
+        resamples: number of bootstrap resamples of the seeds.
+        band: test accuracy of the front over budgets; its `p_non_dominated` is in the order of `configs`.
+        gaps: gap between each other arm and the control; empty with fewer than two arms or three seeds.
+        surfaces: attainment surfaces; empty unless requested.
     """
 
     seeds: tuple[int, ...]
@@ -79,27 +79,27 @@ class Uncertainty:
 def uncertainty_of(
     runs: pd.DataFrame, margin: float = MARGIN, attainment: bool = False, measure: str = "macs"
 ) -> Uncertainty | None:
-    """Bootstrap a front over its seeds, and the gaps between the fronts of its arms.
+    """Bootstrap a front and the gaps between the fronts of its arms over the seeds.
 
-    A configuration takes part when it has all seeds that any has, each with both accuracies. Arms are the
-    values of `param.activation`. The control is `relu`, or the first arm of the table where there is no
-    `relu`; every other arm is held against it. With k other arms each band has confidence 1 - 0.05 / k
-    (Bonferroni).
+    A configuration takes part if it has a run for every seed that occurs, each with both accuracies. The arms
+    are the values of `param.activation`. The control is `relu`, or the first arm in the order of
+    `invact.arms.ARMS` if there is no `relu`; every other arm is compared with it. With k other arms, each
+    band has confidence 1 - 0.05 / k (Bonferroni).
 
     Args:
         runs: one row for each finished (config, seed), with columns `trial, config, seed,
-            validation_accuracy, test_accuracy`, that of the measure, the same for all runs of a
-            configuration, and `param.activation` where it varies.
-        margin: the loss of accuracy that counts as equal, in points (1 point = 0.01).
+            validation_accuracy, test_accuracy`, the column of the measure (the same for all runs of a
+            configuration), and `param.activation` if the activation varies.
+        margin: non-inferiority margin in points (1 point = 0.01).
         attainment: whether to add the attainment surfaces, which need the extra `eaf`.
-        measure: the cost, one of `invact.measures.MEASURES`.
+        measure: the measure of the cost, one of `invact.measures.MEASURES`.
 
     Returns:
-        None with fewer than two seeds, or when no configuration takes part.
+        The uncertainty; None with fewer than two seeds, or if no configuration takes part.
 
     Raises:
         InputError: the margin is out of range.
-        EnvironmentFault: the extra is missing.
+        EnvironmentFault: the extra is not installed.
 
     Example:
         >>> import pandas as pd
@@ -111,11 +111,11 @@ def uncertainty_of(
         ((0.0, 1.0), "inverse's front dominates relu's")
     """
     if not 0 < margin < 100:
-        raise InputError(f"margin: received {margin:g}. Allowed: points in (0, 100), such as {MARGIN}")
+        raise InputError(f"margin: received {margin:g}. Allowed: points in (0, 100), for example {MARGIN}")
     seeds = sorted(set(runs["seed"])) if len(runs) else []
     if len(seeds) < 2:
         return None
-    # In the order of trials: of equals, the first is on a front.
+    # Sorted by trial, because the first of several equal configurations is on the front.
     first = runs.sort_values(["trial", "config"]).drop_duplicates("config").set_index("config")
     first = first[first[measure].astype(float) > 0]
     scores = runs.pivot(index="config", columns="seed", values=["validation_accuracy", "test_accuracy"])

@@ -1,4 +1,4 @@
-"""Networks: from a configuration to a Keras model."""
+"""The networks: a Keras model from a configuration."""
 
 from invact.networks.build import build_model
 

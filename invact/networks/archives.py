@@ -1,4 +1,4 @@
-"""Archives: a Keras model as the bytes of a `.keras` file, and back without running code of others."""
+"""Functions that write a Keras model as the bytes of a `.keras` file, and read one without running code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["pack", "read_model", "unpack"]
 
 
 def pack(model: Any) -> bytes:
-    """Put a Keras model in the bytes of a `.keras` archive.
+    """Return a Keras model as the bytes of a `.keras` archive.
 
     Example:
         >>> import keras
@@ -30,14 +30,14 @@ def pack(model: Any) -> bytes:
 
 
 def unpack(content: bytes, place: str = "archive") -> Any:
-    """Read a model from the bytes of a `.keras` archive; see `read_model`.
+    """Read a model from the bytes of a `.keras` archive, in safe mode as `read_model` does.
 
     Args:
         content: the bytes.
-        place: what an error calls them.
+        place: the name for the bytes in an error message.
 
     Raises:
-        InputError: they are no such archive, or it cannot be read safely.
+        InputError: the bytes are not a `.keras` archive, or cannot be read safely.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
@@ -46,7 +46,7 @@ def unpack(content: bytes, place: str = "archive") -> Any:
 
 
 def read_model(path: Path) -> Any:
-    """Read a `.keras` file, which may come from elsewhere.
+    """Read a `.keras` file in safe mode, because it may come from an unknown source.
 
     Raises:
         InputError: there is no such file, or it cannot be read safely.
@@ -59,10 +59,10 @@ def read_model(path: Path) -> Any:
 def _load(path: Path, place: str) -> Any:
     import keras
 
-    from invact import layers  # noqa: F401 registers the layers that the file names
+    from invact import layers  # noqa: F401 registers the layers that the file may use
 
     try:
-        # Safe mode stays on: a model from elsewhere must not run code.
+        # Safe mode keeps a model from an unknown source from running code.
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         reason = one_line(error).replace(str(path), path.name)

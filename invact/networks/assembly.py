@@ -1,4 +1,4 @@
-"""From explicit filters to a Keras model: builders by name, a user's own among them."""
+"""The assembly of a Keras model from explicit filters, with a builder of invact or of the user."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["assemble", "get_builder"]
 
 
 def assemble(config: Config, input_shape: Shape, classes: int, maximum: float = 255.0) -> keras.Model:
-    """Build the network of a configuration whose `filters` are explicit, one number for each stage.
+    """Build the network of a configuration whose `filters` are explicit, with one number for each stage.
 
-    See `invact.networks.build.build_model`, which knows width rules too.
+    This function ignores the width rule; `invact.networks.build.build_model` applies it.
     """
     import keras
 
     builder = get_builder(config.model)
     with _precision(config.precision):
         pixels = keras.Input(input_shape, name="pixels")
-        # In float32, because bfloat16 would round pixel values above 256.
+        # The scaling is in float32, because bfloat16 would round pixel values above 256.
         images = keras.layers.Rescaling(2 / maximum, offset=-1.0, dtype="float32", name="scale")(pixels)
         logits = builder(config, images, classes)
     return keras.Model(pixels, logits, name=config.model.rpartition(":")[2])
@@ -38,7 +38,7 @@ def assemble(config: Config, input_shape: Shape, classes: int, maximum: float = 
 
 @contextlib.contextmanager
 def _precision(policy: str) -> Iterator[None]:
-    """Set Keras' dtype policy for a block: an arm makes its layer without being told one."""
+    """Set the dtype policy of Keras in a block, because an arm makes its layer without a policy argument."""
     import keras
 
     before = keras.config.dtype_policy()
@@ -50,11 +50,12 @@ def _precision(policy: str) -> Iterator[None]:
 
 
 def get_builder(name: str) -> Builder:
-    """Look a builder up: one of `BUILDERS`, or a user's own as `package.module:function`.
+    """Return the builder with a name: one of `BUILDERS`, or a user's own as `package.module:function`.
 
     Raises:
-        InputError: no such builder, module or function; or, when it is called, its result is no Keras model
-            that ends in `classes` logits in float32.
+        InputError: there is no such builder, module or function. A user's builder also raises it when it is
+            called, if it does not accept the options, or if its result is not a Keras model that returns
+            `classes` logits in float32.
 
     Example:
         >>> get_builder("cnn").__name__
@@ -102,11 +103,11 @@ def _call_users(name: str, function: Callable[..., Any], config: Config, images:
     if received != ((None, classes), "float32"):
         raise InputError(
             f"model {name!r}: outputs shape {received[0]} and dtype {received[1]}. "
-            f"Allowed: shape (None, {classes}) and float32, the logits"
+            f"Allowed: shape (None, {classes}) and dtype float32, the logits"
         )
     last = model.layers[-1]
     if getattr(last, "activation", None) is keras.activations.softmax or isinstance(
         last, keras.layers.Softmax
     ):
-        raise InputError(f"model {name!r}: ends in a softmax. Allowed: logits")
+        raise InputError(f"model {name!r}: ends in a softmax. Allowed: logits, without softmax")
     return logits

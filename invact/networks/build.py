@@ -1,14 +1,14 @@
-"""The networks: builders from a configuration to a Keras model, and the rules for their width.
+"""The function that builds the Keras model of a configuration, and the contract for a user's own builders.
 
-A builder of one's own is a function `(config, input_shape, classes, **options) -> keras.Model`, named in
-the configuration as `package.module:function`:
+A user's own builder is a function `(config, input_shape, classes, **options) -> keras.Model`. A configuration
+names it as `package.module:function`. This is its contract:
 
-- it receives the configuration with `filters` made explicit, one number for each stage, whatever the
-  width rule, and `config.options` as keywords;
-- its model takes images of `input_shape` that are scaled into [-1, 1] already, and returns `classes`
-  logits in float32, without softmax;
-- it makes its activations with `invact.arms.get_arm(name).layer(layer_name)`, best right after a
-  convolution, a dense layer or a normalisation, so that an inverse activation sees both signs.
+- It receives the configuration with explicit `filters`, one number for each stage, after the width rule is
+  applied. It receives `config.options` as keyword arguments.
+- Its model takes images of `input_shape` that are already scaled to [-1, 1], and returns `classes` logits in
+  float32, without softmax.
+- It makes each activation with `invact.arms.get_arm(name).layer(layer_name)`. An activation should directly
+  follow a convolution, a dense layer or a normalisation, so that an inverse activation sees both signs.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ __all__ = ["BUILDERS", "Builder", "build_model", "get_builder", "stage_filters"]
 
 
 def build_model(config: Config, input_shape: Shape, classes: int, maximum: float = 255.0) -> keras.Model:
-    """Build the network of a configuration; its weights come from Keras' seed.
+    """Build the network of a configuration; the Keras seed determines its initial weights.
 
-    The model takes raw pixels and scales them into [-1, 1] itself, x -> 2 x / maximum - 1, so that an
-    exported model needs nothing else. It returns logits in float32, whatever `config.precision`.
+    The model takes raw pixels and scales them to [-1, 1] itself with x -> 2 x / maximum - 1, so that an
+    exported model needs no other code. It returns logits in float32 for every `config.precision`.
 
-    Weights of all hidden layers start from He's normal distribution, for every arm: it keeps the variance
-    of what follows a ReLU, and also that of what follows an inverse ReLU, where twice the inputs each
-    have, on average, the same second moment, and `fan_in` counts them all.
+    The weights of all hidden layers are initialised from He's normal distribution, for every arm. This
+    distribution keeps the variance of the signal behind a ReLU. It also keeps it behind an inverse ReLU,
+    which gives twice as many inputs: each has the same mean second moment, and `fan_in` counts all of them.
 
     Args:
-        config: the network.
-        input_shape: (height, width, channels).
+        config: the configuration of the network.
+        input_shape: (height, width, channels) of one image.
         classes: number of logits.
         maximum: the largest pixel value.
 
     Raises:
-        InputError: a builder of the user's own cannot be found or breaks its contract.
+        InputError: a user's own builder cannot be found or breaks its contract.
 
     References:
         He et al., Delving deep into rectifiers, 2015, https://arxiv.org/abs/1502.01852

@@ -1,8 +1,9 @@
-"""The networks that come with invact: from a configuration and images to logits, one function each.
+"""The builders that invact ships: each function builds one network, from images to logits.
 
-A builder takes a configuration with explicit `filters`, one number for each stage, and images scaled into
-[-1, 1]. Hidden weights start from He's normal distribution; `invact.networks.build` says why. Every layer has
-a fixed name, so that a table of costs reads well. An activation always follows a linear path.
+A builder takes a configuration with explicit `filters`, one number for each stage, and images that are scaled
+to [-1, 1]. Hidden weights are initialised from He's normal distribution;
+`invact.networks.build.build_model` explains the reason. Every layer has a fixed name, so that tables of
+costs are easy to read. The input of every activation is linear, so that it has both signs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from invact.config import Config
 __all__ = ["BUILDERS", "Builder"]
 
 Builder = Callable[[Config, Any, int], Any]
-"""`builder(config, images, classes)` maps a symbolic tensor of images in [-1, 1] to one of logits."""
+"""`builder(config, images, classes)` maps a symbolic tensor of images in [-1, 1] to a tensor of logits."""
 
 
 def _conv(config: Config, x: Any, filters: int, name: str, size: int = 3, strides: int = 1) -> Any:
@@ -45,7 +46,7 @@ def _norm(config: Config, x: Any, name: str) -> Any:
 
 
 def _norm_act(config: Config, x: Any, stage: int, suffix: str = "") -> Any:
-    """Normalise and activate at a stage, counted from 1."""
+    """Add the normalisation and the activation of a stage; the first stage has number 1."""
     x = _norm(config, x, f"stage{stage}_norm{suffix}")
     return get_arm(config.activations[stage - 1]).layer(f"stage{stage}_act{suffix}")(x)
 
@@ -53,7 +54,7 @@ def _norm_act(config: Config, x: Any, stage: int, suffix: str = "") -> Any:
 def _pool(x: Any, stage: int) -> Any:
     import keras
 
-    # "same" rounds up: 8 x 8 images keep at least one position at any depth.
+    # Padding "same" rounds sizes up, so that small images keep at least one position at any depth.
     return keras.layers.MaxPooling2D(2, padding="same", name=f"stage{stage}_pool")(x)
 
 
@@ -83,10 +84,10 @@ def _stages(config: Config) -> Iterator[tuple[int, int]]:
 
 
 def cnn(config: Config, images: Any, classes: int) -> Any:
-    """Plain stages: convolution, normalisation, activation, max pooling; then flatten.
+    """Stages of convolution, normalisation, activation and max pooling, then flatten and the logits.
 
-    Pooling follows the activation, as in the CReLU paper: the activation sees both signs of the convolution,
-    and the pool then keeps the strongest response of either sign.
+    Pooling follows the activation, as in the CReLU paper. The activation then sees both signs of the
+    convolution, and the pool keeps the strongest response of each sign.
 
     References:
         Shang et al., Understanding and improving CNNs via CReLU, 2016, https://arxiv.org/abs/1603.05201
@@ -99,7 +100,9 @@ def cnn(config: Config, images: Any, classes: int) -> Any:
 
 
 def vgg(config: Config, images: Any, classes: int) -> Any:
-    """Stages of two convolutions before the pool; then flatten. Batch normalisation as configured.
+    """Stages of two convolutions and a max pooling, then flatten and the logits.
+
+    Each convolution is followed by the configured normalisation and the activation.
 
     References:
         Simonyan and Zisserman, Very deep convolutional networks, 2014, https://arxiv.org/abs/1409.1556
@@ -114,10 +117,10 @@ def vgg(config: Config, images: Any, classes: int) -> Any:
 
 
 def resnet(config: Config, images: Any, classes: int) -> Any:
-    """A linear stem and one pre-activation block a stage; then normalise, activate, average.
+    """A linear stem and one pre-activation block in each stage, then normalise, activate, average, logits.
 
-    The doubled channels of an inverse activation stay inside a block, between its convolutions: the residual
-    stream is a sum of convolutions, and every activation reads that stream or a convolution.
+    The doubled channels of an inverse activation never enter the residual stream. This stream is a sum of
+    convolutions, and every activation reads the stream or a convolution.
 
     References:
         He et al., Identity mappings in deep residual networks, 2016, https://arxiv.org/abs/1603.05027
@@ -139,10 +142,11 @@ def resnet(config: Config, images: Any, classes: int) -> Any:
 
 
 def separable(config: Config, images: Any, classes: int) -> Any:
-    """A convolution, then depthwise-separable stages, each with one activation and a pool; then flatten.
+    """A stage with a convolution and then depthwise-separable stages, then flatten and the logits.
 
-    The first stage is a full convolution, because a depthwise one would have a single filter for a grey
-    image. As in Xception nothing stands between depthwise and pointwise.
+    Each stage has one activation and one max pooling. The first stage is a full convolution, because a
+    depthwise convolution of a grey image would have only one filter. As in Xception, there is no layer
+    between the depthwise and the pointwise convolution.
 
     References:
         Chollet, Xception, 2016, https://arxiv.org/abs/1610.02357
@@ -158,7 +162,8 @@ def separable(config: Config, images: Any, classes: int) -> Any:
                 3,
                 padding="same",
                 use_bias=False,
-                # 1 / fan_in: each filter reads 9 numbers, but Keras' initializers count all channels.
+                # The variance is 1 / 9, because each filter reads 9 numbers. The scaled initialisers of
+                # Keras would count the numbers of all channels.
                 depthwise_initializer=keras.initializers.TruncatedNormal(stddev=1 / 3),
                 name=f"stage{stage}_depthwise",
             )(x)
@@ -168,7 +173,7 @@ def separable(config: Config, images: Any, classes: int) -> Any:
 
 
 def mlp(config: Config, images: Any, classes: int) -> Any:
-    """Flatten, then hidden dense layers of one width unless `filters` gives each its own."""
+    """Flatten, then hidden dense layers and the logits; their widths are equal unless `filters` is a list."""
     import keras
 
     x = _flatten(images)
@@ -182,4 +187,4 @@ def mlp(config: Config, images: Any, classes: int) -> Any:
 BUILDERS: Mapping[str, Builder] = MappingProxyType(
     {builder.__name__: builder for builder in (cnn, vgg, resnet, separable, mlp)}
 )
-"""The builders that come with invact, by name."""
+"""The builders that invact ships, by name."""

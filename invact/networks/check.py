@@ -1,5 +1,8 @@
-"""The check of a model: does every inverse layer see an input that still has both signs?"""
-# What follows a ReLU has one sign, so its inverse half is zero: twice the channels, nothing gained.
+"""The check that every inverse layer of a model has an input with both signs.
+
+The output of a ReLU has one sign only. Behind it, one half of an inverse activation is always zero: the
+channels double, but they carry no more information.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ __all__ = ["Doubling", "ModelCheck", "NonLinearInput", "check_model"]
 
 _Array: TypeAlias = NDArray[np.float64]
 
-# Trained weights that mix channels or space make both signs anew, unless an activation follows.
+# Layers whose trained weights mix channels or positions. Their output has both signs, unless they have an
+# activation.
 _MIXING = (
     keras.layers.Dense,
     keras.layers.EinsumDense,
@@ -32,7 +36,8 @@ _MIXING = (
     ),
 )
 
-# Taken as affine by decision: what some divide by depends on the input, but they lose no sign.
+# These layers are treated as affine. Some of them divide by a number that depends on the input, but this
+# number is positive, so no sign is lost.
 _SCALING = (
     keras.layers.BatchNormalization,
     keras.layers.LayerNormalization,
@@ -44,7 +49,13 @@ _SCALING = (
 
 @dataclass(frozen=True)
 class Doubling:
-    """One call of a layer that doubles its channels (None: unknown until run)."""
+    """One call of a layer that doubles its channels.
+
+    Attributes:
+        layer: name of the call.
+        channels_in: number of channels before the doubling; None if it is open.
+        channels_out: number of channels after the doubling; None if it is open.
+    """
 
     layer: str
     channels_in: int | None
@@ -56,7 +67,12 @@ class Doubling:
 
 @dataclass(frozen=True)
 class NonLinearInput:
-    """A doubling layer whose input has lost a sign already, and the layer that took it."""
+    """A doubling layer whose input may have lost a sign.
+
+    Attributes:
+        layer: name of the call of the doubling layer.
+        source: name of the non-linear call that feeds it.
+    """
 
     layer: str
     source: str
@@ -67,11 +83,11 @@ class NonLinearInput:
 
 @dataclass(frozen=True)
 class ModelCheck:
-    """What `check_model` found.
+    """The result of `check_model`.
 
     Attributes:
         doubled: one entry for each call of a doubling layer, from input to output.
-        problems: every pair of a doubling layer and the non-linear layer that feeds it.
+        problems: one entry for each pair of a doubling layer and a non-linear layer that feeds it.
     """
 
     doubled: tuple[Doubling, ...]
@@ -83,20 +99,25 @@ class ModelCheck:
 
 
 def check_model(model: keras.Model) -> ModelCheck:
-    """Find the doubling layers, and those whose input is non-linear already.
+    """Find all doubling layers, and those whose input is already non-linear.
 
-    The walk goes back from each doubling layer. Trained weights that mix channels or space (dense and
-    convolution layers with a linear activation), or the model's input, end it well. Other affine layers,
-    and normalisations, are walked through to all their inputs. Anything else is a problem. What is not known
-    by its class is decided by numbers: f is affine where f(x + y) + f(0) = f(x) + f(y).
+    The check walks backwards from each doubling layer through the layers that feed it:
+
+    - It stops without a problem at the model's input, and at a layer whose trained weights mix channels or
+      positions (a dense layer or a convolution with a linear activation).
+    - It continues through other affine layers and through normalisations, to all their inputs.
+    - Every other layer is a problem.
+
+    If the class of a layer is not known, the check runs the layer on random numbers: f is affine if
+    f(x + y) + f(0) = f(x) + f(y).
 
     Args:
-        model: functional or sequential, built; nested models are walked into.
+        model: a built functional or sequential model; nested models are included.
 
     Raises:
-        InputError: the model is not built; it, or a layer that holds a doubling layer, has no graph to
-            follow; a hidden layer doubles in its `activation`, which Keras's shapes do not show; a layer
-            cannot be run on numbers.
+        InputError: the model is not built; the model, or a layer that contains a doubling layer, has no graph
+            to follow; a hidden layer doubles its channels in its `activation`, where Keras infers a wrong
+            shape; or a layer cannot be run on numbers.
 
     Example:
         >>> from invact.layers import InverseActivation
@@ -125,12 +146,13 @@ def check_model(model: keras.Model) -> ModelCheck:
         if doubling is not node.operation:
             if not isinstance(node.operation, (*_MIXING, keras.layers.Activation)):
                 raise InputError(
-                    f"layer {name!r}: received activation={doubling.name!r}. Allowed: a layer of its own"
+                    f"layer {name!r}: received activation={doubling.name!r}, which doubles the channels. "
+                    "Allowed: this activation as a layer of its own"
                 )
             if scope or not any(node.outputs[0] is output for output in graph.outputs):
                 raise InputError(
-                    f"layer {name!r} doubles its channels in `activation`, where Keras infers no such shape. "
-                    "Allowed: a layer of its own after it"
+                    f"layer {name!r} doubles its channels in `activation`, but Keras infers its output shape "
+                    "without the doubling. Allowed: a layer of its own for the activation"
                 )
             shape = node.outputs[0].shape
             before = before if isinstance(node.operation, keras.layers.Activation) else []
@@ -145,9 +167,11 @@ def check_model(model: keras.Model) -> ModelCheck:
 
 def _unreachable(model: keras.Model) -> str:
     if isinstance(model, keras.Sequential) and not model.built:
-        return f"model {model.name!r} is not built. Allowed: with an Input, or after build(input_shape)"
+        return f"model {model.name!r} is not built. Allowed: start it with keras.Input, or call build"
     kind = type(model).__name__
-    return f"model {model.name!r}: received {kind}, which has no graph. Allowed: functional or sequential"
+    return (
+        f"model {model.name!r}: received {kind}, which has no graph. Allowed: functional or sequential models"
+    )
 
 
 def _doubling(layer: Any) -> ChannelDoubling | None:
@@ -157,7 +181,7 @@ def _doubling(layer: Any) -> ChannelDoubling | None:
 
 
 def _sources(tensors: list[tuple[keras.KerasTensor, Scope]]) -> Iterator[str]:
-    """Walk back from tensors; yield the name of every non-linear call met first."""
+    """Walk backwards from tensors; on each path, yield the name of the first non-linear call."""
     waiting = list(reversed(tensors))
     seen: set[tuple[int, ...]] = set()
     while waiting:
@@ -188,7 +212,7 @@ def _is_affine(call: Node) -> bool:
 
 
 def _renews_signs(node: Any) -> bool:
-    """Say whether an affine call mixes channels or space with weights."""
+    """Tell whether an affine call mixes channels or positions with trained weights."""
     if isinstance(node.operation, _MIXING):
         return True
     if isinstance(node.operation, _SCALING) or not getattr(node.operation, "weights", ()):
@@ -197,7 +221,7 @@ def _renews_signs(node: Any) -> bool:
 
 
 def _function(node: Any) -> Callable[[list[Any]], Any]:
-    """Make the call a function of its input tensors, in inference."""
+    """Return a function that computes the call from values of its input tensors, in inference."""
 
     def function(values: list[Any]) -> Any:
         named = {id(tensor): value for tensor, value in zip(node.input_tensors, values, strict=True)}
@@ -210,7 +234,7 @@ def _function(node: Any) -> Callable[[list[Any]], Any]:
 
 
 def _shapes(node: Any) -> list[tuple[int, ...]]:
-    # One sample; 16 is enough for the kernels and the pools in use where a size is unknown.
+    # One sample. An open size becomes 16, which is large enough for usual kernels and pools.
     return [
         (tensor.shape[0] or 1, *(size or 16 for size in tensor.shape[1:])) for tensor in node.input_tensors
     ]
@@ -225,9 +249,9 @@ def _numbers(function: Callable[[list[Any]], Any], values: list[_Array]) -> _Arr
 def _probe_affine(
     function: Callable[[list[Any]], Any], shapes: list[tuple[int, ...]], layer: Any, name: str
 ) -> bool:
-    """Test f(x + y) + f(0) = f(x) + f(y) on random x and y of several sizes."""
+    """Test whether f(x + y) + f(0) = f(x) + f(y) for random x and y of several magnitudes."""
     rng = np.random.default_rng(0)
-    # Rounding: a sum of a few thousand products in the layer's precision.
+    # The tolerance allows for the rounding of a sum of a few thousand products in the layer's precision.
     tolerance = 2.0**-4 if str(getattr(layer, "compute_dtype", "")).endswith("16") else 2.0**-12
     try:
         for size in (0.1, 1.0, 1e3):
@@ -246,7 +270,7 @@ def _probe_affine(
 
 
 def _mixes(function: Callable[[list[Any]], Any], shapes: list[tuple[int, ...]]) -> bool:
-    """Test whether an output depends on an input element and on one of its neighbours."""
+    """Test whether one output depends both on an input element and on a neighbour of this element."""
     base = _numbers(function, [np.zeros(shape) for shape in shapes])
 
     def reach(position: tuple[int, ...]) -> Any:

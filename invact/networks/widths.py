@@ -1,4 +1,4 @@
-"""Width rules: the filters of each stage that a configuration comes to, and what its network costs."""
+"""The width rules: the filters of each stage that a rule gives, and the cost of the resulting network."""
 
 from __future__ import annotations
 
@@ -21,30 +21,32 @@ __all__ = ["explicit", "network_cost", "network_key", "stage_filters", "width_sl
 
 
 def explicit(config: Config, filters: Shape, **changes: Any) -> Config:
-    """Return the configuration with the filters that its width rule has led to."""
+    """Return the configuration with explicit filters, so that no width rule is applied again."""
     plain = {"filters": filters, "width_rule": "filters", "width_target": None}
     return config.model_copy(update=plain | changes)
 
 
 def stage_filters(config: Config, input_shape: Shape, classes: int) -> Shape:
-    """The filters of each stage that `config.width_rule` leads to.
+    """Return the filters of each stage that `config.width_rule` gives.
 
-    An integer `config.filters` doubles from stage to stage, and stays for `mlp`. Then, by rule:
+    If `config.filters` is an integer, it is the number of filters of the first stage. The number doubles from
+    stage to stage; for `mlp` it stays the same. Then the width rule is applied:
 
-    - `filters`: these filters.
-    - `channels`: of each stage, filters // multiplicity of its arm, at least 1, so that the next stage
-      sees the same channels whatever the arm.
-    - `macs`, `params`: all stages scaled so that the network's MACs or parameters come closest to those of
-      the network with `config.reference` everywhere at these filters; the fewer filters on a tie. An
-      integer `filters` scales in whole filters of the first stage, a list in whole filters of its largest.
-      With `config.width_target`, for every arm: the most filters whose MACs or parameters do not exceed it;
-      1 where even those of 1 do.
+    - `filters`: the filters are kept.
+    - `channels`: the filters of each stage are divided by the multiplicity of its arm (rounded down, at least
+      1), so that the next stage reads the same number of channels for every arm.
+    - `macs`, `params`: the filters of all stages are scaled together, until the MACs or parameters of the
+      network are closest to those of the network that has the given filters and the arm `config.reference`
+      in all stages. On a tie, the smaller network is taken. The scale is a whole number of filters, of the
+      first stage if `filters` is an integer, or of the largest stage if it is a list.
+    - `macs`, `params` with `config.width_target`: for every arm, the largest scale whose MACs or parameters
+      do not exceed the target; 1 if even the scale 1 exceeds it.
 
     Returns:
         `config.depth` numbers.
 
     Raises:
-        InputError: the cost of a user's own model does not follow its filters.
+        InputError: the cost of a user's own model does not grow with its filters.
 
     Example:
         >>> stage_filters(Config(filters=16, depth=3), (28, 28, 1), 10)
@@ -66,24 +68,29 @@ def stage_filters(config: Config, input_shape: Shape, classes: int) -> Shape:
         guess = base * math.sqrt(config.width_target / max(1, cost(base)))
         bracket = _bracket(cost, config.width_target, max(1, round(guess)))
     else:
-        # Hidden layers cost scale^2 times multiplicity.
+        # A good start, because the cost of a hidden layer is proportional to scale^2 * multiplicity.
         mean = sum(get_arm(name).multiplicity for name in config.activations) / config.depth
         guess = base * math.sqrt(get_arm(config.reference).multiplicity / mean)
         bracket = _bracket(cost, _target(config, input_shape, classes), max(1, round(guess)))
     if bracket is None:
         raise InputError(
             f"model {config.model!r}: its {config.width_rule} do not grow with config.filters. "
-            "Allowed with this width_rule: a builder that follows config.filters"
+            "Allowed: with this width_rule, only a builder that uses config.filters"
         )
     return _scaled(config, bracket.within if config.width_target is not None else bracket.closest)
 
 
 def width_slack(config: Config, input_shape: Shape, classes: int) -> float | None:
-    """What the rules `macs` and `params` leave over of what they aim at, since filters are whole numbers.
+    """Return the relative difference between the target of the rules `macs` and `params` and the cost.
+
+    The two differ because filters are whole numbers.
 
     Formula:
         1 - cost / target, where the target is `config.width_target`, or else the cost of the network with
-        `config.reference`; below 0 where the closest is above it. None with other rules.
+        `config.reference`. The result is negative if the cost is above the target.
+
+    Returns:
+        None for other width rules.
 
     Example:
         >>> config = Config(activation="inverse", width_rule="macs", width_target=100_000)
@@ -97,11 +104,11 @@ def width_slack(config: Config, input_shape: Shape, classes: int) -> float | Non
 
 
 def network_cost(config: Config, input_shape: Shape, classes: int) -> Cost:
-    """Count what the network of a configuration costs; equal networks are counted once.
+    """Count the costs of the network of a configuration; equal networks are counted only once.
 
     Args:
-        config: the network.
-        input_shape: (height, width, channels).
+        config: the configuration of the network.
+        input_shape: (height, width, channels) of one image.
         classes: number of logits.
 
     Raises:
@@ -116,7 +123,9 @@ def network_cost(config: Config, input_shape: Shape, classes: int) -> Cost:
 
 
 def network_key(config: Config, input_shape: Shape, classes: int) -> str:
-    """Identify the network of a configuration, whatever its recipe: equal keys, equal graphs.
+    """Return a key for the network of a configuration; the recipe does not change it.
+
+    Networks with equal keys have equal graphs.
 
     Example:
         >>> keys = [network_key(Config(epochs=epochs), (8, 8, 1), 10) for epochs in (1, 2)]
@@ -133,7 +142,7 @@ def _reference(config: Config) -> tuple[str, ...]:
 
 
 def _target(config: Config, input_shape: Shape, classes: int) -> int:
-    """The MACs or parameters that the rule aims at."""
+    """Return the number of MACs or parameters that the width rule has as its target."""
     if config.width_target is not None:
         return config.width_target
     plain = config.model_copy(update={"activation": _reference(config)})
@@ -148,7 +157,7 @@ def _scaled_cost(config: Config, input_shape: Shape, classes: int, scale: int) -
 
 
 def _scaled(config: Config, scale: int) -> Shape:
-    """The filters of each stage when the first one, or the largest of a list, has `scale`."""
+    """Return the filters of each stage if the first stage, or the largest of a list, has `scale` filters."""
     if isinstance(config.filters, tuple):
         largest = max(config.filters)
         return tuple(max(1, (2 * count * scale + largest) // (2 * largest)) for count in config.filters)
@@ -158,7 +167,7 @@ def _scaled(config: Config, scale: int) -> Shape:
 
 @dataclass(frozen=True)
 class _Network:
-    """What decides the cost of a network, as a key for a cache."""
+    """The values that determine the cost of a network, as a key for a cache."""
 
     key: str
     input_shape: Shape
@@ -174,14 +183,23 @@ class _Network:
 
 @functools.lru_cache(maxsize=4096)
 def _cost(network: _Network) -> Cost:
-    # Were seeds drawn here, the weights of the next model would depend on what this cache holds.
+    # Without keras_draws, building the model would draw seeds, and the weights of the next model would depend
+    # on whether this cost was in the cache.
     with keras_draws(0):
         return count_macs(assemble(network.config, network.input_shape, network.classes))
 
 
 @dataclass(frozen=True)
 class _Bracket:
-    """Two neighbouring scales: the cost of `low` is below the target, that of `high` is not."""
+    """Two neighbouring scales: `low` costs less than the target, and `high` costs at least the target.
+
+    Attributes:
+        target: the target of the cost.
+        low: the smaller scale; 0 if even the scale 1 costs at least the target.
+        below: the cost at `low`.
+        high: the larger scale.
+        above: the cost at `high`.
+    """
 
     target: int
     low: int
@@ -191,7 +209,7 @@ class _Bracket:
 
     @property
     def closest(self) -> int:
-        """The scale whose cost is closest to the target; the smaller one on a tie."""
+        """The scale whose cost is closest to the target; on a tie, the smaller scale."""
         near = self.low and self.target - self.below <= self.above - self.target
         return self.low if near else self.high
 
@@ -202,13 +220,14 @@ class _Bracket:
 
 
 def _bracket(cost: Callable[[int], int], target: int, start: int) -> _Bracket | None:
-    """Find the scales >= 1 between whose costs the target lies, for a cost that grows with the scale.
+    """Find two neighbouring scales with the target between their costs, for a cost that grows with the scale.
 
-    Every cost is a model to build, so few are asked for: bracket the target and interpolate in the
-    square root, because a cost is nearly quadratic, with a bisection every third step for those that are not.
+    Each cost needs a new model, so the search asks for few costs. It brackets the target and interpolates the
+    square root of the cost, because most costs are nearly quadratic. Every third step is a bisection, for
+    costs that are not.
 
     Returns:
-        `low` is 0 where 1 costs as much as the target; None if 64 times `start` still costs less.
+        None if a scale of more than 64 times `start` still costs less than the target.
     """
     low, high, below, above, scale, step = 0, 0, 0, 0, start, 0
     while not high or high - low > 1:

@@ -1,1 +1,1 @@
-"""Reports: what people look at, as tables, pictures and files."""
+"""Reports for people: tables, figures and files."""

@@ -1,4 +1,4 @@
-"""A confirmation for people and programs: a table in the terminal, and files."""
+"""The report of a confirmation: a table for the terminal, JSON values, and files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["confirmation_table", "confirmation_values", "write_confirmation"]
 
 
 def confirmation_values(result: Confirmation) -> dict[str, Any]:
-    """Put a confirmation in JSON-like values: what `confirm.json` and `--json` hold."""
+    """Convert a confirmation to the JSON-like values of `confirm.json` and `--json`."""
     return {
         "run_id": result.run_id,
         "measure": result.front.measure,
@@ -31,7 +31,7 @@ def confirmation_values(result: Confirmation) -> dict[str, Any]:
 
 
 def confirmation_table(result: Confirmation) -> Table:
-    """Tabulate a confirmation for the terminal; differences in points."""
+    """Make a table of a confirmation for the terminal; differences are in points."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -40,8 +40,8 @@ def confirmation_table(result: Confirmation) -> Table:
 
     stay = sum(bool(one.non_dominated) for one in result.points)
     caption = [
-        f"selected, valid.: validation accuracy that selected it, and of {len(result.seeds)} fresh seeds",
-        f"+-: {CONFIDENCE:.0%} interval of the fresh test accuracy, points; flattered: selected - valid.",
+        "selected: validation accuracy that selected the point; optimism: selected - valid., in points",
+        f"valid., test: accuracy on fresh seeds; +-: {CONFIDENCE:.0%} interval of test, in points",
         f"{stay} of {len(result.points)} stay non-dominated by fresh test accuracy; P: share of resamples",
     ]
     if (mean := result.optimism) is not None:
@@ -49,11 +49,11 @@ def confirmation_table(result: Confirmation) -> Table:
         assert mean.high is not None
         low, high = 100 * mean.low, 100 * mean.high
         caption.append(
-            f"selection had flattered validation accuracy by {100 * mean.value:+.2f} points "
+            f"the mean optimism of selection is {100 * mean.value:+.2f} points "
             f"({CONFIDENCE:.0%} interval {low:+.2f} to {high:+.2f})"
         )
     if result.failed:
-        caption.append(f"{result.failed} runs failed and are not in the means")
+        caption.append(f"{result.failed} runs failed and are not included in the means")
     table = Table(
         title=Text(f"{result.name}: the front on {len(result.seeds)} fresh seeds", style="bold"),
         caption=Text("\n".join(caption)),
@@ -63,7 +63,7 @@ def confirmation_table(result: Confirmation) -> Table:
     )
     table.add_column("configuration", overflow="fold", min_width=14)
     cost = MEASURES[result.front.measure].label
-    for name in (cost, "selected", "valid.", "test", "+-", "flattered", "stays", "P"):
+    for name in (cost, "selected", "valid.", "test", "+-", "optimism", "stays", "P"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in result.points:
         validation, test = one.validation, one.test
@@ -84,7 +84,7 @@ def confirmation_table(result: Confirmation) -> Table:
 def write_confirmation(
     result: Confirmation, folder: Path, formats: Iterable[str] | None = None
 ) -> list[Path]:
-    """Write `confirm.<format>` for `csv`, `json`, `png` and `svg`; other formats of a front have none.
+    """Write `confirm.<format>` for `csv`, `json`, `png` and `svg`; other formats of a front are skipped.
 
     Raises:
         EnvironmentFault: the folder cannot be written.

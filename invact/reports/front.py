@@ -1,4 +1,4 @@
-"""The outcome of a sweep for people and programs: files on disk, and a table in the terminal."""
+"""The report of a front: files, JSON values, and a table for the terminal."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "claim_figure", "front_figure", "front_table", "write_front"]
 
 SCHEMA = "invact.front/3"
-"""Since 3 the cost is `measure`, MACs or another: `budget` and all costs below `uncertainty` are in it."""
+"""From version 3 on, `budget` and all costs below `uncertainty` are values of `measure`, MACs or another."""
 
 NEAR = 0.05
-"""Share of the resamples with a dominated configuration on the front, from which on it is shown."""
+"""The table shows a dominated configuration that is on the front in at least this share of resamples."""
 
 
 def write_front(front: ParetoFront, folder: Path, formats: Iterable[str] | None = None) -> list[Path]:
     """Write `front.<format>` for each format; the same front gives the same bytes.
 
-    Where there are gaps between arms, `front_gap.png` and `front_gap.svg` come beside the pictures.
+    If the front has gaps between arms, `front_gap.png` or `front_gap.svg` is written with the figure.
 
     Args:
-        front: what to write.
-        folder: created where it does not exist.
-        formats: of `FORMATS`; all of them unless given. `csv` is `ParetoFront.to_pandas`. `json` holds every
-            number at full precision, with the reference, the hypervolume and the versions that wrote it.
-            `html` needs no network.
+        front: the front to write.
+        folder: folder of the files; created if it does not exist.
+        formats: formats from `FORMATS`; all of them unless given. `csv` is `ParetoFront.to_pandas`. `json`
+            has every number at full precision, the reference, the hypervolume and the versions of the
+            libraries. `html` opens without a network.
 
     Returns:
-        The paths written, in the order of `formats`.
+        The paths of the files, in the order of `formats`.
 
     Raises:
-        InputError: an unknown format; nothing is written.
+        InputError: a format is unknown; nothing is written.
         EnvironmentFault: the folder cannot be written.
 
     Example:
@@ -78,7 +78,7 @@ def _csv(front: ParetoFront) -> bytes:
 
 
 def front_values(front: ParetoFront) -> dict[str, Any]:
-    """Put a front in JSON-like values: what `front.json` and `--json` hold.
+    """Convert a front to the JSON-like values of `front.json` and `--json`.
 
     Example:
         >>> front_values(ParetoFront("none", (), (), (), (0.0, 0.0), 0.0))["front"]
@@ -113,11 +113,11 @@ def _json(front: ParetoFront) -> bytes:
 
 
 def _html(front: ParetoFront) -> bytes:
-    # A fixed id, as Plotly's own is random; plotly.js inside, so that the file opens without a network.
+    # The id is fixed because Plotly's own is random. plotly.js is included so that no network is needed.
     page: str = interactive_front(front).to_html(
         include_plotlyjs=True,
         div_id="front",
-        # Plotly shows a button that uploads the chart to its makers, unless told not to.
+        # By default Plotly shows a button that uploads the chart to Plotly's servers.
         config={"displaylogo": False, "responsive": True, "showSendToCloud": False},
     )
     return page.encode()
@@ -132,13 +132,13 @@ FORMATS: Mapping[str, Callable[[ParetoFront], bytes]] = MappingProxyType(
         "html": _html,
     }
 )
-"""What `write_front` can write: format -> its content."""
+"""The formats of `write_front`: name -> function that makes the content of the file."""
 
 PICTURES = ("png", "svg")
 
 
 def front_table(front: ParetoFront) -> Table:
-    """Tabulate the front for the terminal; printed to a file or a pipe, it is plain text.
+    """Make a table of the front for the terminal; in a file or a pipe it is plain text.
 
     Example:
         >>> front_table(ParetoFront("none", (), (), (), (0.0, 0.0), 0.0)).row_count
@@ -163,7 +163,7 @@ def front_table(front: ParetoFront) -> Table:
         near = [one for one in front.dominated if (one.p_non_dominated or 0) >= NEAR]
         caption += [
             f"{len(sure.seeds)} seeds; +-: {sure.confidence:.0%} interval of the test accuracy, points",
-            f"P: share of the resampled fronts{f'; below the line: dominated, P >= {NEAR:g}' * bool(near)}",
+            f"P: share of resamples on the front{f'; below the line: dominated, P >= {NEAR:g}' * bool(near)}",
             *map(verdict_text, sure.gaps),
         ]
     table = Table(
@@ -173,12 +173,12 @@ def front_table(front: ParetoFront) -> Table:
         caption_justify="left",
         box=box.SIMPLE,
     )
-    # No "config", no run and no third cost: they are in the files, and 80 columns are not enough for all.
+    # Digest, run and further costs are only in the files, because 80 columns are not enough for them.
     table.add_column("configuration", overflow="fold", min_width=14)
-    # Nor for the number of seeds, which then is below the table.
+    # With several seeds, their number is in the caption to save a column.
     last = ("seeds", "trial") if sure is None else ("+-", "P", "trial")
     costs = list(dict.fromkeys((front.measure, "macs", "params")))[:2]
-    # As short as the numbers: the caption has all of the label.
+    # Short headings save width; the caption has the complete label.
     heads = ["params" if name == "params" else MEASURES[name].label.split()[0] for name in costs]
     for name in (*heads, "filters", "valid.", "test", *last):
         table.add_column(name, justify="right", no_wrap=True)
@@ -198,10 +198,10 @@ def front_table(front: ParetoFront) -> Table:
 
 
 def _sureness(point: Point, sure: Uncertainty, on_front: bool) -> tuple[str, str]:
-    """Half the width of the band at the point's cost, where it is what validation selects; and P."""
+    """The cells `+-` (half width of the band at the cost of a point of the front) and `P`."""
     if point.p_non_dominated is None:
         return "", ""
-    # On the front of all, a point leads the band at its cost, unless one that lacks a seed is in between.
+    # A point of the front is the best at its cost, so the band there is its own.
     at = sure.band.budgets.index(point.cost)
     half = f"{100 * (sure.band.high[at] - sure.band.attained[at]):.2f}" if on_front else ""
     return half, f"{point.p_non_dominated:.2f}"

@@ -1,4 +1,4 @@
-"""Tables for the terminal that all commands print alike."""
+"""The table style that all commands use in the terminal."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def table_of(
     numbers: int = 0,
     caption: str = "",
 ) -> Table:
-    """Tabulate text for the terminal; printed to a file or a pipe, it is plain text.
+    """Make a table of text for the terminal; in a file or a pipe it is plain text.
 
     Args:
-        title: above it.
-        columns: their headings.
-        rows: a cell for each column.
-        numbers: how many of the last columns hold numbers.
-        caption: below it.
+        title: title above the table.
+        columns: headings of the columns.
+        rows: rows with one cell for each column.
+        numbers: how many of the last columns are numeric; they are aligned to the right.
+        caption: text below the table.
 
     Example:
         >>> table_of("costs", ["layer", "MACs"], [("conv", "2,304")], numbers=1).row_count

@@ -1,1 +1,1 @@
-"""Search: proposing configurations, and refusing those over a budget before any training."""
+"""Search: drivers propose configurations; the gate rejects those over a budget before training."""

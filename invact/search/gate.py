@@ -1,4 +1,4 @@
-"""The budget gate: what a network costs is known before any training, and decides whether there is one."""
+"""The budget gate, which computes the cost of a network before training and rejects it if it is too high."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 __all__ = ["Feasibility", "Gate", "small_configurations"]
 
 MOST_BUILDS = 100
-"""How many networks to build at most in search of one within the budgets, and to sample a space."""
+"""Most networks to build when looking for one within the budgets; also the size of a sample of the space."""
 
 MOST_TIMED = 6
-"""How many networks to time at most, each of which takes about a second."""
+"""Most networks to time; each takes about a second."""
 
 
 @dataclass(frozen=True)
 class Feasibility:
-    """How much of a search space is within the budgets, by a sample.
+    """How much of a search space is within the budgets, estimated from a random sample.
 
     Attributes:
-        sampled: configurations drawn, each evenly over the space.
-        within: how many are within the budgets that are counted.
-        timed: how many of those were timed; 0 without a budget of time.
-        fast: how many of those are within it.
+        sampled: number of configurations drawn at random from the space.
+        within: number of these that are within all counted budgets (all budgets except latency).
+        timed: number of these that were timed; 0 without a latency budget.
+        fast: number of the timed configurations that are within the latency budget.
     """
 
     sampled: int
@@ -50,7 +50,7 @@ class Feasibility:
 
     @property
     def share(self) -> float:
-        """Estimated share of the space that is within all budgets.
+        """The estimated share of the space that is within all budgets.
 
         Example:
             >>> Feasibility(100, 40, timed=8, fast=4).share
@@ -59,7 +59,7 @@ class Feasibility:
         return self.within / self.sampled * (self.fast / self.timed if self.timed else 1)
 
     def __str__(self) -> str:
-        """Say it in one line, with an exact binomial interval (Clopper and Pearson, 1934).
+        """Describe the share in one line, with an exact binomial interval (Clopper and Pearson, 1934).
 
         Example:
             >>> print(Feasibility(100, 40))
@@ -75,13 +75,14 @@ class Feasibility:
 
 @dataclass(frozen=True)
 class Gate:
-    """What decides before any training whether a configuration is within the budgets.
+    """Decides before training whether a configuration is within the budgets.
 
     Attributes:
-        space: what is searched.
-        objective: its budgets.
-        data: the data set, for the networks' shapes.
-        latency_ms: times the network of a configuration; None where no budget or objective asks for it.
+        space: the search space.
+        objective: the objective with its budgets.
+        data: the data set; its image shape and number of classes decide the shapes of the networks.
+        latency_ms: measures the latency of a configuration's network; None if neither a budget nor the
+            objective uses latency.
     """
 
     space: SearchSpace
@@ -90,10 +91,11 @@ class Gate:
     latency_ms: Callable[[Config], float] | None = None
 
     def costs(self, config: Config) -> tuple[Cost, Costs]:
-        """Count what a configuration costs; time it too where that decides.
+        """Count the cost of a configuration, and time its network if latency matters.
 
         Returns:
-            The cost by layer, and all measures known: latency only of what is within the counted budgets.
+            The cost by layer, and the known measures. Latency is missing if the configuration is over a
+            counted budget, because it is then rejected anyway.
         """
         cost = self._count(config)
         counted: dict[str, float] = dict(cost.counted)
@@ -102,10 +104,11 @@ class Gate:
         return cost, counted | {"latency_ms": self.latency_ms(config)}
 
     def known(self, config: Config, costs: Costs) -> dict[str, float]:
-        """What the table of runs says of a configuration before any training, by column.
+        """Return the values for the table of runs that are known before training, by column.
 
-        Its costs; `slack_<measure>`, what each budget leaves over, relative to it; `overrun`, the largest
-        excess, where there is a budget; `width_slack`, where the width rule aims at a cost.
+        The columns are the costs; `slack_<measure>`, the unused part of each budget, relative to the budget;
+        `overrun`, the largest excess, if there is a budget; and `width_slack`, if the width rule aims at a
+        cost.
         """
         slack = self.objective.slack(costs)
         known = dict(costs) | {f"slack_{name}": each for name, each in slack.items()}
@@ -115,10 +118,11 @@ class Gate:
         return known if width is None else known | {"width_slack": width}
 
     def check(self) -> None:
-        """Refuse a space of which no configuration is within the budgets.
+        """Refuse a space in which no configuration is within the budgets.
 
         Raises:
-            InputError: says what the smallest network costs.
+            InputError: no configuration was found within the budgets; the message gives the cost of the
+                smallest network.
         """
         objective = self.objective
         within: list[tuple[int, Config]] = []
@@ -132,8 +136,8 @@ class Gate:
                 if "latency_ms" not in objective.budgets:
                     break
         if within:
-            # The fewer bytes a network moves, the sooner it has done so, as a rule. Where time has no budget
-            # one is timed all the same: what cannot be timed at all is found out now.
+            # Networks that move fewer bytes are usually faster, so these are timed first. Without a latency
+            # budget one network is still timed, to find out now if timing fails.
             quick = sorted(within, key=lambda pair: pair[0])[:MOST_TIMED]
             costs = [self.costs(config)[1] for _, config in quick]
             if any(objective.overrun(each) <= 0 for each in costs):
@@ -142,7 +146,7 @@ class Gate:
         received = ", ".join(f"max_{name} {value:,}" for name, value in objective.budgets.items())
         named = ", ".join(in_full(name, smallest[name]) for name in objective.budgets if name in smallest)
         raise InputError(
-            f"objective: received {received}. Allowed: at least the smallest network of "
+            f"objective: received {received}. Allowed: at least the cost of the smallest network of "
             f"{self.space.source}: {named}"
         )
 
@@ -150,8 +154,8 @@ class Gate:
         """Estimate how much of the space is within the budgets, from configurations drawn at random.
 
         Args:
-            seed: of the draws.
-            watch: shows progress along what it is given.
+            seed: seed of the random draws.
+            watch: wraps the list of configurations to show progress.
         """
         rng = np.random.default_rng(derive_seed("feasibility", seed))
         drawn = [self.space.config(self.space.sample(rng)) for _ in range(MOST_BUILDS)]
@@ -169,7 +173,11 @@ class Gate:
 
 
 def small_configurations(space: SearchSpace) -> Iterator[dict[str, Scalar]]:
-    """Yield what could be the space's smallest network: least filters, with every arm, depth and rule."""
+    """Yield the candidates for the smallest network of a space.
+
+    The structure (arm, depth, width rule, ...) takes all its values; every other parameter, such as the
+    filters, takes its first value.
+    """
     structure = {"model", "activation", "depth", "width_rule", "reference", "normalization"}
 
     def least(parameter: Parameter) -> Parameter:

@@ -1,4 +1,4 @@
-"""Objectives: what a search looks for, under which budgets. Selection reads validation accuracy only."""
+"""The `Objective` type: the goal of a search and its budgets. Selection reads validation accuracy only."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ RealBudget = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 
 
 class Objective(Frozen):
-    """What a search looks for.
+    """The goal of a search and its budgets.
 
     Attributes:
-        kind: `accuracy`: the most accurate within the budgets; `pareto`: the front of accuracy and cost;
-            `cost`: the cheapest that reaches `min_accuracy`; `weighted`: the largest
-            accuracy * (cost / target) ** exponent (MnasNet: Tan et al., 2019, arXiv:1807.11626).
-        cost: which of `invact.measures.MEASURES` counts as the cost.
+        kind: the goal. `accuracy`: the highest accuracy within the budgets; `pareto`: the front of accuracy
+            and cost; `cost`: the lowest cost with an accuracy of at least `min_accuracy`; `weighted`: the
+            largest accuracy * (cost / target) ** exponent (MnasNet: Tan et al., 2019, arXiv:1807.11626).
+        cost: the measure of `invact.measures.MEASURES` that is the cost.
         max_macs: budget of multiply-accumulates for one image.
         max_params: budget of parameters.
         max_activation_bytes: budget of peak activation memory for one image, in bytes.
         max_bytes_moved: budget of bytes read and written for one image.
         max_latency_ms: budget of the median time of one inference, in milliseconds.
-        min_accuracy: what `cost` must reach, a fraction.
-        target: the cost at which `weighted` is the accuracy itself.
-        exponent: of `weighted`; -0.07 there trades a doubling of the cost for 5 % of the accuracy.
+        min_accuracy: with kind `cost`, the required validation accuracy, a fraction.
+        target: with kind `weighted`, the cost at which the weighted value equals the accuracy.
+        exponent: with kind `weighted`, the exponent. At -0.07, doubling the cost must raise the accuracy by a
+            relative 5 % to keep the weighted value.
 
     Example:
         >>> Objective(kind="weighted", target=1_000_000).values(0.9, {"macs": 1_000_000})
@@ -55,13 +56,13 @@ class Objective(Frozen):
         for key, kind in {"min_accuracy": "cost", "target": "weighted"}.items():
             value = getattr(self, key)
             if self.kind == kind and value is None:
-                raise ValueError(f'{key}: missing key. Allowed: a number with kind = "{kind}"')
+                raise ValueError(f'{key}: missing key. Allowed: a number, required with kind = "{kind}"')
             if self.kind != kind and value is not None:
-                raise ValueError(f'{key}: received {value!r}. Allowed: with kind = "{kind}" only')
+                raise ValueError(f'{key}: received {value!r}. Allowed: only with kind = "{kind}"')
         if self.kind != "weighted" and "exponent" in self.model_fields_set:
-            raise ValueError(f'exponent: received {self.exponent!r}. Allowed: with kind = "weighted" only')
+            raise ValueError(f'exponent: received {self.exponent!r}. Allowed: only with kind = "weighted"')
         if self.kind == "accuracy" and "cost" in self.model_fields_set:
-            raise ValueError(f'cost: received {self.cost!r}. Allowed: with another kind than "accuracy"')
+            raise ValueError(f'cost: received {self.cost!r}. Allowed: only with a kind other than "accuracy"')
         return self
 
     @property
@@ -77,18 +78,18 @@ class Objective(Frozen):
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """The measures that decide anything: those with a budget, and the cost where it is optimised."""
+        """The measures that the search uses: those with a budget, and the cost if it is optimised."""
         decisive = {*self.budgets, *([] if self.kind == "accuracy" else [self.cost])}
         return tuple(name for name in MEASURES if name in decisive)
 
     @property
     def timed(self) -> bool:
-        """Whether networks must be timed before they are trained."""
+        """Whether the search uses a measure that must be timed before training."""
         return any(not MEASURES[name].counted for name in self.measures)
 
     @property
     def directions(self) -> tuple[Direction, ...]:
-        """One direction for each of `values`.
+        """The direction of optimisation for each number that `values` returns.
 
         Example:
             >>> Objective(kind="pareto").directions
@@ -99,11 +100,11 @@ class Objective(Frozen):
         return ("minimize",) if self.kind == "cost" else ("maximize",)
 
     def values(self, accuracy: float, costs: Costs) -> tuple[float, ...]:
-        """Return what is optimised.
+        """Return the numbers to optimise.
 
         Args:
             accuracy: validation accuracy, the mean over the seeds, a fraction.
-            costs: of the network, `cost` among them.
+            costs: costs of the network by measure; `cost` must be one of them.
         """
         match self.kind:
             case "accuracy":
@@ -114,15 +115,15 @@ class Objective(Frozen):
                 return (float(costs[self.cost]),)
             case "weighted":
                 assert self.target is not None
-                # A network without MACs is as good as one with a single one.
+                # A cost of 0 would give an infinite value, so the cost is at least 1 (or `target`).
                 least = min(1.0, self.target)
                 return (accuracy * (max(costs[self.cost], least) / self.target) ** self.exponent,)
 
     def slack(self, costs: Costs) -> dict[str, float]:
-        """Return what each budget leaves over, relative to it: 1 - cost / budget; below 0 over budget.
+        """Return the unused part of each budget, 1 - cost / budget; it is negative over the budget.
 
-        A measure that the costs lack has no slack: a network that is over a budget that is counted need not
-        be timed.
+        A measure that is missing in `costs` has no slack. Latency is missing if a network is over a counted
+        budget, because it is then not timed.
 
         Example:
             >>> Objective(max_macs=100, max_params=10).slack({"macs": 150, "params": 5})
@@ -131,7 +132,7 @@ class Objective(Frozen):
         return {name: 1 - costs[name] / budget for name, budget in self.budgets.items() if name in costs}
 
     def overrun(self, costs: Costs) -> float:
-        """Return the largest relative excess over a budget; at most 0 within all of them.
+        """Return the largest relative excess over a budget; it is at most 0 within all budgets.
 
         Example:
             >>> Objective(max_macs=100, max_params=10).overrun({"macs": 150, "params": 5})
@@ -140,17 +141,17 @@ class Objective(Frozen):
         return max((-slack for slack in self.slack(costs).values()), default=0.0)
 
     def shortfall(self, accuracy: float) -> float:
-        """Return what is missing to `min_accuracy`; at most 0 when it is reached or not asked for."""
+        """Return how far the accuracy is below `min_accuracy`; at most 0 if it is reached or not set."""
         return 0.0 if self.min_accuracy is None else self.min_accuracy - accuracy
 
     def violation(self, accuracy: float, costs: Costs) -> float:
-        """Return by how much a result misses what was asked for; 0 when it is feasible."""
+        """Return by how much a result misses the budgets or `min_accuracy`; 0 if it is feasible."""
         return max(self.overrun(costs), self.shortfall(accuracy), 0.0)
 
     def key(self, accuracy: float, costs: Costs) -> tuple[float, ...]:
-        """Return a sorting key, best first: the feasible ones, then the best values, then the least cost.
+        """Return a sorting key, best first: feasible before infeasible, then by value, then by lowest cost.
 
-        A Pareto search has no single best: its key names the most accurate.
+        A Pareto search has no single best result; its key puts the highest accuracy first.
 
         Example:
             >>> found = [(0.9, {"macs": 150}), (0.8, {"macs": 90}), (0.8, {"macs": 80})]

@@ -1,4 +1,4 @@
-"""The search: what a driver proposes, the budget gate before any training, and what the driver is told."""
+"""The `Search` class, which connects a driver, the budget gate and the coordinator."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ __all__ = ["Search"]
 
 
 class Search:
-    """A search under way: what its driver has proposed and been told.
+    """A running search: it asks a driver for configurations, has them trained and reports their results.
 
     Args:
         space: the search space.
-        objective: what to search for, and the budgets.
-        gate: says before any training what a configuration costs.
+        objective: the goal of the search and its budgets.
+        gate: computes the cost of a configuration before training.
         driver: a key of `DRIVERS`.
         sampler: one of the driver's samplers.
         seed: the seed of the sampler.
-        trials: configurations in all, those over budget included.
+        trials: total number of configurations, including those over budget.
         seeds: the training seeds of each configuration.
         enqueue: configurations to try first.
 
     Raises:
         InputError: the driver cannot search this space.
-        EnvironmentFault: the driver's extra is not installed.
+        EnvironmentFault: the optional package of the sampler is not installed.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class Search:
 
     @property
     def started(self) -> int:
-        """How many trials were begun, those of earlier sessions included."""
+        """Number of trials that have begun, including those of earlier sessions."""
         return self._started
 
     def resume(self, table: pd.DataFrame) -> list[Trial]:
-        """Tell the driver what is known, and return the trials of which some seeds are missing or failed."""
+        """Tell the driver all recorded results, and return the trials with missing or failed seeds."""
         self._started = table["trial"].nunique()
         self._next = int(table["trial"].max()) + 1 if self._started else 0
         trials = [self._recorded(rows) for _, rows in table.groupby("trial")]
@@ -96,7 +96,7 @@ class Search:
         ]
 
     def run(self, coordinator: Coordinator, record: Record, unfinished: Sequence[Trial]) -> None:
-        """Finish what is unfinished, then propose, until the sweep has its trials."""
+        """Finish the unfinished trials, then run new ones until the sweep has all its trials."""
         if unfinished:
             again = iter(unfinished)
             coordinator.run(lambda: next(again, None), lambda _, runs: _keep_models(record, runs))
@@ -113,7 +113,7 @@ class Search:
         coordinator.run(lambda: self._propose(coordinator), on_end)
 
     def _propose(self, coordinator: Coordinator) -> Trial | None:
-        """Ask the driver until a proposal is within the budget."""
+        """Ask the driver until a proposal is within the budgets; None if there is none."""
         while self._started < self._trials and (proposal := self._driver.ask()) is not None:
             rung = {} if proposal.epochs is None else {"epochs": proposal.epochs}
             config = self._space.config(proposal.values, **rung)
@@ -138,7 +138,7 @@ class Search:
         config = Config.model_validate_json(first["config_json"])
         ended = rows.loc[rows["status"] != Status.FAILED, "seed"]
         params = first.filter(like="param.").dropna()
-        # pandas gives NumPy's scalars, which neither a space nor a driver takes for Python's.
+        # pandas returns NumPy scalars; spaces and drivers accept only Python types.
         values = {
             str(name)[6:]: getattr(value, "item", lambda v=value: v)() for name, value in params.items()
         }
@@ -161,10 +161,10 @@ class Search:
         self._advances(outcome)
 
     def _advances(self, outcome: Outcome) -> bool:
-        """Say whether no finished trial so far is as accurate at as low a cost.
+        """Return whether a trial is on the front of all finished trials so far.
 
-        Every point of the final front was on the front when it came, so keeping these models keeps all of
-        the front's.
+        Every trial on the final front was on the front when it finished. Keeping the models of these trials
+        therefore keeps all models of the final front.
         """
         if outcome.status is not Status.FINISHED or outcome.accuracy is None:
             return False
@@ -174,9 +174,9 @@ class Search:
 
 
 def _outcome(rows: Sequence[tuple[Status, float | None, Costs]]) -> Outcome:
-    """Combine the seeds of a trial: (status, validation accuracy, costs) of each."""
+    """Combine the runs of a trial; each row is (status, validation accuracy, costs) of one run."""
     statuses, accuracies, costs = zip(*rows, strict=True)
-    # A seed that failed may lack the costs that another seed of the same network has.
+    # A failed run may have no costs, but another run of the same network has them.
     known = max(costs, key=len)
     for worst in (Status.FAILED, Status.DIVERGED, Status.OVER_BUDGET):
         if worst in statuses:
@@ -185,7 +185,7 @@ def _outcome(rows: Sequence[tuple[Status, float | None, Costs]]) -> Outcome:
 
 
 def _measured(costs: Mapping[str, Any]) -> Costs:
-    """What a row of the table has of the measures, as Python's numbers."""
+    """Return the measures that a row of the table has, as Python numbers."""
     import pandas as pd
 
     return {name: float(cost) for name, cost in costs.items() if pd.notna(cost)}
@@ -205,7 +205,7 @@ def _keep_models(record: Record, runs: Sequence[Run]) -> None:
 
 
 def _label(values: Mapping[str, Scalar]) -> str:
-    """Name a trial in a few words: its activations, then the other parameters.
+    """Name a trial in a few words: its arms, then the other parameters.
 
     Example:
         >>> _label({"activation.1": "inverse", "activation.2": "relu", "filters": 8})

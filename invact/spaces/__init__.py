@@ -1,1 +1,1 @@
-"""Search spaces: parameters, the values they may take, and the TOML files that declare them."""
+"""Search spaces: parameters, their allowed values, and the TOML files that declare them."""

@@ -1,6 +1,6 @@
-"""Domains: the values that one parameter may take, and how to draw one in any of three ways."""
+"""Domains: the allowed values of one parameter, and how to draw one with NumPy, Optuna or Keras Tuner."""
 
-# ruff: noqa: D102, N802 - the two protocols spell methods of Optuna and Keras Tuner.
+# ruff: noqa: D102, N802 - the two protocols repeat method names of Optuna and Keras Tuner.
 from __future__ import annotations
 
 import math
@@ -18,7 +18,7 @@ __all__ = ["Choice", "Domain", "Integers", "KerasTunerHyperParameters", "OptunaT
 
 
 class OptunaTrial(Protocol):
-    """What a domain needs of an Optuna trial; a `FixedTrial` has it too."""
+    """The methods of an Optuna trial that a domain uses; a `FixedTrial` has them too."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
@@ -28,7 +28,7 @@ class OptunaTrial(Protocol):
 
 
 class KerasTunerHyperParameters(Protocol):
-    """What a domain needs of Keras Tuner's `KerasTunerHyperParameters`."""
+    """The methods of Keras Tuner's `HyperParameters` that a domain uses."""
 
     def Choice(self, name: str, values: list[Any], ordered: bool | None = None) -> Any: ...
     def Boolean(self, name: str, default: bool = False) -> Any: ...
@@ -41,11 +41,11 @@ class KerasTunerHyperParameters(Protocol):
 
 
 class Domain(Protocol):
-    """The values of one parameter."""
+    """The allowed values of one parameter."""
 
     @property
     def size(self) -> float:
-        """How many values there are; infinity for an interval."""
+        """Number of values; infinity for an interval."""
 
     @property
     def bounds(self) -> tuple[Scalar, Scalar]:
@@ -55,10 +55,10 @@ class Domain(Protocol):
     def __str__(self) -> str: ...
 
     def values(self) -> Sequence[Scalar]:
-        """List the values, in order; only where `size` is finite."""
+        """List the values in order; `size` must be finite."""
 
     def coerce(self, value: Any) -> Any:
-        """Write a value as this domain does: an integer among reals is a real."""
+        """Convert a value to the type of this domain: an integer becomes a real in a domain of reals."""
 
     def sample(self, rng: np.random.Generator) -> Scalar:
         """Draw a value."""
@@ -67,7 +67,7 @@ class Domain(Protocol):
         """Ask an Optuna trial for a value."""
 
     def declare(self, name: str, hp: KerasTunerHyperParameters) -> Scalar | None:
-        """Ask Keras Tuner for a value; None where the parameter is inactive."""
+        """Ask Keras Tuner for a value; None if the parameter is inactive."""
 
 
 def _as_real(value: Any) -> Any:
@@ -76,7 +76,7 @@ def _as_real(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Choice:
-    """Any of the listed values, all of one type. One value alone is a constant: nobody is asked for it.
+    """A list of values of one type. A single value is a constant, and no sampler is asked for it.
 
     Example:
         >>> "relu" in Choice(("relu", "elu")), True in Choice((0, 1))
@@ -87,7 +87,7 @@ class Choice:
 
     @property
     def size(self) -> float:
-        """How many values there are."""
+        """Number of values."""
         return len(self.options)
 
     @property
@@ -96,18 +96,18 @@ class Choice:
         return self.options[0], self.options[-1]
 
     def __contains__(self, value: object) -> bool:
-        # In Python True == 1 == 1.0, which a configuration does not mean.
+        # In Python True == 1 == 1.0, but a configuration keeps these values apart.
         return type(value) is type(self.options[0]) and value in self.options
 
     def __str__(self) -> str:
         return ", ".join(map(repr, self.options))
 
     def values(self) -> Sequence[Scalar]:
-        """List the values, in order."""
+        """List the values in order."""
         return self.options
 
     def coerce(self, value: Any) -> Any:
-        """Write a value as this domain does."""
+        """Convert an integer to a real if the options are reals."""
         return _as_real(value) if isinstance(self.options[0], float) else value
 
     def sample(self, rng: np.random.Generator) -> Scalar:
@@ -126,7 +126,7 @@ class Choice:
         value: Scalar | None
         if len(self.options) == 1:
             value = hp.Fixed(name, self.options[0])
-        elif isinstance(self.options[0], bool):  # `hp.Choice` would turn them into 0 and 1.
+        elif isinstance(self.options[0], bool):  # `hp.Choice` would convert them to 0 and 1.
             value = hp.Boolean(name)
         else:
             value = hp.Choice(name, list(self.options))
@@ -135,7 +135,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Integers:
-    """The integers low, low + step, ..., high; `log` draws them evenly in the logarithm.
+    """The integers low, low + step, ..., high; with `log` they are drawn uniformly on a logarithmic scale.
 
     Example:
         >>> list(Integers(4, 16, 4).values())
@@ -149,7 +149,7 @@ class Integers:
 
     @property
     def size(self) -> float:
-        """How many values there are."""
+        """Number of values."""
         return len(self.values())
 
     @property
@@ -166,16 +166,18 @@ class Integers:
         )
 
     def values(self) -> Sequence[int]:
-        """List the values, in order."""
+        """List the values in order."""
         return range(self.low, self.high + 1, self.step)
 
     def coerce(self, value: Any) -> Any:
-        """Return the value: nothing else is meant for an integer."""
+        """Return the value unchanged: a domain of integers converts nothing."""
         return value
 
     def sample(self, rng: np.random.Generator) -> Scalar:
         """Draw a value."""
-        if self.log:  # Each integer owns the interval that rounds to it, so that the ends get their share.
+        if self.log:
+            # An integer stands for the interval that rounds to it. Half intervals at the ends would be drawn
+            # too rarely, so the range is wider by 0.5 on both sides.
             ends = math.log(self.low - 0.5), math.log(self.high + 0.5)
             return min(max(round(math.exp(rng.uniform(*ends))), self.low), self.high)
         return self.values()[int(rng.integers(len(self.values())))]
@@ -190,16 +192,16 @@ class Integers:
             value: int | None = hp.Int(name, self.low, self.high, self.step)
             return value
         value = hp.Int(name, self.low, self.high, sampling="log")
-        # At probability 1, which its Gaussian process proposes, Keras Tuner returns high + 1.
+        # Keras Tuner returns high + 1 at probability 1, and its Gaussian process proposes this probability.
         return None if value is None else min(value, self.high)
 
 
 @dataclass(frozen=True)
 class Reals:
-    """The interval from low to high, or with a step its points low, low + step, ..., high.
+    """The interval from low to high; with a step, its points low, low + step, ..., high.
 
-    The points are computed in decimal, so that every caller gets the same ones, and 0.3 among them
-    rather than 0.30000000000000004.
+    The points are computed in decimal arithmetic: every caller gets the same points, and 0.3 instead of
+    0.30000000000000004.
 
     Example:
         >>> Reals(0.0, 0.5, 0.1).values()
@@ -213,7 +215,7 @@ class Reals:
 
     @property
     def size(self) -> float:
-        """How many values there are."""
+        """Number of values."""
         if self.step is None:
             return math.inf if self.low < self.high else 1
         return int((Decimal(repr(self.high)) - Decimal(repr(self.low))) / Decimal(repr(self.step))) + 1
@@ -238,11 +240,11 @@ class Reals:
         return f"{self.low} to {self.high}" + (f" in steps of {self.step}" if self.step else "")
 
     def values(self) -> Sequence[float]:
-        """List the points, in order; an interval has them only when low is high."""
+        """List the points in order; an interval without a step has a point only if low equals high."""
         return tuple(map(self._point, range(int(self.size)))) if self.step else (self.low,)
 
     def coerce(self, value: Any) -> Any:
-        """Write an integer as a real."""
+        """Convert an integer to a real."""
         return _as_real(value)
 
     def sample(self, rng: np.random.Generator) -> Scalar:
@@ -261,7 +263,7 @@ class Reals:
     def declare(self, name: str, hp: KerasTunerHyperParameters) -> Scalar | None:
         """Ask Keras Tuner for a value."""
         value: float | None
-        if self.step is not None:  # `hp.Float` loses the last point: 0.5 // 0.1 is 4.
+        if self.step is not None:  # `hp.Float` loses the last point, because 0.5 // 0.1 is 4.
             value = hp.Choice(name, list(self.values()), ordered=True)
             return value
         value = hp.Float(name, self.low, self.high, sampling="log" if self.log else "linear")

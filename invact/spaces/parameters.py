@@ -1,4 +1,4 @@
-"""Parameters of a search space: reading one from TOML, checked against what `Config` accepts."""
+"""Parameters of a search space, and the code that reads them from TOML and checks them against `Config`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from invact.validation import Frozen, validate
 __all__ = ["FIELDS", "Condition", "Parameter", "Values", "constant", "parents_first", "read_parameters"]
 
 Values: TypeAlias = Mapping[str, Scalar]
-"""One configuration, flat: the active parameters by name, `activation.1` for the first stage's."""
+"""One configuration as flat values: active parameters by name; `activation.1` belongs to the first stage."""
 
 _Number = StrictInt | StrictFloat
 
@@ -31,7 +31,7 @@ _PER_STAGE = [
     if any(get_origin(member) is tuple for member in get_args(Config.model_fields[name].annotation))
 ]
 _BESIDE: Mapping[str, Mapping[str, Scalar]] = {"width_target": {"width_rule": "macs"}}
-"""What a field must stand beside, where it may not stand alone."""
+"""Fields that `Config` accepts only together with another field, and a value of that other field."""
 
 _MOST_POINTS = 10_000
 
@@ -49,19 +49,19 @@ class Condition:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: its flat name, its values, and when it is active (all conditions hold)."""
+    """One parameter: flat name, allowed values, and conditions. It is active if all conditions hold."""
 
     name: str
     domain: Domain
     when: tuple[Condition, ...] = ()
 
     def active(self, values: Values) -> bool:
-        """Say whether the conditions hold, given the values of the parameters before this one."""
+        """Return whether all conditions hold for the values of the earlier parameters."""
         return all(values.get(condition.parent) in condition.values for condition in self.when)
 
 
 class _Table(Frozen):
-    """A parameter as TOML has it."""
+    """The TOML table of one parameter."""
 
     choices: list[Scalar] | None = None
     low: _Number | None = None
@@ -73,10 +73,11 @@ class _Table(Frozen):
 
 
 def read_parameters(tables: Mapping[str, Any], source: str) -> dict[str, Parameter]:
-    """Read the `[parameters]` table: one parameter for each key, or for each stage.
+    """Read the `[parameters]` table: one parameter for each key, or one for each stage with `per_stage`.
 
     Raises:
-        InputError: names the source, the key, what was received and what is allowed.
+        InputError: a key or a value is wrong; the message names the source, the key, the received value and
+            the allowed values.
     """
     rows = {key: _row(row, f"{source}: parameters.{key}") for key, row in tables.items()}
     domains = {key: _domain(key, row, f"{source}: parameters.{key}") for key, row in rows.items()}
@@ -94,7 +95,7 @@ def read_parameters(tables: Mapping[str, Any], source: str) -> dict[str, Paramet
         conditions = tuple(Condition(parent, values) for parent, values in when.items())
         if row.per_stage:
             if key not in _PER_STAGE:
-                _refuse(f"{where}.per_stage", True, f"with {' or '.join(_PER_STAGE)} only")
+                _refuse(f"{where}.per_stage", True, f"only for {' or '.join(_PER_STAGE)}")
             for name, depths in _stages(key, domains.get("depth"), source).items():
                 parameters[name] = Parameter(name, domains[key], conditions + depths)
         else:
@@ -115,10 +116,10 @@ def _stages(key: str, depth: Domain | None, source: str) -> dict[str, tuple[Cond
 
 
 def constant(key: str, value: Scalar, models: Collection[Scalar], source: str) -> Parameter:
-    """Make a parameter of one value, as a bare value in TOML does.
+    """Make a parameter with one value, like a bare value in TOML.
 
     Raises:
-        InputError: `Config` has no such field, or refuses the value.
+        InputError: `Config` does not have the field, or refuses the value.
     """
     where = f"{source}: {key}"
     _check_key(key, models, where)
@@ -178,7 +179,7 @@ def _range(key: str, low: float, high: float, step: float | None, log: bool, whe
     if log and step is not None:
         _refuse(f"{where}.step", step, "step or log, not both")
     if log and low <= 0:
-        _refuse(f"{where}.low", low, "above 0 with log")
+        _refuse(f"{where}.low", low, "above 0 when log = true")
     if step is not None and step <= 0:
         _refuse(f"{where}.step", step, "above 0")
     domain: Integers | Reals
@@ -187,15 +188,15 @@ def _range(key: str, low: float, high: float, step: float | None, log: bool, whe
     else:
         domain = Reals(float(low), float(high), None if step is None else float(step), log)
         if step is not None and domain.size > _MOST_POINTS:
-            _refuse(f"{where}.step", step, f"at most {_MOST_POINTS} points; leave step out for an interval")
+            _refuse(f"{where}.step", step, f"at most {_MOST_POINTS} points, or no step for an interval")
     if step is not None and (last := domain.values()[-1]) != high:
-        # The libraries would each cut the range in a way of their own.
+        # Optuna and Keras Tuner would shorten such a range in different ways.
         _refuse(f"{where}.high", high, f"low plus a multiple of step, such as {last}")
     return domain
 
 
 def _ends(domain: Domain) -> tuple[Scalar, ...]:
-    """Return the values that decide whether `Config` accepts the domain: its limits bound intervals."""
+    """Return the values to check with `Config`: all choices, or both ends of a range."""
     return domain.options if isinstance(domain, Choice) else domain.bounds
 
 
@@ -203,11 +204,11 @@ def _check_key(key: str, models: Collection[Scalar], where: str) -> None:
     if key in FIELDS:
         return
     if key == "options":
-        _refuse(where, key, "the options themselves, each a parameter")
+        _refuse(where, key, "each option as a parameter of its own")
     if not key.isidentifier() or not all(":" in str(model) for model in models):
         raise InputError(
             f"{where}: unknown key, {choices(key, FIELDS)}; "
-            'and the keywords of a builder of your own, model = "package.module:function"'
+            'with your own builder, model = "package.module:function", also its keyword arguments'
         )
 
 
@@ -223,10 +224,10 @@ def _check_value(key: str, value: Scalar, where: str) -> None:
 
 
 def parents_first(parameters: Mapping[str, Parameter], source: str) -> tuple[Parameter, ...]:
-    """Order the parameters, each after those it depends on, and check the conditions.
+    """Sort the parameters so that each comes after its parents, and check the conditions.
 
     Raises:
-        InputError: a cycle, an unknown parent, or a value that the parent never takes.
+        InputError: conditions form a cycle, or name an unknown parent or a value that the parent never has.
     """
     ordered: dict[str, Parameter] = {}
 

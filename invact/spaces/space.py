@@ -1,7 +1,7 @@
-"""Search spaces: typed parameters, some active only when others have a given value, read from TOML.
+"""The `SearchSpace` type: typed parameters, some of them conditional on others, and its TOML reader.
 
-The same space serves Optuna (`suggest`), Keras Tuner (`hyperparameters`) and plain loops (`sample`,
-`grid`); it imports none of them.
+The same space works with Optuna (`suggest`), Keras Tuner (`hyperparameters`) and plain loops (`sample`,
+`grid`), and imports neither library.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ __all__ = ["SearchSpace", "Values", "load_space", "parse_space"]
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Parameters, each after those it depends on.
+    """The parameters of a search; each comes after the parameters it depends on.
 
     Attributes:
-        parameters: parents before children, else in the file's order.
-        source: where they were read, for error messages.
+        parameters: the parameters in the order of the file, but parents before children.
+        source: name of the file or object that declares them, for error messages.
 
     Example:
         >>> space = parse_space({"activation": {"choices": ["relu", "inverse"]}, "epochs": 3})
@@ -52,7 +52,7 @@ class SearchSpace:
     source: str = "search space"
 
     def __getitem__(self, name: str) -> Parameter:
-        """Look a parameter up by its flat name."""
+        """Return the parameter with the given flat name; raise KeyError if there is none."""
         for parameter in self.parameters:
             if parameter.name == name:
                 return parameter
@@ -66,11 +66,11 @@ class SearchSpace:
         return values
 
     def sample(self, rng: np.random.Generator) -> dict[str, Scalar]:
-        """Draw a configuration: each active parameter evenly over its domain."""
+        """Draw a configuration at random: the value of each active parameter is uniform over its domain."""
         return self._walk(lambda parameter: parameter.domain.sample(rng))
 
     def suggest(self, trial: OptunaTrial) -> dict[str, Scalar]:
-        """Take a configuration from an Optuna trial, inside any objective function.
+        """Return the configuration that an Optuna trial suggests. Call it in any objective function.
 
         Example:
             >>> import optuna
@@ -81,11 +81,11 @@ class SearchSpace:
         return self._walk(lambda parameter: parameter.domain.suggest(parameter.name, trial))
 
     def hyperparameters(self, hp: KerasTunerHyperParameters) -> dict[str, Scalar]:
-        """Take a configuration from Keras Tuner's `KerasTunerHyperParameters`, inside any `HyperModel.build`.
+        """Return the configuration of Keras Tuner's `HyperParameters`. Call it in any `HyperModel.build`.
 
-        Every parameter is declared, the conditional ones within a `conditional_scope`. Keras Tuner knows
-        chains of conditions, but not two on unrelated parents: there it draws by the longest chain, and a
-        value that the other condition rules out is not returned.
+        Every parameter is declared, conditional ones in a `conditional_scope`. Keras Tuner supports chains of
+        conditions, but not two conditions on unrelated parents. In this case the parameter is declared with
+        its longest chain, and the value is left out if the other condition does not hold.
         """
         values: dict[str, Scalar] = {}
         chains: dict[str, tuple[Condition, ...]] = {}
@@ -101,10 +101,10 @@ class SearchSpace:
         return values
 
     def grid(self) -> Iterator[dict[str, Scalar]]:
-        """Go through every configuration once.
+        """Iterate over all configurations; each comes once.
 
         Raises:
-            InputError: a real parameter has no step.
+            InputError: a range of reals has no step.
         """
         for parameter in self.parameters:
             if math.isinf(parameter.domain.size):
@@ -125,7 +125,7 @@ class SearchSpace:
             yield from self._branches({**values, parameter.name: value}, index + 1)
 
     def size(self) -> float:
-        """Count the configurations; infinity when a real parameter that can be active has no step.
+        """Return the number of configurations; infinity if a range of reals that can be active has no step.
 
         Example:
             >>> parse_space({"filters": {"low": 4, "high": 16, "step": 4}}).size()
@@ -140,7 +140,7 @@ class SearchSpace:
             parameter = self.parameters[position]
             if not parameter.active(values):
                 continue
-            if parameter.name in parents:  # Only a parent's value decides what follows.
+            if parameter.name in parents:  # Only the value of a parent changes the later count.
                 return total * sum(
                     self._count({**values, parameter.name: value}, position + 1, parents)
                     for value in parameter.domain.values()
@@ -149,18 +149,18 @@ class SearchSpace:
         return total
 
     def contains(self, values: Values) -> bool:
-        """Say whether the values are exactly the active parameters, each within its domain."""
+        """Return whether the values are exactly those of the active parameters, each within its domain."""
         try:
             return self.check(values, "") == dict(values)
         except InputError:
             return False
 
     def check(self, values: Values, source: str) -> dict[str, Scalar]:
-        """Return a configuration written by hand, completed with the constants, or say what is wrong.
+        """Check a configuration that a user wrote, and return it completed with the constants.
 
         Args:
-            values: flat values; constants may be left out, and an integer may stand for a real.
-            source: where they come from, for the message.
+            values: flat values. Constants may be left out, and an integer is allowed for a real.
+            source: name of the place that the values come from, for error messages.
 
         Raises:
             InputError: a parameter is unknown, inactive, missing or outside its domain.
@@ -193,7 +193,8 @@ class SearchSpace:
     def fix(self, **values: Scalar) -> SearchSpace:
         """Return the part of the space in which the parameters have the given values.
 
-        A key outside the space is added as a constant; one per stage is fixed in every stage.
+        A key that the space does not have is added as a constant. The name of a per-stage parameter fixes it
+        in every stage.
 
         Raises:
             InputError: a value is outside its parameter's domain, or `Config` refuses it.
@@ -216,11 +217,11 @@ class SearchSpace:
         return _sound(SearchSpace((*extra.values(), *kept.values()), self.source))
 
     def config(self, values: Values, **fixed: Any) -> Config:
-        """Make the configuration: stages become a tuple, unknown keys a user's builder's options.
+        """Make a `Config`: per-stage values become a tuple, and keys that are not fields become `options`.
 
         Args:
             values: flat values of the active parameters.
-            fixed: fields of `Config` that override them.
+            fixed: fields of `Config` that override these values.
 
         Example:
             >>> values = {"depth": 2, "activation.1": "relu", "activation.2": "elu"}
@@ -244,14 +245,15 @@ class SearchSpace:
 
 
 def load_space(reference: str | Path, folder: Path | None = None) -> SearchSpace:
-    """Read a search space: the name of a shipped one, or a path to a TOML file.
+    """Read a search space from a TOML file.
 
     Args:
-        reference: a bare name, or a path.
-        folder: what a relative path is relative to.
+        reference: the bare name of a shipped search space, or a path.
+        folder: the folder that a relative path starts from.
 
     Raises:
-        InputError: names the file, the key, what was received and what is allowed.
+        InputError: a key or a value is wrong; the message names the file, the key, the received value and the
+            allowed values.
 
     Example:
         >>> load_space("cnn")["model"].domain.values()
@@ -263,18 +265,20 @@ def load_space(reference: str | Path, folder: Path | None = None) -> SearchSpace
         if key != "parameters":
             raise one_of(f"{path}: key", key, ["parameters"])
     if not isinstance(table.get("parameters"), dict) or not table["parameters"]:
-        raise InputError(f"{path}: parameters: received none. Allowed: a table of at least one parameter")
+        raise InputError(f"{path}: parameters: received none. Allowed: a table with at least one parameter")
     return parse_space(table["parameters"], str(path))
 
 
 def parse_space(tables: Mapping[str, Any], source: str = "search space") -> SearchSpace:
-    """Make a space of the `[parameters]` table of a TOML file.
+    """Make a search space from the `[parameters]` table of a TOML file.
 
-    A bare value is a constant; a table has `choices`, or `low` and `high` with `step` or `log`. With
-    `when` the parameter is active only then; with `per_stage` there is one for each stage.
+    A bare value is a constant. A table has `choices`, or `low` and `high` with an optional `step` or `log`.
+    `when` gives the conditions under which the parameter is active; `per_stage` makes one parameter for each
+    stage.
 
     Raises:
-        InputError: names the source, the key, what was received and what is allowed.
+        InputError: a key or a value is wrong; the message names the source, the key, the received value and
+            the allowed values.
 
     Example:
         >>> parse_space({"filters": {"low": 4, "high": 16, "step": 0}})
@@ -286,7 +290,7 @@ def parse_space(tables: Mapping[str, Any], source: str = "search space") -> Sear
 
 
 def _sound(space: SearchSpace) -> SearchSpace:
-    """Make a configuration with each width rule, for what only `Config` as a whole refuses."""
+    """Make one configuration for each width rule, to find combinations of fields that `Config` refuses."""
     rules = [rule for p in space.parameters if p.name == "width_rule" for rule in p.domain.values()]
     for rule in rules or [Config().width_rule]:
         space.config(space._walk(_least(rule)))

@@ -1,5 +1,5 @@
-"""The claim's statistics: pure functions of plain arrays, and small frozen results; one subject a module.
+"""Statistics of claims and fronts: pure functions that take arrays and return small frozen results.
 
-Accuracies and margins are fractions here (0.003 is 0.3 points). Nothing in this package imports TensorFlow,
-Keras or MLflow: numpy and scipy are enough to read it.
+Accuracies and margins are fractions in this package (0.003 is 0.3 points). It needs numpy and scipy only, and
+never imports TensorFlow, Keras or MLflow.
 """

@@ -1,4 +1,4 @@
-"""What all intervals share: quantiles of Student's t, and a check of the confidence."""
+"""Helpers of all confidence intervals: quantiles of Student's t, and a check of the confidence level."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["check_confidence", "t_quantile"]
 
 
 def t_quantile(df: float, confidence: float) -> float:
-    """Student's t that leaves (1 - confidence) / 2 above."""
+    """Quantile of Student's t that is exceeded with probability (1 - confidence) / 2."""
     return float(special.stdtrit(df, (1 + confidence) / 2))
 
 
 def check_confidence(confidence: float) -> None:
-    """Refuse a confidence that is no probability."""
+    """Raise InputError unless the confidence level is between 0 and 1."""
     if not 0 < confidence < 1:
         raise InputError(f"confidence: received {confidence!r}. Allowed: (0, 1), such as 0.95")

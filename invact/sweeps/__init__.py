@@ -1,1 +1,1 @@
-"""Sweeps: from a file to a Pareto front, and what is done with a front afterwards."""
+"""Sweeps: running them, reading their fronts, retraining points of a front, and exporting networks."""

@@ -1,4 +1,4 @@
-"""Retraining: the points of a front on fresh seeds, through the same engine and into the same store."""
+"""Confirmation: the points of a front are retrained on fresh seeds and recorded in the same store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["confirm_front", "fresh_seeds"]
 
 FIRST_SEED = 2_000_000_000
-"""Fresh seeds count up from here, where no user's are likely to be; one that the sweep used is skipped."""
+"""The first fresh seed. Users rarely choose seeds this large; a seed that the sweep used is skipped."""
 
 MOST_SEEDS = 1_000
 
@@ -33,10 +33,14 @@ MOST_SEEDS = 1_000
 def fresh_seeds(count: int, taken: Collection[int] = ()) -> tuple[int, ...]:
     """Choose training seeds that a sweep has not used: the first `count` from 2,000,000,000 on.
 
-    More seeds begin with the same ones, so that what is trained stays of use.
+    A larger count begins with the same seeds, so that earlier runs can be used again.
+
+    Args:
+        count: how many seeds to choose.
+        taken: the seeds that the sweep used.
 
     Raises:
-        InputError: fewer than two ("insufficient"), or more than 1,000.
+        InputError: `count` is less than two ("insufficient"), or more than 1,000.
 
     Example:
         >>> fresh_seeds(3, taken=[0, 2_000_000_001])
@@ -60,27 +64,27 @@ def confirm_front(
     scheduler: str | None = None,
     show: bool = True,
 ) -> Confirmation:
-    """Train the points of a sweep's front on fresh seeds: what is finished is not trained again.
+    """Retrain the points of a sweep's front on fresh seeds. Finished runs are not trained again.
 
-    It is a record of its own, `confirmation`, in the sweep's experiment; one for each sweep, also when the
-    front moves on or more seeds are asked for.
+    The runs go into a separate record of kind `confirmation`, in the sweep's experiment. Each sweep has one
+    such record, even if its front changes later or more seeds are requested.
 
     Args:
         name: the sweep's name.
         seeds: how many fresh seeds; see `fresh_seeds`.
-        driver: of several sweeps of that name, the newest with this driver.
-        store: the folder of the MLflow store; `mlruns` unless given.
-        tracking_uri: an MLflow tracking server or database instead.
-        workers: processes to train with; one for each core unless given.
-        scheduler: the address of a Dask cluster that is up already.
+        driver: if several sweeps have the name, the newest with this driver is used.
+        store: the folder of the MLflow store, by default `mlruns`.
+        tracking_uri: the address of an MLflow tracking server or database, to use instead of a folder.
+        workers: number of processes that train, by default one for each core.
+        scheduler: the address of a running Dask cluster.
         show: whether to show progress on standard error.
 
     Returns:
-        The confirmation; where `failed` is not 0, without the runs that failed.
+        The confirmation. Failed runs are not part of it; `failed` counts them.
 
     Raises:
-        InputError: there is no such sweep, its front is empty, or `seeds` is out of range.
-        EnvironmentFault: the store, the data or the cluster is out of reach, or the data have changed.
+        InputError: no sweep has the name, its front is empty, or `seeds` is out of range.
+        EnvironmentFault: the store, the data or the cluster cannot be reached, or the data have changed.
     """
     from invact.execution.coordinator import Coordinator
     from invact.execution.engine import Engine
@@ -91,12 +95,14 @@ def confirm_front(
     sweep = find_sweep(name, driver, store, tracking_uri)
     settings = json.loads(sweep.read(SETTINGS))
     chosen = fresh_seeds(seeds, settings["seeds"])
-    # First, as they may register what the configurations name.
+    # The imported modules may register arms that the configurations name.
     import_all(settings["imports"])
     runs = sweep.table()
     front = front_of(sweep, runs, name)
     if not front.points:
-        raise InputError(f"confirm: {name!r} has no front. Allowed: a sweep with a finished configuration")
+        raise InputError(
+            f"confirm: the front of {name!r} is empty. Allowed: a sweep with a finished configuration"
+        )
     source, data = data_of(sweep, name)
     with open_store(None if store is None else Path(store), tracking_uri).record(
         name,

@@ -1,4 +1,4 @@
-"""Exports: a network of a front as files for other runtimes, each checked on the whole test set."""
+"""Exports: a network of a front is written to files for other runtimes; each is checked on the test set."""
 
 from __future__ import annotations
 
@@ -30,31 +30,33 @@ if TYPE_CHECKING:
 __all__ = ["Exported", "export_archive", "export_point", "export_table", "export_values"]
 
 TOLERANCE = 1e-3
-"""Of the largest logit: how far a float32 export may be off. Sums in another order are off by some 1e-6 of
-it; another network, or one that lacks its scaling of the pixels, by as much as the logits themselves."""
+"""Largest difference of logits allowed in float32, as a share of the largest logit. Another order of
+summation changes logits by about 1e-6 of the largest. A wrong network, or one without its scaling of the
+pixels, changes them by as much as the logits themselves."""
 
 TIES = 1e-3
-"""Share of the test images whose class another processor may change, as their best two logits are equal."""
+"""Share of the test images whose class may differ on another processor, because two logits are equal."""
 
 CALIBRATION = 200
-"""Training images that int8 is scaled to: the first, in the order of the split, which is shuffled."""
+"""Number of training images that set the scales of int8: the first ones, since the split is shuffled."""
 
 BATCH = 1000
+"""Test images in one call; a whole test set may not fit into memory."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written, and what it does on the whole test set when it is read again.
+    """A file that was written, and its results on the whole test set after it was read again.
 
     Attributes:
-        format: one of `invact.deploy.formats.FORMATS`.
+        format: a key of `invact.deploy.formats.FORMATS`.
         precision: `float32` or `int8`.
         path: the file or folder.
-        bytes: its size.
-        max_difference: largest difference of a logit to the network's.
-        agreement: share of the test images of which it predicts the class that the network predicts.
-        accuracy: on the test set.
-        original_accuracy: the network's, which is what the record says.
+        bytes: the size of the file, or of all files in the folder.
+        max_difference: largest absolute difference between a logit of the file and of the network.
+        agreement: share of the test images for which the file and the network predict the same class.
+        accuracy: test accuracy of the file.
+        original_accuracy: test accuracy of the network, equal to the accuracy in the record.
     """
 
     format: str
@@ -79,30 +81,30 @@ def export_point(
     tracking_uri: str | None = None,
     show: bool = True,
 ) -> tuple[Exported, ...]:
-    """Export the network of a point of a sweep's front as `NAME-pointK`; of several seeds, the first's.
+    """Export the network of one point of a sweep's front to files named `NAME-pointK`.
 
-    Each file is read again and run on the test images of the sweep before it gets its name; one that was
-    there is replaced.
+    If the point was trained with several seeds, the network of the first seed is exported. Each file is read
+    again and run on the test images of the sweep before it gets its name. An existing file is replaced.
 
     Args:
         name: the sweep's name.
-        point: from 1, by increasing cost; needed unless the front has one point.
-        formats: of `invact.deploy.formats.FORMATS`.
-        precision: `float32`; or `int8`, calibrated with training images, where all the formats have it.
-        folder: where to write; created where it does not exist.
-        driver: of several sweeps of that name, the newest with this driver.
-        store: the folder of the MLflow store; `mlruns` unless given.
-        tracking_uri: an MLflow tracking server or database instead.
+        point: number of the point, from 1, by increasing cost. It may be omitted if the front has one point.
+        formats: keys of `invact.deploy.formats.FORMATS`.
+        precision: `float32`, or `int8` if all formats support it. int8 is calibrated with training images.
+        folder: the folder to write to; it is created if it does not exist.
+        driver: if several sweeps have the name, the newest with this driver is used.
+        store: the folder of the MLflow store, by default `mlruns`.
+        tracking_uri: the address of an MLflow tracking server or database, to use instead of a folder.
         show: whether to show progress on standard error.
 
     Returns:
-        One for each format, in the order given.
+        One export for each format, in the given order.
 
     Raises:
-        InputError: no such format, precision, sweep or point; or the point has no model, or one that cannot
-            be converted.
+        InputError: the format, precision, sweep or point does not exist, or the point has no model, or its
+            model cannot be converted.
         EnvironmentFault: the store, the data or an extra is missing, the folder cannot be written, the data
-            have changed, or a float32 file says something else than the network.
+            have changed, or the outputs of a float32 file differ from those of the network.
     """
     chosen = _check(formats, precision)
     sweep = find_sweep(name, driver, store, tracking_uri)
@@ -114,11 +116,11 @@ def export_point(
     try:
         archive = sweep.model(run_id)
     except InputError:
-        words = f"point {number} of {name!r} has no model in the store. Allowed: a point that has"
+        words = f"point {number} of {name!r} has no model in the store. Allowed: a point that has a model"
         raise InputError(words) from None
     _, data = data_of(sweep, name)
     load_tensorflow()
-    # What the network is made of may be registered there, and where its builder is.
+    # These modules, and the module of the builder, may register layers of the network.
     import_all(json.loads(sweep.read(SETTINGS))["imports"])
     builder = Config.model_validate_json(run["config_json"].iloc[0]).model
     import_all([builder.partition(":")[0]] if ":" in builder else [])
@@ -148,18 +150,18 @@ def export_archive(
     """Export a network from its `.keras` archive; see `export_point`.
 
     Args:
-        archive: its bytes, as `TrialResult.model` holds them.
-        data: what it was trained and tested on.
-        stem: what the files' names begin with.
-        formats: of `invact.deploy.formats.FORMATS`.
+        archive: the bytes of the archive, as in `TrialResult.model`.
+        data: the data set that the network was trained and tested on.
+        stem: the start of the files' names.
+        formats: keys of `invact.deploy.formats.FORMATS`.
         precision: `float32` or `int8`.
-        folder: where to write.
+        folder: the folder to write to.
         recorded: the test accuracy that the network must reproduce.
         show: whether to show progress on standard error.
 
     Raises:
-        InputError: no such format or precision, or the network cannot be converted.
-        EnvironmentFault: as for `export_point`, or the network does not reproduce what was recorded.
+        InputError: the format or precision does not exist, or the network cannot be converted.
+        EnvironmentFault: as for `export_point`, or the network does not reproduce the recorded accuracy.
     """
     chosen = _check(formats, precision)
     progress = LineProgress(len(chosen)) if show else Progress()
@@ -167,7 +169,8 @@ def export_archive(
     accuracy = _accuracy(original, data)
     if recorded is not None and abs(accuracy - recorded) > max(TIES, 1 / data.test_count) + 1e-9:
         raise EnvironmentFault(
-            f"{stem}: test accuracy {accuracy:.2%} of the network here. Allowed: {recorded:.2%}, the record's"
+            f"{stem}: the network has a test accuracy of {accuracy:.2%} on this machine. "
+            f"Allowed: {recorded:.2%}, as in the record"
         )
     done = []
     with draft_folder(Path(folder)) as drafts:
@@ -180,14 +183,15 @@ def export_archive(
             found = _logits(open_format(draft, name), data)
             if found.shape != original.shape:
                 raise EnvironmentFault(
-                    f"{path}: not written, as its outputs are {found.shape}. Allowed: {original.shape}"
+                    f"{path}: not written, because its outputs have shape {found.shape}. "
+                    f"Allowed: {original.shape}"
                 )
             difference, scale = float(np.abs(found - original).max()), float(np.abs(original).max())
-            # Written so that NaN is too far.
+            # `not <=` also refuses NaN.
             if precision == "float32" and not difference <= TOLERANCE * scale:
                 raise EnvironmentFault(
-                    f"{path}: not written, as its logits are up to {difference:.3g} off the network's. "
-                    f"Allowed: {TOLERANCE * scale:.3g}, a thousandth of the largest"
+                    f"{path}: not written, because its logits differ by up to {difference:.3g} from those of "
+                    f"the network. Allowed: {TOLERANCE * scale:.3g}, a thousandth of the largest logit"
                 )
             agreement = float(np.mean(found.argmax(axis=1) == original.argmax(axis=1)))
             size = size_of(draft)
@@ -215,12 +219,12 @@ def _number(front: ParetoFront, point: int | None) -> int:
     count = len(front.points)
     if not count:
         raise InputError(
-            f"export: {front.name!r} has no front. Allowed: a sweep with a finished configuration"
+            f"export: the front of {front.name!r} is empty. Allowed: a sweep with a finished configuration"
         )
     if point is None and count == 1:
         return 1
     if point is None or not 1 <= point <= count:
-        allowed = f"1 to {count}, by increasing cost, as `invact front {front.name}` prints them"
+        allowed = f"1 to {count}, by increasing cost, in the order of `invact front {front.name}`"
         raise InputError(f"point: received {point}. Allowed: {allowed}")
     return point
 
@@ -235,12 +239,12 @@ def _accuracy(logits: NDArray[np.float32], data: Dataset) -> float:
 
 
 def export_values(exports: Iterable[Exported]) -> list[dict[str, Any]]:
-    """Put exports in JSON-like values."""
+    """Convert exports to values that JSON can store."""
     return [asdict(one) | {"path": str(one.path)} for one in exports]
 
 
 def export_table(title: str, exports: Iterable[Exported]) -> Table:
-    """Tabulate exports for the terminal.
+    """Build the table of exports for the terminal.
 
     Example:
         >>> export_table("tiny", [Exported("onnx", "int8", Path("a"), 1, 0.5, 0.99, 0.9, 0.91)]).row_count
@@ -257,5 +261,5 @@ def export_table(title: str, exports: Iterable[Exported]) -> Table:
         )
         for one in exports
     ]
-    columns = ("file", "bytes", "test", "original", "same class", "largest difference")
+    columns = ("file", "bytes", "test accuracy", "of the network", "same class", "largest difference")
     return table_of(title, columns, rows, len(columns) - 1)

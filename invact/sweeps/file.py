@@ -1,4 +1,4 @@
-"""The file of a sweep: its keys, and the sweep that was read from it and checked."""
+"""The keys of a sweep's file, and the function that reads and checks the file."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class SweepFile(Frozen):
     """The keys of a sweep's TOML file.
 
     Attributes:
-        space: a shipped search space's name, or a path relative to the file.
-        data: a data set's name, or a path relative to the file.
-        split_seed: decides which training images validate.
-        validation_fraction: how many of them.
-        objective: what to search for, and the budgets.
-        timing: how networks are timed, where the objective asks for latency.
-        driver: `optuna` or `keras_tuner`.
-        sampler: one of the driver's; its default unless given.
-        trials: how many configurations in all, those over budget included.
-        seed: the sampler's.
-        seeds: the training seeds; each configuration is trained once with each.
+        space: the name of a shipped search space, or a path relative to the file.
+        data: the name of a data set, or a path relative to the file.
+        split_seed: the seed that chooses the training images used for validation.
+        validation_fraction: the share of the training images used for validation.
+        objective: what the search optimizes, and the budgets.
+        timing: how networks are timed, if the objective uses latency.
+        driver: the library that proposes configurations, `optuna` or `keras_tuner`.
+        sampler: a sampler of the driver, by default the driver's first.
+        trials: the total number of configurations. Configurations over budget count too.
+        seed: the seed of the sampler.
+        seeds: the training seeds. Each configuration is trained once with each seed.
         imports: modules that register the user's own arms and MAC rules.
         config: values of `Config` that are the same for all trials.
         enqueue: configurations to try first.
@@ -67,12 +67,12 @@ class Sweep:
     """A sweep that was read and checked.
 
     Attributes:
-        name: the file's stem; names the experiment in MLflow.
-        path: the file.
-        file: its values, with the overrides in them.
-        space: the search space, with the file's `config` fixed in it.
+        name: the stem of the file's name. The experiment in MLflow has this name.
+        path: the path of the file.
+        file: the values of the file, after the overrides.
+        space: the search space; the values of the file's `config` are fixed in it.
         source: where the data come from.
-        sampler: the driver's sampler.
+        sampler: the sampler of the driver.
     """
 
     name: str
@@ -83,9 +83,9 @@ class Sweep:
     sampler: str
 
     def identity(self, data: Dataset) -> str:
-        """Hash what decides the results: all but the name and the number of trials.
+        """Hash everything that affects the results; the name and the number of trials do not.
 
-        Running a sweep of the same name and identity continues it.
+        A sweep with the same name and identity as a recorded one continues it.
         """
         settings = self.file.model_dump(mode="json", exclude={"space", "data", "config", "trials"})
         space = repr(self.space.parameters)
@@ -96,11 +96,12 @@ def load_sweep(reference: str | Path, overrides: Mapping[str, Any] | None = None
     """Read and check a sweep.
 
     Args:
-        reference: a shipped sweep's name, or a path to a TOML file.
-        overrides: values that replace the file's, by dotted key: `{"config.epochs": 3}`.
+        reference: the name of a shipped sweep, or the path of a TOML file.
+        overrides: values that replace values of the file, by dotted key: `{"config.epochs": 3}`.
 
     Raises:
-        InputError: names the file, the key, what was received and what is allowed.
+        InputError: the sweep is not valid. The message names the file, the key, and the received and allowed
+            values.
 
     Example:
         >>> load_sweep("digits", {"trials": 4}).file.trials
@@ -113,7 +114,9 @@ def load_sweep(reference: str | Path, overrides: Mapping[str, Any] | None = None
     path = find("sweeps", reference)
     values = override(read_toml(path), overrides or {})
     if "ratios" in values:
-        raise InputError(f"{path}: this is a claim. Allowed: a sweep (for a claim: invact claim {reference})")
+        raise InputError(
+            f"{path}: this is a claim. Allowed: a sweep (run a claim with: invact claim {reference})"
+        )
     file = validate(SweepFile, values, str(path))
     with within(str(path)):
         if file.driver not in DRIVERS:

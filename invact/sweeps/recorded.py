@@ -1,4 +1,4 @@
-"""Sweeps that have run: finding one in the store, its front, and its data."""
+"""Recorded sweeps: functions that find a sweep in the store, build its front, and load its data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["data_of", "find_sweep", "front_of", "pareto_front"]
 
 SETTINGS, SOURCE = "settings.json", "source.json"
-"""Files of the record: what the sweep's file and the overrides came to, and where the data are."""
+"""Files of the record: the values of the sweep's file after the overrides, and where the data are."""
 
 
 def pareto_front(
@@ -33,27 +33,30 @@ def pareto_front(
     store: str | Path | None = None,
     tracking_uri: str | None = None,
 ) -> ParetoFront:
-    """Read the front of a sweep from its record; the newest sweep of that name, finished or not.
+    """Read the front of a sweep from its record. The newest sweep of the name is used, finished or not.
 
     Args:
         name: the sweep's name.
-        driver: of several sweeps of that name, the newest with this driver.
-        margin: between the fronts of two activations, the loss of accuracy that counts as equal, in points;
-            0.3 unless given.
-        attainment: whether to add attainment surfaces, which need the extra `eaf` and several seeds.
-        store: the folder of the MLflow store; `mlruns` unless given.
-        tracking_uri: an MLflow tracking server or database instead.
+        driver: if several sweeps have the name, the newest with this driver is used.
+        margin: non-inferiority margin between the fronts of two activations, in points: the largest loss of
+            accuracy that still counts as equal. The default is 0.3.
+        attainment: whether to add attainment surfaces. They need the extra `eaf` and several seeds.
+        store: the folder of the MLflow store, by default `mlruns`.
+        tracking_uri: the address of an MLflow tracking server or database, to use instead of a folder.
 
     Raises:
-        InputError: there is no such sweep (names the nearest), or its seeds are too few for what is asked.
-        EnvironmentFault: the store is out of reach, or the extra is missing.
+        InputError: no sweep has the name (the message names the nearest), or the sweep has too few seeds for
+            a margin or for attainment surfaces.
+        EnvironmentFault: the store cannot be reached, or the extra is missing.
     """
     record = find_sweep(name, driver, store, tracking_uri)
     front = front_of(record, record.table(), name, MARGIN if margin is None else margin, attainment)
     if attainment and front.uncertainty is None:
-        raise InputError(f"attainment: insufficient: {name!r} has one seed. Allowed: two or more finished")
+        raise InputError(
+            f"attainment: insufficient: {name!r} has one seed. Allowed: at least two finished seeds"
+        )
     if margin is not None and (front.uncertainty is None or not front.uncertainty.gaps):
-        allowed = "with two values of `activation`, each finished on the same three seeds or more"
+        allowed = "a sweep with two values of `activation`, each finished on the same seeds, at least three"
         raise InputError(
             f"margin: received {margin:g}, and {name!r} has no fronts to compare. Allowed: {allowed}"
         )
@@ -66,9 +69,9 @@ def find_sweep(name: str, driver: str | None, store: str | Path | None, tracking
 
     check_name(name)
     if tracking_uri is None and not (folder := Path("mlruns" if store is None else store)).exists():
-        # Looking makes no store.
+        # `open_store` would create a store that does not exist yet.
         raise InputError(
-            f"store: received {str(folder)!r}, which is not there. Allowed: where sweeps have run"
+            f"store: received {str(folder)!r}, which does not exist. Allowed: a folder with recorded sweeps"
         )
     return open_store(None if store is None else Path(store), tracking_uri).latest(name, "sweep", driver)
 
@@ -80,28 +83,34 @@ def front_of(
     objective = json.loads(record.read(SETTINGS))["objective"]
     measure = objective.get("cost", "macs")
     budget = objective.get(f"max_{measure}")
-    # With a budget the reference is the same however far the sweep has come.
+    # A reference at the budget does not change while the sweep goes on.
     reference = (0.0, float(budget)) if budget else None
     return pareto_front_of(table, name, reference, budget, margin, attainment, measure=measure)
 
 
 def data_of(sweep: Record, name: str) -> tuple[Source, Dataset]:
-    """Load what a sweep was trained on, and nothing else.
+    """Load the data that a sweep was trained on, and check that they have not changed.
 
     Raises:
-        InputError: the record is older than the note of where the data are.
-        EnvironmentFault: the data are out of reach, or have changed.
+        InputError: the record comes from an old version, which did not note where the data are.
+        EnvironmentFault: the data cannot be reached, or have changed.
     """
     try:
         kept = json.loads(sweep.read(SOURCE))
     except InputError:
         allowed = (
-            f"the same `invact sweep` once more, which trains nothing again and notes where {name!r} reads"
+            "run the same `invact sweep` command again; it trains no finished run again, and it notes where "
+            f"the data of {name!r} are"
         )
-        raise InputError(f"{name!r} is an older record that names no data. Allowed: {allowed}") from None
+        words = (
+            f"{name!r}: the record comes from an old version and does not name its data. Allowed: {allowed}"
+        )
+        raise InputError(words) from None
     known = kept.pop("digest")
     source = Source(**kept)
     data = source.load()
     if data.digest != known:
-        raise EnvironmentFault(f"data {source.name!r}: digest {data.digest}. Allowed: {known}, the sweep's")
+        raise EnvironmentFault(
+            f"data {source.name!r}: digest {data.digest}. Allowed: {known}, as in the sweep's record"
+        )
     return source, data

@@ -1,4 +1,4 @@
-"""Sweeps: from a search space, a budget and a driver to a Pareto front."""
+"""Running a sweep: a driver searches a space under a budget, and the result is a Pareto front."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ __all__ = ["SweepResult", "run_sweep"]
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep found.
+    """The result of a sweep.
 
     Attributes:
-        name: the sweep's.
-        run_id: its parent run in MLflow.
-        front: the Pareto front of validation accuracy against MACs.
-        table: one row for each (configuration, seed).
+        name: the sweep's name.
+        run_id: the id of the sweep's parent run in MLflow.
+        front: the Pareto front of validation accuracy against MACs, or against the cost of the objective.
+        table: one row for each configuration and seed.
     """
 
     name: str
@@ -40,7 +40,7 @@ class SweepResult:
     table: pd.DataFrame
 
     def count(self, status: Status) -> int:
-        """Count the runs that ended so. FAILED ones are tried again when the sweep is run again."""
+        """Count the runs with a status. FAILED runs are tried again when the sweep is run again."""
         return int((self.table["status"] == status).sum())
 
     def to_pandas(self) -> pd.DataFrame:
@@ -57,19 +57,19 @@ def run_sweep(
     scheduler: str | None = None,
     show: bool = True,
 ) -> SweepResult:
-    """Run a sweep, or continue it: what is finished is not trained again.
+    """Run a sweep, or continue it. Finished runs are not trained again.
 
     Args:
-        sweep: a sweep, a shipped sweep's name, or a path.
-        store: the folder of the MLflow store; `mlruns` unless given.
-        tracking_uri: an MLflow tracking server or database instead.
-        workers: processes to train with; one for each core unless given.
-        scheduler: the address of a Dask cluster that is up already.
+        sweep: a sweep, the name of a shipped sweep, or a path.
+        store: the folder of the MLflow store, by default `mlruns`.
+        tracking_uri: the address of an MLflow tracking server or database, to use instead of a folder.
+        workers: number of processes that train, by default one for each core.
+        scheduler: the address of a running Dask cluster.
         show: whether to show progress on standard error.
 
     Raises:
-        InputError: bad input, or no configuration of the space is within the budget.
-        EnvironmentFault: the data, the store or the cluster is out of reach.
+        InputError: the sweep is not valid, or no configuration of the space is within the budget.
+        EnvironmentFault: the data, the store or the cluster cannot be reached.
     """
     from invact.execution.coordinator import Coordinator
     from invact.execution.engine import Engine

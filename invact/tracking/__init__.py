@@ -1,1 +1,1 @@
-"""Tracking: MLflow is the one record of results. A run that is FINISHED counts, nothing else does."""
+"""Tracking: the store and its records in MLflow. Only runs with MLflow status FINISHED count as results."""

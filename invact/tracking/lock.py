@@ -1,4 +1,4 @@
-"""Locks: one process at a time does a thing, and a process that is killed holds nothing."""
+"""File locks between processes; the end of a process releases its locks, even if it is killed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,13 @@ __all__ = ["Lock", "exclusive", "take"]
 
 
 class Lock:
-    """A lock that is held until it is closed, or until the process ends, however it ends.
-
-    Made by `take`.
-    """
+    """A lock that is held until it is closed or until the process ends in any way. Made by `take`."""
 
     def __init__(self, lock: FileLock) -> None:
         self._lock = lock
 
     def close(self) -> None:
-        """Release the lock; a second call does nothing."""
+        """Release the lock; a second call has no effect."""
         self._lock.release(force=True)
 
 
@@ -33,14 +30,14 @@ def take(path: Path, what: str, timeout: float = 0.0) -> Lock:
     """Take a lock.
 
     Args:
-        path: the file of the lock; it is made, with its folder, and stays behind. The file `NAME.holder`
-            beside it says which process has the lock.
-        what: what the lock protects, for the message.
-        timeout: seconds to wait while another process has the lock.
+        path: the lock file `NAME.lock`. It is created, with its folder, and is never deleted. The file
+            `NAME.holder` next to it names the process that holds the lock.
+        what: the thing that the lock protects, for the error message.
+        timeout: seconds to wait while another process holds the lock.
 
     Raises:
-        EnvironmentFault: another process, or another call in this one, has the lock; or the file cannot be
-            made.
+        EnvironmentFault: another process, or another call in this process, holds the lock; or the file cannot
+            be created.
 
     Example:
         >>> import tempfile
@@ -74,7 +71,7 @@ def take(path: Path, what: str, timeout: float = 0.0) -> Lock:
 
 @contextlib.contextmanager
 def exclusive(path: Path, what: str, timeout: float = 0.0) -> Iterator[None]:
-    """Hold a lock for a block; see `take`.
+    """Hold a lock during a `with` block; see `take`.
 
     Raises:
         EnvironmentFault: see `take`.

@@ -1,5 +1,5 @@
-"""MLflow itself: the few things that invact does with the runs of a store, and errors in one line."""
-# The only module that loads MLflow, which takes 2 s.
+"""The operations on MLflow runs that invact uses; their errors have one line."""
+# Only this module imports MLflow, because the import takes 2 s.
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from invact.errors import EnvironmentFault, InputError, one_line
 from invact.tracking.values import MAX_TAG, text_of
 
-# MLflow reads these while it is loaded.
+# MLflow reads these variables when it is imported.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 with warnings.catch_warnings():
-    # MLflow 3.17 does, while it is loaded, what SQLAlchemy 2.1 deprecates.
+    # The import of MLflow 3.17 uses a feature that SQLAlchemy 2.1 deprecates.
     warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
     import mlflow
     import mlflow.store.tracking.sqlalchemy_store
@@ -35,7 +35,7 @@ with warnings.catch_warnings():
     from mlflow.exceptions import MlflowException
 
 for _logger in ("mlflow", "alembic"):
-    # Their errors are raised as well, and told in one line.
+    # Their errors are also raised, and invact reports them in one line.
     logging.getLogger(_logger).setLevel(logging.CRITICAL)
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ _Result = TypeVar("_Result")
 def _explained(
     method: Callable[Concatenate[MlflowRuns, _Arguments], _Result],
 ) -> Callable[Concatenate[MlflowRuns, _Arguments], _Result]:
-    """Turn what MLflow, its database and the disk raise into an EnvironmentFault that names the store."""
+    """Convert exceptions of MLflow, its database and the disk to an EnvironmentFault that names the store."""
 
     @functools.wraps(method)
     def explained(self: MlflowRuns, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
@@ -69,14 +69,15 @@ def _explained(
 
 @dataclass(frozen=True)
 class MlflowRuns:
-    """The runs of an MLflow store, and the few things that invact does with them.
+    """The runs of an MLflow store, with the operations that invact uses.
 
-    Its faults are told in one line; it keeps nothing between calls.
+    Every method raises EnvironmentFault, with a message of one line, if MLflow or the disk fails. The object
+    keeps no state between calls.
 
     Attributes:
-        uri: what MLflow knows the store by.
-        client: MLflow's client.
-        page: how many runs are read at a time.
+        uri: the address of the store in MLflow.
+        client: the MLflow client.
+        page: number of runs to read in one request.
     """
 
     uri: str
@@ -90,12 +91,12 @@ class MlflowRuns:
 
     @_explained
     def resume(self, run_id: str) -> None:
-        """Set a run RUNNING again."""
+        """Set the status of a run to RUNNING again."""
         self.client.update_run(run_id, status="RUNNING")
 
     @_explained
     def end(self, run_id: str, status: str) -> None:
-        """End a run: FINISHED, FAILED or KILLED."""
+        """End a run with status FINISHED, FAILED or KILLED."""
         self.client.set_terminated(run_id, status)
 
     @_explained
@@ -107,7 +108,7 @@ class MlflowRuns:
         tags: Mapping[str, str] | None = None,
         step: int = 0,
     ) -> None:
-        """Log values to a run, in one call unless there are over a hundred params. None is left out."""
+        """Log values to a run, in one request for at most 100 params. A metric that is None is skipped."""
         now = time.time_ns() // 1_000_000
         # MLflow would store infinity as the largest finite number.
         values = [
@@ -123,7 +124,7 @@ class MlflowRuns:
 
     @_explained
     def log_data(self, run_id: str, data: Dataset) -> None:
-        """Log which data a run uses: by name and digest, not the arrays."""
+        """Log the name and the digest of the data set of a run, but not the arrays."""
         split = {"split_seed": data.split_seed, "validation_fraction": data.validation_fraction}
         source = CodeDatasetSource({"name": data.name} | split)
         described = MetaDataset(source, name=data.name, digest=data.digest).to_dict()
@@ -133,7 +134,7 @@ class MlflowRuns:
 
     @_explained
     def keep(self, run_id: str, files: Mapping[str, bytes]) -> None:
-        """Keep files with a run."""
+        """Store files with a run."""
         if not files:
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -143,15 +144,15 @@ class MlflowRuns:
 
     @_explained
     def keep_folder(self, run_id: str, folder: Path, under: str) -> None:
-        """Keep a folder's files with a run, in a folder of the run's."""
+        """Store the files of a folder with a run, in the run's folder `under`."""
         self.client.log_artifacts(run_id, str(folder), under)
 
     @_explained
     def read(self, run_id: str, name: str) -> bytes:
-        """Read a file that is kept with a run.
+        """Read a file that is stored with a run.
 
         Raises:
-            InputError: it has no such file.
+            InputError: the run does not have the file.
         """
         if name not in [file.path for file in self.client.list_artifacts(run_id)]:
             raise InputError(f"run {run_id}: has no file {name!r}")
@@ -160,7 +161,7 @@ class MlflowRuns:
 
     @_explained
     def search(self, experiments: Sequence[str], query: str) -> list[Any]:
-        """Find all runs that match, newest first."""
+        """Return all runs that match a query, newest first."""
         runs: list[Any] = []
         token = None
         while experiments:
@@ -173,7 +174,7 @@ class MlflowRuns:
 
     @_explained
     def experiments(self) -> dict[str, str]:
-        """Name all experiments, by id."""
+        """Return the names of all experiments by id."""
         names: dict[str, str] = {}
         token = None
         while True:
@@ -185,37 +186,42 @@ class MlflowRuns:
 
     @_explained
     def experiment(self, name: str, location: str | None) -> str:
-        """Find an experiment, or make it, and return its id.
+        """Return the id of an experiment, and create the experiment if it does not exist.
 
         Args:
-            name: its name.
-            location: where the files of its runs go; None lets a server decide.
+            name: name of the experiment.
+            location: where to store the files of its runs; None lets a server decide.
 
         Raises:
-            InputError: the name is MLflow's own.
+            InputError: MLflow reserves the name.
             EnvironmentFault: the experiment was deleted.
         """
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             return str(self.client.create_experiment(name, artifact_location=location))
         if experiment.experiment_id == "0":
-            raise InputError(f"name: received {name!r}. Allowed: any but this, it is MLflow's own")
+            raise InputError(f"name: received {name!r}. Allowed: any other name; MLflow reserves this one")
         if experiment.lifecycle_stage != "active":
             restore = f"mlflow experiments restore -x {experiment.experiment_id}"
-            raise EnvironmentFault(f"{self.uri}: experiment {name!r} was deleted. To have it back: {restore}")
+            raise EnvironmentFault(f"{self.uri}: experiment {name!r} was deleted. To restore it: {restore}")
         return str(experiment.experiment_id)
 
 
 def connect(uri: str) -> Any:
+    """Return an MLflow client for a store, after a first request that checks the connection.
+
+    Raises:
+        EnvironmentFault: the store cannot be reached or read.
+    """
     try:
         client = mlflow.MlflowClient(uri)
         client.search_experiments(max_results=1)
-    except Exception as error:  # SQLAlchemy's, Alembic's and drivers' errors come through as they are.
+    except Exception as error:  # MLflow does not wrap errors of SQLAlchemy, Alembic and drivers.
         raise EnvironmentFault(f"{uri}: {one_line(error)}") from error
     return client
 
 
 def knows_schema(revision: str) -> bool:
-    """Whether a revision of the database's tables is one that this MLflow can read."""
+    """Return whether the installed MLflow knows a revision of the database tables."""
     steps = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
     return any(steps.glob(f"{revision}_*.py"))

@@ -1,4 +1,4 @@
-"""Where numbers come from: the versions of what computed them, and the commit of the working tree."""
+"""The provenance of results: versions of Python and of the libraries, and the commit of the working tree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("tensorflow", "keras", "numpy", "optuna", "keras-tuner", "mlflow", "
 
 
 def versions() -> dict[str, str]:
-    """Name the versions of Python, of invact and of the libraries that decide its numbers; imports none.
+    """Return the versions of Python, invact and the libraries that affect results, without importing them.
 
     Example:
         >>> versions()["invact"] == __version__
@@ -25,19 +25,19 @@ def versions() -> dict[str, str]:
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # installed under another name, such as tensorflow-cpu
+        except metadata.PackageNotFoundError:  # It has another name, such as tensorflow-cpu.
             continue
     return found
 
 
 def commit(folder: Path | None = None) -> tuple[str, bool] | None:
-    """Find the commit of the user's working tree.
+    """Return the commit of the user's working tree.
 
     Args:
-        folder: where to look; the current folder unless given.
+        folder: a folder in the working tree; default: the current folder.
 
     Returns:
-        The commit's hash, and whether tracked files differ from it; None outside of a repository.
+        The hash of the commit, and whether tracked files differ from it; None outside a repository.
 
     Example:
         >>> commit(Path("/")) is None
@@ -50,7 +50,7 @@ def commit(folder: Path | None = None) -> tuple[str, bool] | None:
 
 
 def _git(*arguments: str, folder: Path | None) -> str | None:
-    # A repository on a slow disk must not hold up a sweep.
+    # The timeout keeps a repository on a slow disk from delaying a sweep.
     try:
         done = subprocess.run(
             ["git", "--no-optional-locks", *arguments], cwd=folder, capture_output=True, text=True, timeout=10

@@ -1,7 +1,7 @@
-"""The record of a sweep or a claim: how its results become MLflow runs, and runs a table again."""
-# The sweep or claim is a parent run. Each configuration is a child of it, and each seed of a configuration
-# a grandchild; with a single seed the child is itself the run of that seed. The runs that carry a seed are
-# the record; everything else is there to be looked at.
+"""The `Record` of a sweep or a claim, which writes results as MLflow runs and reads them back as a table."""
+# The sweep or claim is a parent run in MLflow. Each configuration is a child run, and each of its seeds is a
+# grandchild. With a single seed, the child is the run of that seed. Only runs with a seed are read back; the
+# others are for the pages of MLflow.
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ CORRECT, COST, MODEL = "correct.npy", "cost.csv", "model.keras"
 
 
 class Record:
-    """The record of one sweep or claim: written by one coordinator, read by anyone.
+    """The record of one sweep or claim. One coordinator writes it; any process can read it.
 
-    Made by `Store.record` and `Store.latest`. As a context manager it is closed at the end: FINISHED, KILLED
-    on an interrupt, FAILED on any other exception.
+    Made by `Store.record` and `Store.latest`. As a context manager it closes the record at the end, with
+    status FINISHED, KILLED after an interrupt, or FAILED after any other exception.
 
     Attributes:
-        run_id: the parent run in MLflow.
-        experiment: its experiment.
-        resumed: whether an earlier session began it.
+        run_id: id of the parent run in MLflow.
+        experiment: id of the experiment of the parent run.
+        resumed: whether an earlier session began the record.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Record:
         self._data = data
         self._tags = dict(tags or {})
         self._lock = lock
-        # Of each trial: the digest of its configuration, and the run that is its seeds' parent.
+        # For each trial: the digest of its configuration, and the id of the parent run of its seeds.
         self._trials: dict[int, tuple[str, str]] = {}
         if lock is not None and resumed:
             self._take_over()
@@ -103,7 +103,7 @@ class Record:
         if error is None:
             self.close()
             return
-        # What went wrong first is what the user must hear of.
+        # The user must see the first error, so an error while closing is ignored.
         with contextlib.suppress(InvactError):
             self.close("FAILED" if isinstance(error, Exception) else "KILLED")
 
@@ -113,15 +113,15 @@ class Record:
         """Begin the run of one seed of a configuration.
 
         Args:
-            trial: the configuration's number.
+            trial: number of the trial.
             config: the configuration.
             seed: the training seed.
-            seeds: how many seeds the configuration is trained with.
-            label: a few words for tables and pictures.
-            varied: the parameters that distinguish it from other trials.
+            seeds: number of seeds that the configuration is trained with.
+            label: a short name for tables and pictures.
+            varied: the parameters that distinguish the trial from the other trials.
 
         Returns:
-            The run's id in MLflow.
+            The id of the run in MLflow.
 
         Raises:
             InputError: the configuration is longer than MLflow's limit for a tag.
@@ -146,19 +146,19 @@ class Record:
         return self._begin(name, tags | {SEED: str(seed)}, params | {"seed": seed})
 
     def epoch(self, run_id: str, epoch: Epoch) -> None:
-        """Log what one epoch measured."""
+        """Log the measurements of one epoch."""
         metrics = {"time/epoch_seconds": epoch.seconds}
         for split, scores in {"train": epoch.train, "validation": epoch.validation}.items():
             metrics |= {f"{split}/accuracy": scores.accuracy, f"{split}/loss": scores.loss}
         self._runs.log(run_id, metrics, step=epoch.number)
 
     def finish(self, run_id: str, result: TrialResult, known: Mapping[str, float] | None = None) -> None:
-        """Log a result and end its run: from then on it counts, unless it FAILED.
+        """Log a result and end its run. After that the run counts, unless it FAILED.
 
         Args:
-            run_id: what `start` returned.
-            result: what came of it.
-            known: what was known before the training, by column of `METRICS`.
+            run_id: the id that `start` returned.
+            result: the result of the run.
+            known: values that were known before training, by column of `METRICS`.
         """
         files = {}
         if result.cost is not None:
@@ -172,13 +172,13 @@ class Record:
         self._runs.keep(run_id, files)
         tags = {STATUS: result.status.value} | ({ERROR: result.error} if result.error else {})
         self._runs.log(run_id, metrics_of(result, known or {}), tags=tags, step=len(result.epochs))
-        # Last, so that a run that counts is whole.
+        # The status is set last, so that a run that counts is complete.
         self._runs.end(run_id, "FAILED" if result.status is Status.FAILED else "FINISHED")
 
     def finish_trial(self, trial: int) -> None:
-        """Give the run of a trial of several seeds their means and status; nothing to do for a single seed.
+        """Log the means and the status of a trial with several seeds. A trial with one seed needs nothing.
 
-        The means are for MLflow's pages: the table has one row for each seed.
+        The means are shown on the pages of MLflow only; the table has one row for each seed.
         """
         if trial not in self._trials:
             return
@@ -198,13 +198,14 @@ class Record:
         self._runs.end(run_id, "FAILED" if status is Status.FAILED else "FINISHED")
 
     def table(self) -> pd.DataFrame:
-        """Read the results back: one row for each (trial, seed) that counts, in that order.
+        """Read the results: one row for each (trial, seed) that counts, sorted by trial and seed.
 
-        A FAILED run has a row until a later one of the same trial and seed has ended otherwise.
+        A FAILED run has a row until a later run of the same trial and seed ends with another status.
 
         Returns:
-            `COLUMNS`; then `param.<name>` for each varied parameter, as it was given; then `config_json`.
-            Counts are `Int64`, scores float64; what was not measured, or not finite, is missing.
+            A table with the columns `COLUMNS`, then `param.<name>` with the original value of each varied
+            parameter, then `config_json`. Counts are `Int64` and scores are float64. A value that was not
+            measured or is not finite is missing.
         """
         import pandas as pd
 
@@ -214,57 +215,63 @@ class Record:
         varied = list(dict.fromkeys(name for row in rows for name in row if name.startswith("param.")))
         table = pd.DataFrame(rows, columns=[*COLUMNS, *varied, "config_json"])
         for name in varied:
-            # Where a trial lacks a parameter, pandas would make floats of the others' integers.
+            # If a trial lacks a parameter, pandas would convert the integers of the other trials to floats.
             values = [row.get(name) for row in rows]
             table[name] = pd.Series(values, dtype=object if None in values else None)
         kinds = dict.fromkeys(METRICS, "float64") | dict.fromkeys(COUNTS, "Int64")
         return table.astype(kinds | {"trial": "int64", "seed": "int64"})
 
     def read(self, name: str) -> bytes:
-        """Read a file of the parent run, one of those that `Store.record` was given.
+        """Read a file of the parent run, for example one that was passed to `Store.record`.
 
         Raises:
-            InputError: there is none of that name.
+            InputError: there is no file with this name.
         """
         return self._runs.read(self.run_id, name)
 
     def correct(self, run_id: str, count: int) -> NDArray[np.bool_]:
         """Read which test images a run classified correctly; shape (count,).
 
+        Args:
+            run_id: the id of the run.
+            count: number of images in the test set.
+
         Raises:
-            InputError: the run has none, or another number of them.
+            InputError: the run has no such data, or has them for another number of images.
         """
         packed = np.load(io.BytesIO(self._runs.read(run_id, CORRECT)), allow_pickle=False)
         if packed.size != math.ceil(count / 8):
-            raise InputError(f"count: received {count}. Allowed: at most {8 * packed.size}, and its last 8")
+            raise InputError(
+                f"count: received {count}. Allowed: {max(8 * packed.size - 7, 0)} to {8 * packed.size}"
+            )
         return np.unpackbits(packed, count=count).astype(bool)
 
     def model(self, run_id: str) -> bytes:
         """Read the `.keras` archive of a run.
 
         Raises:
-            InputError: the run has none.
+            InputError: the run has no archive.
         """
         return self._runs.read(run_id, MODEL)
 
     def log_model(self, run_id: str, model: bytes) -> None:
-        """Keep a `.keras` archive with a run, which may have ended."""
+        """Store a `.keras` archive with a run. The run may have ended."""
         self._runs.keep(run_id, {MODEL: model})
 
     def keep(self, files: Mapping[str, bytes]) -> None:
-        """Keep files with the parent run, by name; one of the same name is replaced."""
+        """Store files by name with the parent run; a file with the same name is replaced."""
         self._runs.keep(self.run_id, files)
 
     def log_folder(self, folder: Path, name: str) -> None:
-        """Keep a folder's files with the parent run, under `name`. MLflow shows CSV as a table."""
+        """Store a folder's files with the parent run, in a folder `name`. MLflow shows CSV as a table."""
         self._runs.keep_folder(self.run_id, folder, name)
 
     def summarize(self, metrics: Mapping[str, float], tags: Mapping[str, str] | None = None) -> None:
-        """Log what came of the whole on the parent run."""
+        """Log metrics and tags of the whole sweep or claim on the parent run."""
         self._runs.log(self.run_id, metrics, tags=tags)
 
     def close(self, status: str = "FINISHED") -> None:
-        """End the record: FINISHED, FAILED or KILLED. Runs that have not ended are KILLED."""
+        """End the record with status FINISHED, FAILED or KILLED. Runs that have not ended become KILLED."""
         try:
             self._kill()
             results = current(self._runs.search([self.experiment], tagged(ROOT, self.run_id)))
@@ -296,7 +303,7 @@ class Record:
 
     def _take_over(self) -> None:
         self._kill()
-        # Newest first: the oldest of a trial's runs would be overwritten last.
+        # The search returns the newest run first; in reverse order, the newest run of a trial is kept.
         for run in reversed(self._runs.search([self.experiment], tagged(PARENT, self.run_id))):
             if SEED not in run.data.tags:
                 tags = run.data.tags
@@ -304,7 +311,7 @@ class Record:
 
 
 def _flat(config: Config, varied: Mapping[str, Scalar]) -> dict[str, Any]:
-    """Flatten a configuration for MLflow's pages; what varies is there again as `param.<name>`."""
+    """Flatten a configuration to MLflow params; varied parameters are repeated as `param.<name>`."""
     values = config.model_dump(mode="json")
     options = values.pop("options")
     values |= {f"options.{name}": value for name, value in options.items()}

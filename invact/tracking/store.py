@@ -1,4 +1,4 @@
-"""The store: where the records of sweeps and claims are begun, found and listed."""
+"""The `Store`, which begins, finds and lists the records of sweeps and claims."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ DATABASES = ("postgresql", "mysql", "mssql")
 
 @dataclass(frozen=True)
 class RecordInfo:
-    """A sweep, a claim or a confirmation in the store, for lists.
+    """One entry in the list of records: a sweep, a claim or a confirmation.
 
     Attributes:
-        name: the sweep's or the claim's; a confirmation has its sweep's.
+        name: name of the sweep or the claim; a confirmation has the name of its sweep.
         kind: `sweep`, `claim` or `confirmation`.
-        driver: the sweep's driver.
-        identity: hash of what decides its results.
-        status: MLflow's: RUNNING, FINISHED, FAILED or KILLED.
-        started: when it was begun.
-        counts: how many runs ended in each way.
-        run_id: its parent run.
+        driver: the driver of a sweep; empty for other records.
+        identity: hash of everything that decides the results.
+        status: status in MLflow: RUNNING, FINISHED, FAILED or KILLED.
+        started: time at which the record was begun.
+        counts: number of runs with each status.
+        run_id: id of the parent run in MLflow.
     """
 
     name: str
@@ -70,8 +70,8 @@ class Store:
     Made by `invact.tracking.store.open_store`.
 
     Attributes:
-        runs: its runs, in MLflow.
-        folder: where its files are; None for a server.
+        runs: the MLflow runs of the store.
+        folder: the folder of the store; None for a server.
     """
 
     runs: MlflowRuns
@@ -79,7 +79,7 @@ class Store:
 
     @property
     def uri(self) -> str:
-        """What MLflow knows it by."""
+        """The address of the store in MLflow."""
         return self.runs.uri
 
     def record(
@@ -94,24 +94,24 @@ class Store:
         data: Dataset | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> Record:
-        """Begin a record, or continue the newest of the same name, kind and identity.
+        """Begin a record, or continue the newest record with the same name, kind and identity.
 
-        Runs that a killed coordinator left are set KILLED. Only one process of a machine has the record at a
-        time, until `Record.close` or that process's end.
+        Runs that a killed coordinator left unfinished are set to KILLED. On one machine only one process at a
+        time can hold the record, until `Record.close` or the end of the process.
 
         Args:
-            name: names the experiment.
-            kind: what it is.
-            identity: hash of what decides the results.
-            files: texts to keep by file name, such as the sweep's file.
-            params: settings to show.
-            driver: the sweep's driver.
-            data: what is trained on; each run refers to it.
-            tags: more to show.
+            name: name of the sweep or claim, and of its experiment in MLflow.
+            kind: `sweep`, `claim` or `confirmation`.
+            identity: hash of everything that decides the results.
+            files: texts to store by file name, such as the file of the sweep.
+            params: settings to show in MLflow.
+            driver: the driver of a sweep.
+            data: the data set of the runs; each run refers to it.
+            tags: more tags to show in MLflow.
 
         Raises:
-            InputError: a bad name.
-            EnvironmentFault: another process has the record, or the store fails.
+            InputError: the name or the identity has characters that are not allowed.
+            EnvironmentFault: another process holds the record, or the store fails.
         """
         check_name(name)
         check_name(identity, "identity")
@@ -133,7 +133,7 @@ class Store:
                 run_id = self.runs.begin(experiment, f"{kind} {driver}".strip(), told)
                 if data is not None:
                     self.runs.log_data(run_id, data)
-            # MLflow never changes a param: what this session has otherwise is a tag.
+            # MLflow cannot change a param, so a different setting of this session becomes a tag.
             known = earlier[0].data.params if earlier else {}
             texts = {key: text_of(value) for key, value in (params or {}).items()}
             told |= {f"now.{key}": text for key, text in texts.items() if known.get(key, text) != text}
@@ -151,16 +151,16 @@ class Store:
     def latest(
         self, name: str, kind: str | None = None, driver: str | None = None, identity: str | None = None
     ) -> Record:
-        """Find the newest record of a name, to read it and to add files.
+        """Return the newest record with a name, to read it or to add files.
 
         Args:
-            name: of the experiment.
-            kind: what it has to be; anything unless given, and so are the others.
-            driver: the sweep's driver.
-            identity: as it was begun with.
+            name: name of the sweep or claim.
+            kind: required kind; None allows any kind.
+            driver: required driver; None allows any driver.
+            identity: required identity; None allows any identity.
 
         Raises:
-            InputError: there is none; names the nearest there is.
+            InputError: there is no such record; the message suggests the most similar name.
         """
         check_name(name)
         known = {}
@@ -175,7 +175,7 @@ class Store:
             ):
                 return Record(self.runs, run.info.experiment_id, run.info.run_id)
         if not known:
-            raise InputError(f"name: received {name!r}. Allowed: none yet, {self.uri} has no records")
+            raise InputError(f"name: received {name!r}. Allowed: no name, {self.uri} has no records yet")
         if name not in known:
             raise one_of("name", name, sorted(known))
         wanted = " ".join(filter(None, [driver, kind]))
@@ -184,7 +184,7 @@ class Store:
         )
 
     def records(self, name: str | None = None) -> list[RecordInfo]:
-        """List the sweeps and claims of one name, or all, newest first."""
+        """List the records with one name, or all records, newest first."""
         names = {key: value for key, value in self.runs.experiments().items() if name in (None, value)}
         return [
             RecordInfo(
@@ -201,15 +201,15 @@ class Store:
         ]
 
     def ui(self, port: int = 5000) -> Server:
-        """Start MLflow's own pages over the store; see `invact.tracking.ui.serve`.
+        """Start the MLflow server on the store, to show its pages; see `invact.tracking.ui.serve`.
 
         Raises:
-            InputError: the store is a server, which has its own.
+            InputError: the store is a server, which has its own pages.
             EnvironmentFault: the port is taken, or the server does not answer.
         """
         if urlsplit(self.uri).scheme in SERVERS:
             raise InputError(
-                f"{self.uri}: received a server, which has its own pages. Allowed: a store's folder"
+                f"{self.uri}: received a server, which has its own pages. Allowed: a store in a folder"
             )
         return serve(self.uri, self.folder and self.folder / "artifacts", port)
 
@@ -221,7 +221,7 @@ class Store:
         return self.runs.search(experiments, " and ".join(conditions))
 
     def _counts(self, run: Any) -> Mapping[Status, int]:
-        # Reading all runs is slow (2 s for a thousand): a closed record has been counted.
+        # Reading all runs is slow (2 s for a thousand), and a closed record stores its counts.
         if run.info.status != "RUNNING" and COUNTED in run.data.tags:
             return {Status(name): number for name, number in json.loads(run.data.tags[COUNTED]).items()}
         return count(current(self.runs.search([run.info.experiment_id], tagged(ROOT, run.info.run_id))))
@@ -246,19 +246,19 @@ def _provenance() -> dict[str, str]:
 
 
 def open_store(folder: Path | None = None, tracking_uri: str | None = None) -> Store:
-    """Open the store, and make it where there is none. Only a coordinator does this, never a worker.
+    """Open the store, and create it if it does not exist. Only a coordinator opens it, never a worker.
 
     Args:
-        folder: where its database and files are; `mlruns` unless given.
-        tracking_uri: the address of a tracking server (`http`, `https`) or of a database
-            (`sqlite`, `postgresql`, `mysql`, `mssql`) instead.
+        folder: folder of the database and the files; default: `mlruns`.
+        tracking_uri: instead of a folder, the address of a tracking server (`http`, `https`) or of a database
+            (`sqlite`, `postgresql`, `mysql`, `mssql`).
 
     Raises:
-        InputError: both, or an address that MLflow 3 does not take.
-        EnvironmentFault: the folder cannot be written, the database is damaged or of a newer MLflow, or the
-            server cannot be reached.
+        InputError: both arguments are given, or MLflow 3 does not support the address.
+        EnvironmentFault: the folder cannot be written, the database is damaged or made by a newer MLflow, or
+            the server cannot be reached.
     """
-    # Here, as loading MLflow takes 2 s.
+    # Imported here, because the import of MLflow takes 2 s.
     from invact.tracking.mlflow import MlflowRuns, connect
 
     if tracking_uri is None:
@@ -285,13 +285,13 @@ def _open_local(database: Path) -> Store:
 
     database = Path.cwd() / database
     if unfit := {"%", "?", "\0"} & set(str(database)):
-        # MLflow decodes the address of a database in some places and not in others.
+        # MLflow decodes the percent signs of a database address in some places but not in others.
         raise InputError(
             f"store: received {str(database)!r}. Allowed: a path without {' '.join(map(repr, unfit))}"
         )
     database = database.resolve()
     uri = f"sqlite:///{database}"
-    # Two processes that make the tables at once break the database.
+    # If two processes create the tables at the same time, they damage the database.
     with exclusive(database.parent / "locks" / "open.lock", f"the opening of {database}", timeout=60):
         try:
             if not database.exists():
@@ -303,7 +303,7 @@ def _open_local(database: Path) -> Store:
 
 
 def _reach(uri: str) -> None:
-    # MLflow itself tries for minutes.
+    # MLflow itself tries to connect for minutes.
     address = urlsplit(uri)
     try:
         port = address.port or {"http": 80, "https": 443}[address.scheme]

@@ -1,4 +1,4 @@
-"""The table of runs: how results become MLflow metrics and tags, and MLflow runs become rows."""
+"""The columns of the table of runs, and the conversion between results, MLflow runs and table rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["COLUMNS", "COUNTS", "METRICS", "count", "current", "metrics_of", "ro
 METRICS = {
     "filters": "cost/filters",
     **{name: f"cost/{name}" for name in MEASURES},
-    # The epochs' train/accuracy is a running mean over augmented batches: another quantity.
+    # `final`, because `train/accuracy` and `validation/accuracy` are the curves over the epochs.
     "train_accuracy": "train/final_accuracy",
     "validation_accuracy": "validation/final_accuracy",
     "test_accuracy": "test/accuracy",
@@ -30,17 +30,17 @@ METRICS = {
     **{f"slack_{name}": f"budget/{name}_slack" for name in MEASURES},
     "width_slack": "budget/width_slack",
 }
-"""The columns of the table that are metrics, and what MLflow calls them: what is before `/` is a section."""
+"""The table columns that are MLflow metrics, with their MLflow names. The part before `/` is a section."""
 
 
 COUNTS = ("filters", *(name for name, measure in MEASURES.items() if measure.counted))
 
 
 COLUMNS = ("trial", "config", "label", "seed", "status", *METRICS, "error", "run_id")
-"""The columns that every table has; `param.<name>` for each varied parameter and `config_json` follow."""
+"""The columns of every table; then come `param.<name>` for each varied parameter, and `config_json`."""
 
 
-# What is read back is in tags: MLflow shows params, cuts them short, and never changes them.
+# Values that are read back are tags, because MLflow cannot change params and shortens long ones.
 ROOT, TRIAL, SEED, LABEL = "invact.root", "invact.trial", "invact.seed", "invact.label"
 
 
@@ -51,11 +51,20 @@ STATUS, ERROR, COUNTED = "invact.status", "invact.error", "invact.counts"
 
 
 def tagged(key: str, value: str) -> str:
+    """Return an MLflow search condition for runs that have a tag with the given value.
+
+    Example:
+        >>> tagged("invact.kind", "sweep")
+        "tags.`invact.kind` = 'sweep'"
+    """
     return f"tags.`{key}` = '{value}'"
 
 
 def current(runs: Iterable[Any]) -> list[Any]:
-    """Choose the run that counts for each trial and seed, in that order, of one record's MLflow runs."""
+    """Select from the MLflow runs of one record the run that counts for each trial and seed, in this order.
+
+    The newest FINISHED run counts; if there is none, the newest FAILED run.
+    """
     chosen: dict[tuple[int, int], Any] = {}
     for run in sorted(runs, key=lambda run: (run.info.status == "FINISHED", run.info.start_time)):
         tags = run.data.tags
@@ -65,11 +74,17 @@ def current(runs: Iterable[Any]) -> list[Any]:
 
 
 def count(results: Iterable[Any]) -> Counter[Status]:
-    """Count how MLflow runs that count ended."""
+    """Count the MLflow runs that `current` returned by their status."""
     return Counter(Status(run.data.tags[STATUS]) for run in results)
 
 
 def metrics_of(result: TrialResult, known: Mapping[str, float]) -> dict[str, float | None]:
+    """Return the MLflow metrics of a result, by MLflow name.
+
+    Args:
+        result: the result of a run.
+        known: values that were known before training, by column of `METRICS`.
+    """
     values: dict[str, float | None] = {
         "seconds": result.seconds,
         "images_per_second": result.images_per_second,
@@ -84,6 +99,7 @@ def metrics_of(result: TrialResult, known: Mapping[str, float]) -> dict[str, flo
 
 
 def row_of(run: Any) -> dict[str, Any]:
+    """Return the table row of an MLflow run that carries a seed; metrics that it lacks are NaN."""
     tags, metrics = run.data.tags, run.data.metrics
     return {
         "trial": int(tags[TRIAL]),

@@ -1,4 +1,4 @@
-"""The user interface: MLflow's own server over a store, for this machine only."""
+"""The user interface: it starts the MLflow server on a store, reachable from this machine only."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers.
+    """A running MLflow server.
 
     Attributes:
-        url: where.
-        process: its process, which ends its own workers when it is asked to end.
+        url: the address of the server.
+        process: the process of the server; when it is terminated it ends its own workers.
     """
 
     url: str
     process: subprocess.Popen[bytes]
 
     def wait(self) -> int:
-        """Wait for its end and return its exit code."""
+        """Wait until the server ends and return its exit code."""
         return self.process.wait()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
         try:
@@ -57,18 +57,18 @@ class Server:
 
 
 def serve(uri: str, artifacts: Path | None, port: int = 5000, timeout: float = 60.0) -> Server:
-    """Start MLflow's server and return when it answers.
+    """Start the MLflow server and return when it answers.
 
-    It listens on 127.0.0.1 only, since it asks for no password; it runs no jobs and sends no telemetry.
+    The server listens on 127.0.0.1 only, because it has no password. It runs no jobs and sends no telemetry.
 
     Args:
-        uri: the store's database.
-        artifacts: where experiments that are made through the server keep their files.
-        port: 0 takes any free one.
+        uri: the address of the store's database.
+        artifacts: folder for the files of experiments that are created through the server.
+        port: port to listen on; 0 uses any free port.
         timeout: seconds to wait for the first answer.
 
     Raises:
-        InputError: the port is no port.
+        InputError: `port` is not between 0 and 65535.
         EnvironmentFault: the port is taken, or the server ended or did not answer.
     """
     port = _free(port)
@@ -98,19 +98,19 @@ def serve(uri: str, artifacts: Path | None, port: int = 5000, timeout: float = 6
 
 def _free(port: int) -> int:
     if not 0 <= port <= 65535:
-        raise InputError(f"port: received {port}. Allowed: 0 (any free one) to 65535")
+        raise InputError(f"port: received {port}. Allowed: 0 (any free port) to 65535")
     with socket.socket() as probe:
-        # As the server will: a port whose last connection is still closing is not taken.
+        # The server sets this option too: a port whose last connection is still closing is then free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise EnvironmentFault(f"port {port}: {error.strerror}. Port 0 takes any free one") from None
+            raise EnvironmentFault(f"port {port}: {error.strerror}. Use port 0 for any free port") from None
         return int(probe.getsockname()[1])
 
 
 def _await(server: Server, timeout: float) -> None:
-    # Not by way of a proxy: this is the same machine.
+    # No proxy, because the server is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

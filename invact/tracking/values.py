@@ -1,4 +1,4 @@
-"""How values become MLflow's text, and how long a text may be."""
+"""The conversion of values to MLflow text, and the longest text that a tag can have."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ MAX_TAG = 8000
 
 
 def text_of(value: Any) -> str:
-    """Write a value as MLflow's text: a string as it is, anything else as JSON."""
+    """Convert a value to text for MLflow: a string stays unchanged, any other value becomes JSON."""
     return value if isinstance(value, str) else json.dumps(value, default=str)

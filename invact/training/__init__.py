@@ -1,1 +1,1 @@
-"""Training: from one configuration, one seed and a data set to one result."""
+"""Training of one configuration with one seed: the loop, the optimizers and the result type."""

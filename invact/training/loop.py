@@ -1,4 +1,4 @@
-"""Training: a function from a configuration, a seed and a data set to a result."""
+"""The function `train`, which trains one configuration with one seed and returns a result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["train"]
 
 EVALUATION_BATCH = 1000
 
-# Keras keeps its seed and its dtype policy in global state: one training at a time in a process.
+# Keras keeps its seed and its dtype policy in global state, so a process runs one training at a time.
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -43,24 +43,26 @@ def train(
 ) -> TrialResult:
     """Train one configuration with one seed, and measure it.
 
-    The seed decides every source of randomness. Batch order and augmentation depend on the seed alone, so
-    that two arms trained with one seed see the same batches; initialisation and dropout depend on the seed
-    and the configuration. With one thread (as invact's workers have) the same arguments give bit-identical
-    numbers on one machine. The loop sees the training and validation splits; the test set is read once,
-    after the last epoch, with the last weights: no epoch is picked.
+    The seed decides every source of randomness. Batch order and augmentation depend only on the seed, so two
+    arms trained with the same seed see the same batches. Initialisation and dropout depend on the seed and
+    the configuration. With one thread, as in invact's workers, the same arguments give bit-identical numbers
+    on one machine.
+
+    The loop reads the training and validation splits. The test set is read once, after the last epoch, with
+    the last weights; no epoch is selected.
 
     Args:
         config: the network and its recipe.
         seed: the run's seed, >= 0.
-        data: the data set, split.
-        on_epoch: called after each epoch, in this thread.
+        data: the data set, already split.
+        on_epoch: called after each epoch, in the thread that called `train`.
         keep_model: whether to return the trained network.
 
     Returns:
-        A result that is FINISHED, or DIVERGED when a loss was not finite.
+        A result with status FINISHED, or DIVERGED if a loss was not finite.
 
     Raises:
-        InputError: the configuration does not build on these data.
+        InputError: the configuration's network cannot be built for these data.
 
     Example:
         >>> from invact.config import Config
@@ -128,8 +130,8 @@ def _fit(
 
 
 def _epoch_function(model: Any, config: Config, seed: int, data: Dataset, batch: int, steps: int) -> Any:
-    # One graph loop over tensors in memory: tf.data's autotune thread would stall every epoch's end. They are
-    # arguments of the graph, since TensorFlow never lets go of what a graph with a loop has captured.
+    # A graph loop over tensors in memory, because the autotune thread of tf.data would delay the end of every
+    # epoch. The tensors are arguments, because TensorFlow never frees a tensor that such a graph captures.
     images, labels = tf.constant(data.x_train), tf.constant(data.y_train, tf.int32)
     weights = model.trainable_variables
     optimizer = make_optimizer(config, steps)
@@ -152,14 +154,14 @@ def _epoch_function(model: Any, config: Config, seed: int, data: Dataset, batch:
             total += loss
             hits += tf.math.count_nonzero(tf.argmax(logits, 1, tf.int32) == targets, dtype=tf.int32)
             step += 1
-        # A loop that has diverged stops early: its means are over the steps it took.
+        # A diverged loop stops early, so the means are over the steps that were run.
         return (
             tf.cast(hits, tf.float64) / tf.cast(step * batch, tf.float64),
             total / tf.cast(step, tf.float32),
             step,
         )
 
-    # Traced here, so that the epochs' seconds are training alone.
+    # Traced here, so that the seconds of an epoch contain only training.
     run_epoch.get_concrete_function(
         images, labels, tf.TensorSpec((), tf.int32), tf.TensorSpec((steps, batch), tf.int32)
     )

@@ -1,4 +1,4 @@
-"""The optimizer of a configuration."""
+"""The function that makes the Keras optimizer of a configuration."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ __all__ = ["make_optimizer"]
 
 
 def make_optimizer(config: Config, steps: int) -> Any:
+    """Make the optimizer of a configuration, with its learning-rate schedule and weight decay.
+
+    Args:
+        config: the configuration; its recipe names the optimizer, the learning rate, the schedule and the
+            weight decay. SGD uses Nesterov momentum 0.9.
+        steps: optimizer steps in one epoch; the cosine schedule ends after `steps * config.epochs` steps.
+
+    Returns:
+        A `keras.optimizers.Optimizer` that decays kernels only.
+    """
     rate: Any = config.learning_rate
     if config.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps * config.epochs)
@@ -23,6 +33,6 @@ def make_optimizer(config: Config, steps: int) -> Any:
         optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
     else:
         optimizer = keras.optimizers.Adam(rate, weight_decay=decay)
-    # Decaying a bias or a normalisation's scale regularises nothing and costs accuracy.
+    # Weight decay of a bias or of a normalisation scale does not regularise and costs accuracy.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

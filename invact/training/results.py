@@ -1,4 +1,4 @@
-"""What one training returns: values that travel between processes, and one row of the table of runs."""
+"""The result types of one training, which processes exchange and which become a row of the table of runs."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ["Epoch", "Scores", "Status", "TrialResult"]
 
 
 class Status(StrEnum):
-    """How a trial ended."""
+    """How a run or a trial ended."""
 
     FINISHED = "FINISHED"
     OVER_BUDGET = "OVER_BUDGET"
-    """Decided from the built model, before any training."""
+    """The built model is over a budget; it was not trained."""
     DIVERGED = "DIVERGED"
-    """A loss was not finite; what was measured until then is kept."""
+    """A loss was not finite; the values measured before are kept."""
     FAILED = "FAILED"
-    """An error; not a result, and tried again when the sweep is continued."""
+    """An error occurred. This is not a result; the run is tried again when the sweep continues."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracy, a fraction in [0, 1], and mean cross-entropy in nats, on one split."""
+    """Scores on one split: accuracy, a fraction in [0, 1], and loss, the mean cross-entropy in nats."""
 
     accuracy: float
     loss: float
@@ -39,13 +39,13 @@ class Scores:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch measured.
+    """The measurements of one epoch.
 
     Attributes:
-        number: from 1.
-        train: running means over the epoch's augmented batches, as the weights changed.
-        validation: measured at the epoch's end.
-        seconds: the epoch's training, without validation.
+        number: number of the epoch, from 1.
+        train: means over the augmented batches of the epoch, measured while the weights change.
+        validation: scores on the validation split at the end of the epoch.
+        seconds: training time of the epoch, without validation.
     """
 
     number: int
@@ -56,22 +56,23 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """One training of one configuration with one seed.
+    """The result of one run: one configuration trained with one seed.
 
     Attributes:
-        config: what was trained.
-        seed: the training seed, part of the run's identity.
-        status: how it ended.
+        config: the configuration that was trained.
+        seed: the training seed, part of the identity of the run.
+        status: how the run ended.
         cost: MACs, parameters and filters of the built model; None if it could not be built.
         epochs: one entry for each completed epoch.
-        train: the last epoch's running means.
-        validation: the final weights on the validation split. Selection reads this.
-        test: the final weights on the test set. Verdicts read this, selection never does.
-        seconds: wall time of the training loop.
-        images_per_second: training images over `seconds`.
-        correct: one bit for each test image, in order, first image in the highest bit (`numpy.packbits`).
-        model: the trained network as the bytes of a `.keras` archive, where asked for.
-        error: one line, for FAILED and DIVERGED.
+        train: scores of the last epoch on its training batches, see `Epoch.train`.
+        validation: scores of the final weights on the validation split. Selection reads these.
+        test: scores of the final weights on the test set. Verdicts read these; selection never does.
+        seconds: wall time of the training loop, without validation.
+        images_per_second: number of training images divided by `seconds`.
+        correct: one bit for each test image, 1 if it was classified correctly; the first image is the highest
+            bit of the first byte (`numpy.packbits`).
+        model: the trained network as the bytes of a `.keras` archive; empty if it was not requested.
+        error: one line that describes the error, for FAILED and DIVERGED.
     """
 
     config: Config

@@ -1,8 +1,10 @@
 import importlib.util
 import json
+import os
 import sys
 from dataclasses import astuple, replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import optuna
@@ -21,8 +23,10 @@ def bench():
     spec = importlib.util.spec_from_file_location("budgeted_search", FILE)
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "budgeted_search", module)  # A dataclass looks up its module.
+        patch.setitem(sys.modules, "budgeted_search", module)  # Dataclasses look up their module.
+        before = dict(os.environ)
         spec.loader.exec_module(module)
+        assert dict(os.environ) == before, "the import changed the environment"
         yield module
 
 
@@ -33,7 +37,7 @@ def table(bench):
 
 @pytest.fixture(scope="module")
 def search(bench, table):
-    """Searches under the median budget, each done once."""
+    """Searches with the median budget, one for each sampler and side."""
     budget = bench.budgets(table)[bench.MEDIAN]
 
     def train(config):
@@ -49,7 +53,7 @@ def search(bench, table):
 
 @pytest.fixture
 def steps(bench):
-    """Steps of a search in which every proposal was trained, from (MACs, accuracy)."""
+    """Make the steps of a search that trained every proposal, from pairs (MACs, accuracy)."""
     network = bench.Network("relu", "4-4", 1e-3, "", 0, 0, 0.0, 0.0)
 
     def make(*proposals):
@@ -64,7 +68,7 @@ def steps(bench):
 def test_the_table_holds_every_configuration_once(bench, table):
     space = bench.sweep_of().space
     digests = {space.config(values).digest() for values in space.grid()}
-    assert digests == set(table), "the identity of a Config has changed: train the table again"
+    assert digests == set(table), "the digests of configurations have changed: train the table again"
     assert len(digests) == space.size() == len(bench.TABLE.read_text().splitlines()) - 1
     assert bench.TABLE.stat().st_size < 100_000
     images = np.array([network.validation_accuracy * 539 for network in table.values()])
@@ -82,24 +86,34 @@ def test_the_table_has_the_costs_of_the_built_models(bench, table):
         assert (known.macs, known.params) == (cost.macs, cost.params)
 
 
-def test_a_training_again_gives_the_number_in_the_table(bench, table):
+@pytest.mark.parametrize(("set_by_user", "expected"), [(None, "0"), ("1", "1")])
+def test_processes_that_train_do_not_use_onednn_unless_the_user_sets_it(bench, set_by_user, expected):
+    with mock.patch.dict(os.environ):
+        os.environ.pop("TF_ENABLE_ONEDNN_OPTS", None)
+        if set_by_user:
+            os.environ["TF_ENABLE_ONEDNN_OPTS"] = set_by_user
+        with bench._processes() as processes:
+            assert processes.submit(os.getenv, "TF_ENABLE_ONEDNN_OPTS").result() == expected
+
+
+def test_a_repeated_training_gives_the_accuracy_in_the_table(bench, table):
     space = bench.sweep_of().space
     values = {"activation": "inverse", "filters.1": 8, "filters.2": 16, "learning_rate": 0.01, "depth": 2}
     config = space.config(space.check(values, "test"))
     found, known = bench._train(config), table[config.digest()]
-    # Another processor rounds otherwise, and some images near a border then change sides.
+    # Another processor rounds differently, which can change the class of some images.
     assert found.validation_accuracy == pytest.approx(known.validation_accuracy, abs=0.01)
     assert found.test_accuracy == pytest.approx(known.test_accuracy, abs=0.01)
 
 
-def test_progress_by_hand(bench, steps):
+def test_progress_equals_a_calculation_by_hand(bench, steps):
     macs, volumes = bench.progress(steps((80, 0.5), (200, 0.9), (40, 0.25), (40, 0.25), (50, 0.6)), BUDGET)
     assert macs.tolist() == [80, 280, 320, 360, 410]
-    # 0.5 (100 - 80); over budget; and 0.25 (80 - 40); again; and 0.6 (100 - 50) with 0.25 (50 - 40).
+    # 0.5 (100 - 80); over budget; 0.25 (80 - 40) more; a repeat; 0.6 (100 - 50) and 0.25 (50 - 40).
     np.testing.assert_allclose(volumes, [10, 10, 20, 20, 32.5])
 
 
-def test_ratios_by_hand(bench, steps):
+def test_ratios_equal_a_calculation_by_hand(bench, steps):
     plain = steps((200, 0.9), (50, 0.5), (50, 0.5), (90, 0.1))
     assert bench.ratio(steps((60, 0.5), (40, 0.5)), plain, BUDGET) == pytest.approx((100 / 250, 100 / 390))
     assert bench.ratio(steps((60, 0.5)), plain, BUDGET) == (np.inf, np.inf)
@@ -108,7 +122,7 @@ def test_ratios_by_hand(bench, steps):
     assert bench.driver_alone(bench.gate_alone(plain, BUDGET)) == plain
 
 
-def test_quartiles_count_what_was_never_reached(bench):
+def test_quartiles_count_searches_that_never_reach_the_target(bench):
     assert bench.quartiles([0.1, 0.2, 0.3, 0.4, np.inf]) == [0.2, 0.3, 0.4]
     assert bench.quartiles([0.1, np.inf, np.inf]) == [np.inf] * 3
 
@@ -123,7 +137,7 @@ def test_a_rejected_proposal_costs_nothing_and_is_not_repeated(search, sampler):
 
 
 @pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
-def test_plain_optuna_trains_what_is_over_budget_and_what_it_repeats(search, sampler):
+def test_plain_optuna_trains_proposals_over_budget_and_repeats(search, sampler):
     budget, found = search
     for told in ("constraint", "penalty"):
         plain = found[sampler, told]
@@ -133,7 +147,7 @@ def test_plain_optuna_trains_what_is_over_budget_and_what_it_repeats(search, sam
 
 
 @pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
-def test_the_gate_alone_changes_no_proposal(bench, table, search, sampler):
+def test_the_gate_alone_does_not_change_the_proposals(bench, table, search, sampler):
     budget, found = search
     study = optuna.create_study(directions=("maximize", "minimize"), sampler=bench.SAMPLERS[sampler](seed=0))
     space = bench.sweep_of().space
@@ -145,7 +159,7 @@ def test_the_gate_alone_changes_no_proposal(bench, table, search, sampler):
         study.tell(trial, (network.validation_accuracy if network.macs <= budget else 0, network.macs))
 
 
-def test_the_report_and_the_picture(bench, table, monkeypatch, tmp_path, capsys):
+def test_the_report_has_all_rows_and_the_picture_is_written(bench, table, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench, "TRIALS", {"nsga2": 12, "tpe": 12})
     searches = [
         bench.Search(side, percentile, sampler, seed, 15 if side == "gate" else bench.TRIALS[sampler])

@@ -46,10 +46,11 @@ def written(folder: Path, text: str, name: str = "f.toml") -> str:
     return str(folder / name)
 
 
-def test_a_configuration_costs_what_its_network_costs(folder: Path, digits: Dataset) -> None:
+def test_a_configuration_gives_its_network(folder: Path, digits: Dataset) -> None:
     path = written(folder, 'data = "digits"\nactivation = "inverse"\nfilters = 3\ndepth = 1\n')
     (cost,) = costs_of(path).values()
-    # 8x8 positions, 3x3 kernels, 3 filters; then 4x4 positions of twice 3 channels to 10 classes.
+    # The convolution has 8x8 positions, 3x3 kernels and 3 filters. The dense layer has 4x4 positions,
+    # 6 channels and 10 classes.
     assert cost.macs == 64 * 9 * 3 + 16 * 6 * 10
     assert cost.params == 3 * 10 + (16 * 6 + 1) * 10
     assert cost == count_macs(
@@ -57,7 +58,7 @@ def test_a_configuration_costs_what_its_network_costs(folder: Path, digits: Data
     )
 
 
-def test_a_claim_costs_each_arm_of_it(folder: Path) -> None:
+def test_a_claim_gives_the_network_of_each_arm(folder: Path) -> None:
     costs = costs_of(written(folder, CLAIM))
     control, more, less = (
         next(cost for name, cost in costs.items() if name.startswith(arm))
@@ -67,7 +68,7 @@ def test_a_claim_costs_each_arm_of_it(folder: Path) -> None:
     assert more.macs == 64 * 9 * 6 + 16 * 12 * 10
 
 
-def test_a_sweep_costs_what_it_enqueues_or_else_its_smallest(write) -> None:
+def test_a_sweep_gives_its_enqueued_networks_or_its_smallest(write) -> None:
     (smallest,) = costs_of(str(write())).values()
     assert smallest.macs == 64 * 9 * 2 + 16 * 2 * 10
     more = "enqueue = [{activation = 'relu', filters = 3}, {activation = 'inverse', filters = 5}]"
@@ -76,7 +77,7 @@ def test_a_sweep_costs_what_it_enqueues_or_else_its_smallest(write) -> None:
 
 
 @pytest.mark.parametrize("name", ["digits", "digits_claim"])
-def test_shipped_names_are_taken(name: str) -> None:
+def test_shipped_names_are_accepted(name: str) -> None:
     assert all(cost.macs > 0 for cost in costs_of(name).values())
 
 
@@ -91,11 +92,11 @@ def test_open_dimensions_of_a_saved_model_are_given(folder: Path) -> None:
         with pytest.raises(InputError, match="input_shape: received") as error:
             costs_of(path, shapes)
         assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match=r"Allowed: with a \.keras model"):
+    with pytest.raises(InputError, match=r"Allowed: only with a \.keras model"):
         costs_of("digits", ["10,8,3"])
 
 
-def test_a_saved_model_costs_the_same(folder: Path, digits: Dataset) -> None:
+def test_a_saved_model_has_the_costs_of_the_built_one(folder: Path, digits: Dataset) -> None:
     model = build_model(Config(activation="inverse", filters=3), digits.input_shape, 10, digits.maximum)
     model.save(folder / "m.keras")
     assert costs_of(str(folder / "m.keras"))["m.keras"].macs == count_macs(model).macs
@@ -115,7 +116,7 @@ def test_a_saved_model_costs_the_same(folder: Path, digits: Dataset) -> None:
         ('data = "digits"\nratios = 3\n', "ratios: received 3"),
     ],
 )
-def test_what_is_no_network_is_one_line(folder: Path, text: str, words: str) -> None:
+def test_a_file_without_a_network_is_an_error_of_one_line(folder: Path, text: str, words: str) -> None:
     with pytest.raises(InputError) as error:
         costs_of(written(folder, text))
     assert words in str(error.value)
@@ -136,7 +137,9 @@ def lambda_model(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["garbage", "empty", "torn", "lambda", "folder"])
-def test_a_model_that_cannot_be_read_safely_is_one_line(folder: Path, digits: Dataset, kind: str) -> None:
+def test_a_model_that_cannot_be_read_safely_is_an_error_of_one_line(
+    folder: Path, digits: Dataset, kind: str
+) -> None:
     path = folder / "m.keras"
     if kind == "garbage":
         path.write_bytes(b"PK\x03\x04 nothing of the kind")
@@ -170,7 +173,7 @@ def test_a_model_from_elsewhere_runs_no_code(folder: Path) -> None:
     assert not harm.exists()
 
 
-def test_costs_are_json_and_tables_say_the_same(folder: Path) -> None:
+def test_json_and_tables_show_the_same_costs(folder: Path) -> None:
     from rich.console import Console
 
     costs = costs_of(written(folder, CLAIM))
@@ -210,25 +213,25 @@ def test_the_command_prints_one_format(folder: Path) -> None:
     assert shown.stdout == cost_csv(costs_of(path))
     both = CliRunner().invoke(app, ["cost", path, "--csv", "--json"])
     assert isinstance(both.exception, InputError)
-    assert str(both.exception) == "--csv: received --json too. Allowed: one of them"
+    assert str(both.exception) == "--csv: received --json too. Allowed: only one of them"
 
 
 @pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built:UserWarning")
-def test_an_unbuilt_model_is_one_line(folder: Path) -> None:
+def test_an_unbuilt_model_is_an_error_of_one_line(folder: Path) -> None:
     keras.Sequential([keras.layers.Dense(3)], name="unbuilt").save(folder / "m.keras")
     with pytest.raises(InputError, match=r"m\.keras: model 'unbuilt': not built, .*Allowed") as error:
         costs_of(str(folder / "m.keras"))
     assert "\n" not in str(error.value)
 
 
-def test_a_layer_with_weights_and_no_rule_is_one_line(folder: Path) -> None:
+def test_a_layer_with_weights_and_no_rule_is_an_error_of_one_line(folder: Path) -> None:
     inputs = keras.Input((4,))
     keras.Model(inputs, Shift(name="shift")(inputs)).save(folder / "m.keras")
     with pytest.raises(InputError, match=r"m\.keras: layer 'shift': no rule .*register_macs\(Shift, rule\)"):
         costs_of(str(folder / "m.keras"))
 
 
-def test_what_has_no_relu_network_beside_it_is_said(folder: Path) -> None:
+def test_a_network_without_a_relu_counterpart_is_reported(folder: Path) -> None:
     inputs = keras.Input((4,))
     model = keras.Model(inputs, InverseActivation()(inputs))
     costs = {"bare": count_macs(model)}
@@ -237,7 +240,7 @@ def test_what_has_no_relu_network_beside_it_is_said(folder: Path) -> None:
     assert "no ReLU network" in str(cost_tables(costs)[0].caption)
 
 
-def test_an_inventory_has_all_that_is_shipped_and_makes_no_store(folder: Path) -> None:
+def test_an_inventory_has_every_shipped_file_and_creates_no_store(folder: Path) -> None:
     found = inventory(folder / "none")
     names = {each["name"] for kind in ("sweeps", "claims") for each in found[kind]}
     assert names == set(shipped("sweeps"))
@@ -248,7 +251,7 @@ def test_an_inventory_has_all_that_is_shipped_and_makes_no_store(folder: Path) -
     assert inventory_tables(found)
 
 
-def test_an_inventory_says_where_each_stands(folder: Path) -> None:
+def test_an_inventory_shows_the_state_of_each_sweep(folder: Path) -> None:
     store = open_store(folder / "s")
     for name in ("digits", "my_own"):
         store.record(name, "sweep", "1", driver="optuna").close("KILLED")
@@ -259,7 +262,7 @@ def test_an_inventory_says_where_each_stands(folder: Path) -> None:
     json.dumps(found, allow_nan=False)
 
 
-def test_a_damaged_store_is_the_environments_fault(folder: Path) -> None:
+def test_a_damaged_store_is_an_environment_fault(folder: Path) -> None:
     (folder / "s").mkdir()
     (folder / "s" / "mlflow.db").write_bytes(b"not a database" * 100)
     with pytest.raises(EnvironmentFault) as fault:

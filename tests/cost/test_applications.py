@@ -1,4 +1,4 @@
-"""Networks of keras.applications at their native sizes: against XLA's input, and against their papers."""
+"""Tests that compare the MACs of networks in keras.applications with the HLO and with their papers."""
 
 import keras
 import pytest
@@ -6,8 +6,8 @@ from hlo import hlo_macs
 
 from invact.cost.count import count_macs
 
-# Multiply-adds as published, in millions, and how close the count must come: papers round, and some leave out
-# the classifier.
+# Published multiply-adds in millions, and the relative tolerance: papers round, and some do not include the
+# classifier.
 PUBLISHED = {
     # He et al., 2015, arXiv:1512.03385, table 1 ("FLOPs (multiply-adds)"), and section 4.1 for VGG.
     "ResNet50": (3_800, 0.02),
@@ -21,7 +21,7 @@ PUBLISHED = {
     "MobileNetV2": (300, 0.01),
     # Howard et al., 2019, arXiv:1905.02244, table 3.
     "MobileNetV3Large": (219, 0.02),
-    # Tan and Le, 2019, arXiv:1905.11946, table 2; they say FLOPS.
+    # Tan and Le, 2019, arXiv:1905.11946, table 2; they call multiply-adds FLOPS.
     "EfficientNetB0": (390, 0.02),
     "EfficientNetB1": (700, 0.02),
     "EfficientNetB2": (1_000, 0.02),
@@ -37,7 +37,7 @@ PUBLISHED = {
     "ConvNeXtSmall": (8_700, 0.01),
 }
 
-# Two by default; the others take minutes: pytest -m slow tests/test_applications.py
+# The default run has two networks. The others take minutes: pytest -m slow tests/cost/test_applications.py
 QUICK = ["MobileNetV2", "ResNet50"]
 SLOW = [
     "MobileNet",
@@ -70,8 +70,8 @@ SLOW = [
 
 
 @pytest.mark.parametrize("name", QUICK + [pytest.param(name, marks=pytest.mark.slow) for name in SLOW])
-def test_it_costs_what_xla_is_given_and_what_its_paper_says(name):
-    # Of all only MobileNetV3 leaves its size open, unless it is given.
+def test_macs_agree_with_hlo_and_with_the_paper(name):
+    # MobileNetV3 is the only one with an open image size by default.
     size = {"input_shape": (224, 224, 3)} if name.startswith("MobileNetV3") else {}
     model = getattr(keras.applications, name)(weights=None, **size)
     cost = count_macs(model)
@@ -84,7 +84,7 @@ def test_it_costs_what_xla_is_given_and_what_its_paper_says(name):
 
 
 @pytest.mark.parametrize(("alpha", "millions"), [(1.0, 568.74), (0.75, 325.40), (0.5, 149.50), (0.25, 41.03)])
-def test_mobilenet_costs_what_its_paper_says(alpha, millions):
+def test_mobilenet_agrees_with_its_paper(alpha, millions):
     # Howard et al., 2017, arXiv:1704.04861, table 6: 569, 325, 149 and 41 million mult-adds.
     network = keras.applications.MobileNet(weights=None, alpha=alpha)
     cost = count_macs(network)

@@ -50,7 +50,7 @@ def test_a_shared_layer_counts_macs_at_each_call_and_weights_once():
     assert count_macs(model).macs == hlo_macs(model, (8, 8, 3))
 
 
-def test_elementwise_work_is_apart():
+def test_elementwise_work_is_counted_separately():
     model = keras.Sequential(
         [
             keras.Input((8, 8, 2)),
@@ -73,14 +73,14 @@ def test_elementwise_work_is_apart():
     assert count_macs(keras.Model(inputs, keras.ops.exp(inputs) + inputs)).elementwise == 6
 
 
-def test_activations_inside_of_layers_are_elementwise_work():
+def test_activations_inside_layers_are_elementwise_work():
     inputs = keras.Input((6, 3))
     recurrent = {kl.SimpleRNN: 1, kl.GRU: 3, kl.LSTM: 5}
     for layer, activations in recurrent.items():
         assert count_macs(keras.Model(inputs, layer(4)(inputs))).elementwise == 6 * 4 * activations
     query = keras.Input((5, 8))
     attention = count_macs(keras.Model(query, kl.MultiHeadAttention(2, 4)(query, query)))
-    assert attention.elementwise == 2 * 5 * 5  # the softmax of its scores
+    assert attention.elementwise == 2 * 5 * 5  # the softmax of the scores
 
 
 def test_the_table_has_one_row_for_each_call_and_adds_up():
@@ -100,7 +100,7 @@ def test_a_model_without_calls_costs_nothing():
     assert (cost.macs, cost.params, cost.activation_bytes, cost.saved) == (0, 0, 0, None)
 
 
-def test_weights_that_no_row_holds_are_in_the_total():
+def test_weights_that_belong_to_no_call_are_in_the_total():
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, kl.SpectralNormalization(kl.Conv2D(4, 3), name="normed")(inputs))
     cost = count_macs(model)

@@ -16,7 +16,7 @@ def network(model, arm, filters, **config):
 @pytest.mark.parametrize("model", BUILDERS)
 @pytest.mark.parametrize("arm", ["inverse", "relu_duplicated"])
 def test_it_is_the_relu_network_with_twice_the_filters(model, arm):
-    # The builders make that network, layer by layer, when they are asked to.
+    # The builders can make the ReLU network of equal channels, so each layer can be compared.
     counted = count_macs(network(model, arm, 6, depth=3, normalization="batch"))
     built = count_macs(network(model, "relu", 12, depth=3, normalization="batch"))
     assert [row.relu_macs for row in counted.layers] == [row.macs for row in built.layers]
@@ -38,7 +38,7 @@ def test_without_inverse_layers_nothing_is_saved():
     assert (cost.relu_macs, cost.saved) == (cost.macs, 0.0)
 
 
-def test_each_inverse_behind_another_doubles_again():
+def test_two_inverse_layers_in_a_row_widen_four_times():
     model = keras.Sequential(
         [keras.Input((3,)), kl.Dense(2), InverseActivation(), InverseActivation(), kl.Dense(5)]
     )
@@ -77,9 +77,9 @@ def dense(x):
         lambda x: [y := dense(x), InverseActivation()(y)],
         lambda x: dense(InverseActivation()(kl.Dot(axes=1)([kl.Reshape((1, 4))(x), kl.Reshape((1, 4))(x)]))),
     ],
-    ids=["input", "input beside it", "itself", "output", "product"],
+    ids=["input", "input in parallel", "two widths", "output", "product"],
 )
-def test_where_widening_has_no_end_there_is_none(build):
+def test_without_a_relu_network_of_equal_channels_there_is_no_share(build):
     inputs = keras.Input((4,))
     cost = count_macs(keras.Model(inputs, build(inputs)))
     assert (cost.relu_macs, cost.saved) == (None, None)

@@ -9,7 +9,7 @@ from invact.cost.liveness import BufferUse, live_bytes
 
 @st.composite
 def programs(draw):
-    """Steps that read buffers which are there, and write a new one or one that is there."""
+    """Draw steps that read existing buffers and write a new or an existing buffer."""
     sizes = {0: draw(st.integers(0, 9))}
     steps = []
     for _ in range(draw(st.integers(1, 8))):
@@ -52,7 +52,7 @@ def test_a_chain_holds_what_a_layer_reads_and_writes():
         ]
     )
     image, maps = 8 * 8 * 3, 6 * 6 * 4
-    # To flatten is to look at the same numbers in another way.
+    # Flatten is a view: it shares the memory of its input.
     assert alive(model) == {
         "conv": 4 * (image + maps),
         "act": 4 * 2 * maps,
@@ -78,11 +78,11 @@ def test_an_output_stays_alive_to_the_end():
     early = kl.Dense(100, name="early")(inputs)
     late = kl.Dense(2, name="late")(kl.Dense(3, name="middle")(inputs))
     both = alive(keras.Model(inputs, [early, late]))
-    # Keras runs first what is furthest from an output.
+    # Keras runs the calls that are furthest from an output first.
     assert both == {"middle": 4 * (4 + 3), "late": 4 * (4 + 3 + 2), "early": 4 * (4 + 2 + 100)}
 
 
-def test_halves_take_half():
+def test_16_bit_tensors_take_half_the_memory():
     policy = keras.dtype_policies.DTypePolicy("mixed_bfloat16")
     inputs = keras.Input((8, 8, 3))
     x = kl.Conv2D(4, 3, padding="same", dtype=policy, name="conv")(inputs)

@@ -17,7 +17,7 @@ def names(model):
 
 
 class Block(keras.layers.Layer):
-    """Layers of its own, and a product of two tensors."""
+    """A layer with two layers of its own and a product of two tensors."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -57,7 +57,7 @@ class Subclassed(keras.Model):
 def test_a_subclassed_model_is_followed():
     model = Subclassed()
     model(np.zeros((2, 9, 9, 3)))
-    # `re_lu` is numbered by Keras, throughout the process.
+    # Keras numbers `re_lu` across the whole process.
     assert [re.sub(r"_\d+$", "", name) for name in names(model)] == [
         "stem", "norm", "body/conv", "body/re_lu", "add", "body/conv", "body/re_lu", "mean", "head",
     ]  # fmt: skip
@@ -85,13 +85,13 @@ def test_counting_leaves_a_model_as_it_was():
     np.testing.assert_array_equal(model(np.ones((1, 9, 9, 3))), output)
 
 
-def test_a_function_of_keras_is_walked():
+def test_a_keras_function_is_followed():
     inputs = keras.Input((5,))
     function = keras.Function(inputs, kl.Dense(3, name="dense")(inputs) + 1)
     assert count_macs(function).macs == 15
 
 
-def test_a_layer_made_of_layers_is_followed_inside_of_a_functional_model():
+def test_a_layer_made_of_layers_is_followed_inside_a_functional_model():
     inputs = keras.Input((6, 4))
     model = keras.Model(inputs, kl.Dense(3, name="out")(Block(name="block")(inputs)))
     assert names(model) == [
@@ -118,7 +118,7 @@ def test_several_arguments_need_their_shapes():
         count_macs(model)
 
 
-def test_a_dictionary_of_inputs_is_taken():
+def test_a_dictionary_of_inputs_is_accepted():
     class Named(keras.Model):
         def __init__(self):
             super().__init__()
@@ -137,7 +137,7 @@ def test_a_dictionary_of_inputs_is_taken():
     assert count_macs(model).macs == 2 * 11
 
 
-def test_an_overridden_call_is_followed_and_not_the_graph():
+def test_an_overridden_call_is_followed_instead_of_the_graph():
     class Doubled(keras.Model):
         def call(self, inputs):
             return super().call(inputs) + super().call(2 * inputs)
@@ -161,7 +161,7 @@ def test_nested_models_are_counted_at_each_call():
     assert cost.params == model.count_params()
 
 
-def test_both_directions_and_their_merging():
+def test_bidirectional_layers_count_both_directions_and_their_merge():
     inputs = keras.Input((6, 3))
     layer = kl.Bidirectional(kl.LSTM(4, return_sequences=True, return_state=True, name="lstm"), name="both")
     model = keras.Model(inputs, layer(inputs))
@@ -203,7 +203,7 @@ def test_several_inputs_take_a_list_of_shapes():
     assert count_macs(model, [(5, 2), (7, 2)]).macs == 5 * 6 + 7 * 8
 
 
-def test_what_is_no_built_model_is_refused():
+def test_only_built_models_are_accepted():
     for model in (keras.Sequential([kl.Dense(3)], name="unbuilt"), Subclassed()):
         with pytest.raises(
             InputError, match=r"model '\w+': not built, .* Allowed: start it with keras\.Input"
@@ -215,14 +215,14 @@ def test_what_is_no_built_model_is_refused():
 
 
 @pytest.mark.filterwarnings("ignore:`build:UserWarning")
-def test_a_model_that_only_says_it_is_built_is_refused():
+def test_a_model_that_is_only_marked_as_built_is_refused():
     model = Subclassed()
     model.built = True
     with pytest.raises(InputError, match="call the model on data once"):
         count_macs(model, (9, 9, 3))
 
 
-def test_weights_of_a_models_own_are_for_a_rule():
+def test_a_model_with_weights_of_its_own_needs_a_rule():
     class Scaled(keras.Model):
         def build(self, shape):
             self.scale = self.add_weight(shape=(shape[-1],))

@@ -15,12 +15,12 @@ SHAPES = [(200, 28, 28, 1), (200, 32, 32, 3), (200, 8, 8, 1), (200, 9, 20, 2)]
 
 
 def noise(shape, dtype=np.uint8, seed=0):
-    # No pixel is 0, so that what an augmentation sets to 0 shows.
+    # No pixel is 0, so that a pixel that an augmentation sets to 0 is visible.
     return np.random.default_rng(seed).integers(1, 256, shape).astype(dtype)
 
 
 def moved(image, down, right):
-    """One pixel at a time, from the definition."""
+    """Move an image, one pixel at a time."""
     height, width, _ = image.shape
     result = np.zeros_like(image)
     for row in range(height):
@@ -40,7 +40,7 @@ def test_a_shift_is_an_exact_translation(shape):
     result = augment(images, ("shift",), 0, 1, 2).numpy()
     found = []
     for image, after in zip(images, result, strict=True):
-        # Rows and columns that came in from outside are 0, and tell how far the image moved.
+        # New rows and columns are 0; their number is the distance that the image moved.
         rows, columns = after.any(axis=(1, 2)), after.any(axis=(0, 2))
         down = int(rows.argmax()) or -int(rows[::-1].argmax())
         right = int(columns.argmax()) or -int(columns[::-1].argmax())
@@ -50,7 +50,7 @@ def test_a_shift_is_an_exact_translation(shape):
     downs, rights = zip(*found, strict=True)
     assert set(downs) == set(range(-reach_down, reach_down + 1))
     assert set(rights) == set(range(-reach_right, reach_right + 1))
-    assert len(set(found)) > 2 * max(reach_down, reach_right) + 1  # The axes move independently.
+    assert len(set(found)) > 2 * max(reach_down, reach_right) + 1  # Both axes move independently.
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -60,7 +60,7 @@ def test_a_flip_mirrors_some_images_and_leaves_the_others(shape):
     mirrored = [np.array_equal(after, image[:, ::-1]) for image, after in zip(images, result, strict=True)]
     kept = [np.array_equal(after, image) for image, after in zip(images, result, strict=True)]
     assert [a != b for a, b in zip(mirrored, kept, strict=True)] == [True] * len(images)
-    assert 70 < sum(mirrored) < 130  # 200 coins: 100 with a standard deviation of 7.
+    assert 70 < sum(mirrored) < 130  # Binomial(200, 1/2): mean 100, standard deviation 7.
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -89,7 +89,7 @@ def test_a_cutout_is_a_clipped_square(shape):
 
 
 def test_draws_are_uniform():
-    # 18,000 images move by one of 3 x 3 ways each: 2,000 of each, with a standard deviation of 42.
+    # 18,000 images each make one of 9 moves: 2,000 are expected for each move, standard deviation 42.
     image = np.zeros((1, 8, 8, 1), np.uint8)
     image[0, 4, 4] = 1
     result = augment(np.repeat(image, 18_000, axis=0), ("shift",), 7, 3, 5).numpy()
@@ -99,7 +99,7 @@ def test_draws_are_uniform():
 
 
 @pytest.mark.parametrize("names", [*((name,) for name in AUGMENTATIONS), AUGMENTATIONS])
-def test_the_key_decides(names):
+def test_seed_epoch_and_step_decide_the_result(names):
     images = noise((64, 16, 16, 1))
     first = augment(images, names, 1, 2, 3).numpy()
     np.testing.assert_array_equal(augment(images, names, 1, 2, 3), first)
@@ -108,7 +108,7 @@ def test_the_key_decides(names):
     assert len({result.tobytes() for result in results}) == len(results)
 
 
-def test_images_of_a_batch_are_augmented_each_in_its_way():
+def test_each_image_of_a_batch_gets_its_own_augmentation():
     images = np.repeat(noise((1, 32, 32, 3)), 64, axis=0)
     result = augment(images, AUGMENTATIONS, 0, 0, 0).numpy()
     assert len({image.tobytes() for image in result}) > 60
@@ -124,7 +124,7 @@ def test_one_augmentation_does_not_change_the_draws_of_another():
 
 @pytest.mark.parametrize("batch", [64, None])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_the_graph_gives_the_same_bits(dtype, batch):
+def test_graph_and_eager_mode_give_the_same_bits(dtype, batch):
     images = noise((64, 28, 28, 3), dtype)
 
     @tf.function(
@@ -148,7 +148,7 @@ def test_the_graph_gives_the_same_bits(dtype, batch):
     )
 
 
-def test_no_augmentation_leaves_images_alone():
+def test_without_augmentations_images_do_not_change():
     images = noise((4, 8, 8, 1))
     np.testing.assert_array_equal(augment(images, (), 0, 0, 0), images)
 
@@ -158,7 +158,7 @@ def test_the_smallest_images(shape):
     images = noise(shape)
     result = augment(images, ("shift", "flip"), 0, 0, 0).numpy()
     assert result.shape == shape
-    # A side of one pixel has nowhere to go.
+    # An image cannot move along a side of one pixel.
     assert result.any(axis=(1, 2, 3)).all()
 
 

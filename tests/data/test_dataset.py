@@ -12,7 +12,7 @@ from invact.data.dataset import Dataset, Source, load
 from invact.data.sources import DATASETS
 from invact.errors import EnvironmentFault, InputError
 
-# Every image is different, so that an image tells where it came from.
+# Every image has its own number, so that an image can be found again after the split.
 NUMBERS = np.arange(120, dtype=np.uint8)
 X_TRAIN = np.repeat(NUMBERS, 12).reshape(120, 3, 4)
 Y_TRAIN = NUMBERS % 4
@@ -57,7 +57,7 @@ def test_the_seed_decides_the_split_and_the_identity(path):
     assert (other.split_seed, larger.validation_fraction) == (1, 0.5)
 
 
-def test_the_digest_is_of_values_types_and_split(path, tmp_path):
+def test_the_digest_depends_on_values_types_shapes_and_not_on_the_path(path, tmp_path):
     digest = load(path).digest
     assert len(bytes.fromhex(digest)) == 6
     assert load(write(tmp_path / "same.npz")).digest == digest
@@ -80,7 +80,7 @@ def test_the_digest_follows_its_definition(path):
 
 
 def test_digits_are_pinned():
-    # These numbers change when scikit-learn splits otherwise, and then old runs must not be compared.
+    # If scikit-learn changes its split, these numbers change, and old runs are no longer comparable.
     data = load("digits")
     assert repr(data) == f"Dataset('digits': 1122 + 225 + 450 images of 8x8x1, 10 classes, {data.digest})"
     assert (data.input_shape, data.classes, data.maximum) == ((8, 8, 1), 10, 16.0)
@@ -88,7 +88,7 @@ def test_digits_are_pinned():
     assert data.digest == "71cc22c41c7d"
 
 
-def test_the_seed_leaves_the_test_set_of_digits_alone():
+def test_the_split_seed_does_not_change_the_test_set_of_digits():
     first, other = load("digits"), load("digits", split_seed=1)
     np.testing.assert_array_equal(first.x_test, other.x_test)
     pools = [
@@ -103,12 +103,12 @@ def test_the_seed_leaves_the_test_set_of_digits_alone():
     ("x_train", "maximum"),
     [(X_TRAIN, 255.0), (X_TRAIN.astype(np.int64), 255.0), (X_TRAIN / 255, 119 / 255), (X_TRAIN / -2, 59.5)],
 )
-def test_white(tmp_path, x_train, maximum):
+def test_maximum_is_the_value_of_white(tmp_path, x_train, maximum):
     data = load(write(tmp_path / "own.npz", x_train=x_train, x_test=x_train[:20]))
     assert data.maximum == pytest.approx(maximum)
 
 
-def test_the_default_leaves_50000_of_60000(tmp_path):
+def test_the_default_split_leaves_50000_of_60000_training_images(tmp_path):
     many = {
         "x_train": np.arange(60_000, dtype=np.float32).reshape(-1, 1, 1),
         "y_train": np.arange(60_000) % 10,
@@ -117,7 +117,7 @@ def test_the_default_leaves_50000_of_60000(tmp_path):
     assert (data.train_count, data.validation_count) == (50_000, 10_000)
 
 
-def test_nothing_can_be_changed(path):
+def test_a_data_set_is_read_only(path):
     data = load(path)
     for field in dataclasses.fields(Dataset):
         value = getattr(data, field.name)
@@ -132,11 +132,11 @@ def test_a_second_call_returns_the_same_object_until_the_file_changes(path, tmp_
     data = load(path)
     assert load(path, split_seed=0) is data
     assert load(str(path)) is data
-    # A changed file of the same size and name is told by its time.
+    # A changed file with the same name and size is detected by its modification time.
     write(path, y_test=Y_TEST[::-1])
     os.utime(path, ns=(0, 0))
     np.testing.assert_array_equal(load(path).y_test, Y_TEST[::-1])
-    # A relative path is another file in another folder.
+    # The same relative path is a different file in a different folder.
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         write(tmp_path / folder / "own.npz", y_test=(Y_TEST + (folder == "b")) % 4)
@@ -146,7 +146,7 @@ def test_a_second_call_returns_the_same_object_until_the_file_changes(path, tmp_
     assert load("own.npz").digest != first.digest
 
 
-def test_a_source_travels_and_loads(path):
+def test_a_source_can_be_pickled_and_loads(path):
     source = pickle.loads(pickle.dumps(Source(str(path), split_seed=5, validation_fraction=0.3)))
     assert source.load() is load(path, split_seed=5, validation_fraction=0.3)
     assert Source("digits").load() is load("digits")
@@ -161,8 +161,8 @@ def test_a_source_travels_and_loads(path):
         ({"validation_fraction": 0.0}, "validation_fraction: received 0.0. Allowed: between 0 and 1"),
         ({"validation_fraction": 1.0}, "validation_fraction: received 1.0"),
         ({"validation_fraction": float("nan")}, "validation_fraction: received nan"),
-        ({"validation_fraction": 0.02}, "validation_fraction: received 0.02, of 120 images in 4 classes."),
-        ({"validation_fraction": 0.98}, "validation_fraction: received 0.98, of 120 images in 4 classes."),
+        ({"validation_fraction": 0.02}, "validation_fraction: received 0.02 for 120 images in 4 classes."),
+        ({"validation_fraction": 0.98}, "validation_fraction: received 0.98 for 120 images in 4 classes."),
     ],
 )
 def test_an_impossible_split_is_refused(path, arguments, said):
@@ -172,14 +172,14 @@ def test_an_impossible_split_is_refused(path, arguments, said):
     assert str(error.value).isprintable()
 
 
-def test_every_class_is_left_to_train_on(tmp_path):
-    # One class has two images, and nearly all images validate.
+def test_a_split_that_leaves_a_class_without_training_images_is_refused(tmp_path):
+    # One class has two images, and nearly all images go to the validation set.
     rare = write(tmp_path / "own.npz", y_train=np.where(NUMBERS < 2, 0, 1), y_test=Y_TEST // 2)
-    with pytest.raises(InputError, match=r"validation_fraction: received 0\.9, of 120 images in 2 classes"):
+    with pytest.raises(InputError, match=r"validation_fraction: received 0\.9 for 120 images in 2 classes"):
         load(rare, validation_fraction=0.9)
 
 
-def test_a_damaged_data_set_is_told_again(tmp_path, monkeypatch):
+def test_a_damaged_data_set_is_reported_every_time_and_can_be_replaced(tmp_path, monkeypatch):
     monkeypatch.setenv("INVACT_DATA", str(tmp_path))
     (tmp_path / "mnist.npz").write_bytes(b"PK")
     for _ in range(2):

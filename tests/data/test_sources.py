@@ -24,7 +24,7 @@ GOOD = {"x_train": X_TRAIN, "y_train": Y_TRAIN, "x_test": X_TEST, "y_test": Y_TE
 
 
 @pytest.fixture(autouse=True)
-def nothing_on_this_machine(tmp_path, monkeypatch):
+def no_data_on_this_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("INVACT_DATA", str(tmp_path / "datasets"))
     monkeypatch.setattr(sources, "DEBIAN_FOLDER", tmp_path / "debian")
     (tmp_path / "datasets").mkdir()
@@ -53,7 +53,7 @@ def message(error):
     return text
 
 
-def test_a_file_is_read_as_it_was_written(tmp_path):
+def test_a_file_is_read_unchanged(tmp_path):
     arrays = read(locate(npz(tmp_path / "own.npz")))
     assert list(arrays) == list(GOOD)
     for key, stored in GOOD.items():
@@ -113,7 +113,7 @@ FLOATS = {"x_test": X_TEST / 1.0}
         ({"x_train": with_value(X_TRAIN, np.nan), **FLOATS}, "x_train: received NaN or infinity in image 4"),
         ({"x_train": with_value(X_TRAIN, -np.inf), **FLOATS}, "x_train: received NaN or infinity in image 4"),
         ({"x_train": with_value(X_TRAIN, 1e300), **FLOATS}, "x_train: received NaN or infinity in image 4"),
-        ({"x_train": X_TRAIN * 0}, "x_train: received 0 everywhere"),
+        ({"x_train": X_TRAIN * 0}, "x_train: received 0 in every pixel"),
         (
             {"x_test": X_TEST[:, :5]},
             "x_test: received uint8 images of shape (5, 5, 1). Allowed: uint8 images of",
@@ -141,7 +141,7 @@ def test_a_bad_array_is_named(tmp_path, changes, said):
         read(locate(path))
     assert message(error).startswith(f"{path}: ")
     assert said in message(error)
-    # The same file in the place of a data set that has a name is the machine's fault.
+    # The same file as the stored copy of a named data set is an EnvironmentFault.
     path = npz(tmp_path / "datasets" / "mnist.npz", **changes)
     with pytest.raises(EnvironmentFault) as fault:
         read(locate("mnist"))
@@ -195,14 +195,14 @@ def test_a_damaged_file_is_refused(tmp_path, content, said):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_no_damage_escapes_as_another_error(tmp_path, data):
+def test_every_damaged_file_raises_an_input_error(tmp_path, data):
     content = bytearray(saved())
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     del content[data.draw(st.integers(len(content) // 2, len(content) * 2)) :]
     path = tmp_path / "own.npz"
     path.write_bytes(content)
-    # Any other error fails the test. A zip has checksums: what can be read is what was written.
+    # Any other error fails the test. A zip file has checksums, so a readable array has its original values.
     with contextlib.suppress(InputError):
         np.testing.assert_array_equal(read(locate(path))["x_train"][..., 0], X_TRAIN)
 
@@ -230,7 +230,7 @@ def test_a_bad_name_is_refused(tmp_path, monkeypatch, name, said):
         assert said in message(error)
 
 
-def test_a_named_data_set_is_looked_for_in_order(tmp_path):
+def test_a_named_data_set_is_searched_in_order(tmp_path):
     assert [name for name in DATASETS if is_available(name)] == ["digits"]
     assert str(locate("fashion_mnist")) == "keras.datasets, which downloads"
 
@@ -246,7 +246,7 @@ def test_a_named_data_set_is_looked_for_in_order(tmp_path):
     np.testing.assert_array_equal(read(locate("fashion_mnist"))["x_test"][..., 0], X_TEST ^ 2)
 
 
-def test_a_folder_that_lacks_a_file_does_not_count(tmp_path):
+def test_a_folder_with_a_missing_file_is_ignored(tmp_path):
     (idx(tmp_path / "debian") / "t10k-labels-idx1-ubyte.gz").unlink()
     assert not is_available("fashion_mnist")
 
@@ -263,7 +263,7 @@ def test_a_folder_that_lacks_a_file_does_not_count(tmp_path):
         gzip.compress(struct.pack(">II", 0x801, 6) + bytes(6))[:-9],
     ],
 )
-def test_a_damaged_idx_file_is_the_machines_fault(tmp_path, content):
+def test_a_damaged_idx_file_is_an_environment_fault(tmp_path, content):
     (idx(tmp_path / "debian") / "t10k-labels-idx1-ubyte.gz").write_bytes(content)
     with pytest.raises(EnvironmentFault) as fault:
         read(locate("fashion_mnist"))
@@ -271,7 +271,7 @@ def test_a_damaged_idx_file_is_the_machines_fault(tmp_path, content):
     assert message(fault).endswith("reinstall dataset-fashion-mnist")
 
 
-def test_digits_are_those_of_scikit_learn():
+def test_digits_equal_those_of_scikit_learn():
     from sklearn.datasets import load_digits
 
     arrays = read(locate("digits"))
@@ -298,8 +298,8 @@ print(before, x.shape, locate("fashion_mnist"), is_available("mnist"))
 """
 
 
-def test_keras_downloads_or_says_what_to_do(tmp_path):
-    # Keras finds the files of one data set in its cache; for the others every connection is refused.
+def test_keras_downloads_or_the_message_says_what_to_do(tmp_path):
+    # Keras finds the files of one data set in its cache. For the others, every connection is refused.
     (tmp_path / "keras" / "datasets").mkdir(parents=True)
     square = {key: np.resize(GOOD[key], (len(GOOD[key]), 28, 28)) for key in ("x_train", "x_test")}
     idx(tmp_path / "keras" / "datasets" / "fashion-mnist", **square)

@@ -25,7 +25,7 @@ def network(filters: int) -> keras.Model:
 
 
 def test_networks_are_timed_side_by_side_on_every_runtime() -> None:
-    # 128 times the work: on no machine is it as fast.
+    # The large network has 128 times the work, so it is slower on every machine.
     found = measure_latency(
         {"small": network(2), "large": network(256)}, 8, runtime=ALL, rounds=5, memory=False
     )
@@ -49,7 +49,7 @@ def test_networks_are_timed_side_by_side_on_every_runtime() -> None:
 
 @pytest.mark.parametrize("runtime", ["litert", "onnx"])
 def test_peak_memory_grows_with_the_network(runtime) -> None:
-    """A dense layer of 32 MiB of weights is in memory, and its absence is not."""
+    """The large network has a dense layer with 32 MiB of weights; the small one does not."""
     small, large = (
         keras.Sequential([keras.Input((1024,)), keras.layers.Dense(units)], name=f"dense{units}")
         for units in (1, 8192)
@@ -59,8 +59,8 @@ def test_peak_memory_grows_with_the_network(runtime) -> None:
     assert peak["large"] - peak["small"] > 32 * 2**20 * 0.9
 
 
-def test_a_round_is_compared_with_its_own_round() -> None:
-    """A machine that slows down by half in the middle: the ratio stands, the medians do not."""
+def test_each_round_is_compared_with_the_same_round_of_the_reference() -> None:
+    """The machine becomes half as fast in the middle: the ratio does not change, the medians do."""
     drift = np.repeat([1.0, 2.0], 10)[:, None]
     reference, other = drift * np.full((20, 3), 4.0), drift * np.full((20, 5), 6.0)
     assert ratios(other, reference).tolist() == [1.5] * 20
@@ -81,7 +81,7 @@ def test_turns_rotate_and_every_call_is_counted(monkeypatch) -> None:
     assert all((each >= 0).all() for each in times)
 
 
-def test_a_slow_call_is_a_turn_and_quick_ones_share_it(monkeypatch) -> None:
+def test_a_slow_call_is_one_turn_and_fast_calls_share_a_turn(monkeypatch) -> None:
     from invact.deploy import stopwatch
 
     monkeypatch.setattr(stopwatch, "WARM_UP", 0.01)
@@ -102,7 +102,7 @@ def _affinity() -> set[int]:
     return os.sched_getaffinity(0)
 
 
-def test_a_dead_process_is_one_line() -> None:
+def test_a_dead_process_is_an_error_of_one_line() -> None:
     with Stopwatch(1) as stopwatch, pytest.raises(EnvironmentFault, match="its process died") as error:
         stopwatch._do(_die)
     assert "\n" not in str(error.value)
@@ -114,9 +114,9 @@ def _die() -> None:
     os._exit(9)
 
 
-def test_a_damaged_artifact_is_one_line() -> None:
+def test_a_damaged_artifact_is_an_error_of_one_line() -> None:
     artifact = convert(network(2), "onnx", batch=1)[:100]
-    with Stopwatch(1) as stopwatch, pytest.raises(InputError, match="artifact: not one that onnx can load"):
+    with Stopwatch(1) as stopwatch, pytest.raises(InputError, match="artifact: onnx cannot load it"):
         stopwatch.race([Contender("onnx", artifact)], np.zeros((1, 28, 28, 1), np.float32), 1)
 
 
@@ -133,7 +133,7 @@ def test_a_damaged_artifact_is_one_line() -> None:
         ({"model": {}}, "model, runtime: received none"),
     ],
 )
-def test_bad_arguments_are_one_line(arguments, words) -> None:
+def test_bad_arguments_are_an_error_of_one_line(arguments, words) -> None:
     with pytest.raises(InputError) as error:
         measure_latency(**{"model": network(2)} | arguments)
     assert words in str(error.value)
@@ -150,7 +150,7 @@ def test_open_or_unequal_inputs_are_refused() -> None:
     pair = [keras.Input((3,)), keras.Input((3,))]
     with pytest.raises(InputError, match="received 2 inputs"):
         measure_latency(keras.Model(pair, keras.layers.Add()(pair)))
-    with pytest.raises(InputError, match="Allowed: one for all"):
+    with pytest.raises(InputError, match="Allowed: the same shape for all models"):
         measure_latency({"a": network(2), "b": build_model(Config(filters=2), (8, 8, 1), 10)})
 
 
@@ -162,7 +162,7 @@ def test_runtimes_are_named_with_their_precision() -> None:
     ]
 
 
-def test_the_table_says_where_it_was_measured(digits: Dataset) -> None:
+def test_the_table_names_the_machine(digits: Dataset) -> None:
     from rich.console import Console
 
     from invact.cli.latency import latency_tables, latency_values
@@ -174,7 +174,7 @@ def test_the_table_says_where_it_was_measured(digits: Dataset) -> None:
             console.print(table)
     text = shown.get()
     assert found.machine in text
-    assert "1 threads, 1 pinned processors" in text
+    assert "threads: 1, pinned processors: 1" in text
     assert "litert:int8" in text
     values = latency_values(found)
     assert math.isclose(values["rows"][0]["p50_ms"], found.rows[0].p50_ms)

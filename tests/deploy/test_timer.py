@@ -26,7 +26,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def races(monkeypatch) -> list[int]:
-    """How many networks ran in each race."""
+    """The number of networks in each call of `race`."""
     seen, race = [], Stopwatch.race
     monkeypatch.setattr(
         Stopwatch,
@@ -44,7 +44,7 @@ def test_a_network_is_timed_once_whatever_its_recipe(digits: Dataset, races, cac
         assert timer.latency_ms(SMALL.model_copy(update={"epochs": 50, "learning_rate": 0.5})) == small
         assert timer.latency_ms(again) > 0
     assert races == [2, 2, 2]
-    # Another process of this machine knows them, and the reference.
+    # Another process of this machine finds their latencies, and that of the reference, in the file.
     assert set(json.loads(cache.read_text()).values()) >= {small, large}
     with Timer(LITERT, digits) as timer:
         assert (timer.latency_ms(SMALL), timer.latency_ms(LARGE)) == (small, large)
@@ -52,7 +52,7 @@ def test_a_network_is_timed_once_whatever_its_recipe(digits: Dataset, races, cac
 
 
 def test_a_latency_is_the_references_times_the_ratio(digits: Dataset, monkeypatch) -> None:
-    """The machine runs at half its speed for the second network: it is as fast as the first."""
+    """The machine is half as fast for the second network, so both networks have the same latency."""
     speed = iter([1.0, 2.0])
 
     def race(self, contenders, images, rounds):
@@ -63,11 +63,11 @@ def test_a_latency_is_the_references_times_the_ratio(digits: Dataset, monkeypatc
     with Timer(LITERT, digits) as timer:
         assert timer.latency_ms(SMALL) == 6.0
         assert timer.latency_ms(LARGE) == 6.0
-        # Measured with the first.
+        # The latency of the reference was measured with the first network.
         assert timer.latency_ms(Config()) == 3.0
 
 
-def test_another_setting_is_measured_anew(digits: Dataset, races) -> None:
+def test_another_setting_is_measured_again(digits: Dataset, races) -> None:
     for timing in (LITERT, Timing(runtime="litert", batch=4), Timing(runtime="litert:int8")):
         with Timer(timing, digits) as timer:
             assert timer.latency_ms(SMALL) > 0
@@ -82,7 +82,7 @@ def test_the_place_names_machine_and_runtime(digits: Dataset) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"a": "b"}', "\0"])
-def test_a_damaged_file_is_one_line_that_names_it(digits: Dataset, cache, content) -> None:
+def test_a_damaged_file_is_named_in_one_line(digits: Dataset, cache, content) -> None:
     cache.parent.mkdir()
     cache.write_text(content)
     with pytest.raises(EnvironmentFault, match=r"latency.json: not a file of latencies. Allowed: remove it"):
@@ -90,7 +90,9 @@ def test_a_damaged_file_is_one_line_that_names_it(digits: Dataset, cache, conten
     assert cache.read_text() == content
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(digits: Dataset, monkeypatch, tmp_path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error_of_one_line(
+    digits: Dataset, monkeypatch, tmp_path
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("INVACT_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(EnvironmentFault, match="Not a directory"):

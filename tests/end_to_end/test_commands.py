@@ -34,7 +34,7 @@ def claim_text(config: str = "", **changes: str) -> str:
 
 
 def refused(answer, folder: Path, *words: str, code: int = 2) -> None:
-    """One line on standard error, nothing on standard output, no store."""
+    """Check for one line on standard error, nothing on standard output, and no store."""
     assert answer.code == code, answer
     assert answer.err.count("\n") == 1, answer.err
     assert answer.err.startswith("invact: ")
@@ -51,7 +51,7 @@ def refused(answer, folder: Path, *words: str, code: int = 2) -> None:
         ("driver = 'optunna'", "", ["driver: received 'optunna'", "did you mean 'optuna'?", "keras_tuner"]),
         ("sampler = 'tpee'", "", ["sampler of optuna", "did you mean 'tpe'?"]),
         ("seeds = []", "", ["seeds: received []"]),
-        ("seeds = [1, 2, 1]", "", ["seeds: received [1, 2, 1]", "each once"]),
+        ("seeds = [1, 2, 1]", "", ["seeds: received [1, 2, 1]", "each seed once"]),
         ("seeds = [-1]", "", ["seeds.0: received -1"]),
         ("seeds = [0.5]", "", ["seeds.0: received 0.5"]),
         ("imports = 'users'", "", ["imports: received 'users'"]),
@@ -72,7 +72,11 @@ def refused(answer, folder: Path, *words: str, code: int = 2) -> None:
         ("", "augmentation = 'flop'", ["augmentation", "did you mean 'flip'?"]),
         ("", "model = 'cmn'", ["model: received 'cmn'", "did you mean 'cnn'?"]),
         ("", "model = 'no_such:build'", ["no_such"]),
-        (BUDGET.format(10), "", ["max_macs 10", "Allowed: at least the smallest network", "space.toml"]),
+        (
+            BUDGET.format(10),
+            "",
+            ["max_macs 10", "Allowed: at least the cost of the smallest network", "space.toml"],
+        ),
         (BUDGET.format(0), "", ["max_macs: received 0"]),
         (BUDGET.format(-5), "", ["max_macs: received -5"]),
     ],
@@ -84,8 +88,9 @@ def test_a_bad_sweep_is_refused_in_one_line(invact, folder, write, more, config,
     refused(answer, folder, *words)
 
 
-def test_the_smallest_network_is_said(invact, folder, write) -> None:
-    # relu, 2 filters, 8x8: 64 positions x 9 x 2, then 32 values x 10 classes.
+def test_the_smallest_network_is_named(invact, folder, write) -> None:
+    # The convolution has 64 positions, 3x3 kernels and 2 filters. The dense layer has 32 inputs and 10
+    # classes.
     path = write(more=BUDGET.format(100))
     words = f"{64 * 9 * 2 + 32 * 10:,} MACs"
     refused(invact("sweep", path), folder, words)
@@ -96,7 +101,10 @@ def test_the_smallest_network_is_said(invact, folder, write) -> None:
     [
         ("filters = { choices = [] }", ["filters.choices: received []"]),
         ("filters = { low = 5, high = 2 }", ["filters.low: received 5", "at most high, 2"]),
-        ("filters = { low = 0, high = 8, log = true }", ["filters.low: received 0", "above 0 with log"]),
+        (
+            "filters = { low = 0, high = 8, log = true }",
+            ["filters.low: received 0", "above 0 when log = true"],
+        ),
         ("filters = { low = 2, high = 8, step = 0 }", ["filters.step: received 0"]),
         ("filters = { low = -2, high = 8 }", ["filters", "received -2"]),
         ("filters = 0", ["filters", "received 0"]),
@@ -129,13 +137,13 @@ def test_a_bad_space_is_refused_in_one_line(invact, folder, write, space, words)
         (claim_text(alpha="0.5"), ["alpha: received 0.5. Allowed: less than 0.5"]),
         (claim_text(ratios="[0.0]"), ["ratios.0: received 0.0"]),
         (claim_text(ratios="[0.5, 1.5]"), ["ratios.1: received 1.5"]),
-        (claim_text(ratios="[0.5, 0.5]"), ["each gives another number of filters"]),
+        (claim_text(ratios="[0.5, 0.5]"), ["ratios that give different numbers of filters"]),
         (claim_text(ratios="[]"), ["ratios: received []"]),
         (claim_text(treatment="'invers'"), ["treatment", "did you mean 'inverse'?"]),
         (claim_text(imports="3"), ["imports: received 3"]),
         (claim_text(imports="'users'"), ["imports: received 'users'"]),
         (claim_text(imports="['no_such_module']"), ["no_such_module"]),
-        (claim_text("activation = 'relu'"), ["config: activation", "the claim decides it"]),
+        (claim_text("activation = 'relu'"), ["config: activation: cannot be set in a claim"]),
         (claim_text("filter = 3"), ["filter: unknown key", "did you mean 'filters'?"]),
         (claim_text("model = 'no_such:build'"), ["no_such"]),
         (claim_text(data="'mnits'"), ["mnist"]),
@@ -202,17 +210,15 @@ def test_bad_arguments_are_refused_in_one_line(invact, folder, arguments, words)
 @pytest.mark.parametrize(
     "arguments", [["swep"], ["sweep", "digits", "--trials", "x"], ["ui", "--port", "0x"]]
 )
-def test_what_the_parser_refuses_has_the_same_code(invact, folder, arguments) -> None:
+def test_an_error_of_the_parser_has_the_same_exit_code(invact, folder, arguments) -> None:
     answer = invact(*arguments)
     assert answer.code == 2
     assert "Traceback" not in answer.err
     assert not answer.out
 
 
-def test_a_front_of_no_sweep_names_the_nearest_and_formats_are_checked(
-    invact, folder, write, cluster
-) -> None:
-    refused(invact("front", "tiny"), folder, "'mlruns', which is not there")
+def test_an_unknown_sweep_names_the_nearest_and_formats_are_checked(invact, folder, write, cluster) -> None:
+    refused(invact("front", "tiny"), folder, "'mlruns', which does not exist")
     assert invact("sweep", write(), "--trials", 2, "--scheduler", cluster, "--json").code == 0
     answer = invact("front", "tinny")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
@@ -240,7 +246,7 @@ def test_json_is_one_document_on_standard_output(invact, folder, write, cluster)
     (folder / "c.toml").write_text(claim_text())
     planned = json.loads(invact("claim", "c.toml", "--plan", "--json").out)
     assert [step["name"] for step in planned["data_sets"]["digits"]["steps"]] == ["pilot", "confirmation"]
-    # The file's looks are not those of another method.
+    # The looks in the file belong to the method in the file, and another method ignores them.
     assert invact("claim", "c.toml", "--plan", "--method", "fixed", "--set", "pairs=4").code == 0
     claimed = invact("claim", "c.toml", "--scheduler", cluster, "--json")
     assert claimed.code == 0, claimed.err
@@ -257,7 +263,7 @@ def test_json_is_one_document_on_standard_output(invact, folder, write, cluster)
     assert "\x1b" not in plain.out + plain.err
 
 
-def test_list_in_an_empty_folder_makes_no_store(invact, folder) -> None:
+def test_list_in_an_empty_folder_creates_no_store(invact, folder) -> None:
     answer = invact("list", "--json")
     assert answer.code == 0
     found = json.loads(answer.out)
@@ -268,7 +274,7 @@ def test_list_in_an_empty_folder_makes_no_store(invact, folder) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["sweep", "digits"], ["list"], ["front", "digits"], ["ui"]])
-def test_a_store_that_is_a_file_is_the_environments_fault(invact, folder, arguments) -> None:
+def test_a_store_that_is_a_file_is_an_environment_fault(invact, folder, arguments) -> None:
     (folder / "store").write_text("")
     answer = invact(*arguments, "--store", "store")
     assert (answer.code, answer.err.count("\n")) == (3, 1), answer
@@ -276,14 +282,14 @@ def test_a_store_that_is_a_file_is_the_environments_fault(invact, folder, argume
     assert not answer.out
 
 
-def test_a_store_that_cannot_be_written_is_the_environments_fault(invact, folder) -> None:
-    # /proc: nobody can make a folder there, not even root.
+def test_a_store_that_cannot_be_written_is_an_environment_fault(invact, folder) -> None:
+    # Nobody can create a folder in /proc, not even root.
     answer = invact("sweep", "digits", "--store", "/proc/store")
     assert (answer.code, answer.err.count("\n")) == (3, 1), answer
     assert "/proc/store" in answer.err
 
 
-def test_a_port_that_is_taken_is_the_environments_fault(invact, folder) -> None:
+def test_a_port_that_is_in_use_is_an_environment_fault(invact, folder) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -293,8 +299,8 @@ def test_a_port_that_is_taken_is_the_environments_fault(invact, folder) -> None:
     assert f"port {port}" in answer.err
 
 
-def test_data_that_are_nowhere_are_the_environments_fault(folder, write) -> None:
-    # No network: a proxy that is not there.
+def test_missing_data_are_an_environment_fault(folder, write) -> None:
+    # A proxy that does not exist cuts the network off.
     path = write()
     path.write_text(path.read_text().replace('"digits"', '"mnist"'))
     nowhere = "http://127.0.0.1:9"
@@ -332,10 +338,10 @@ def test_version(invact) -> None:
     assert invact("--version") == (0, f"invact {__version__}\n", "")
 
 
-# interruption, in processes of their own
+# Interruption: these tests start separate processes.
 
 
-# A job in the background, as these tests may be, ignores SIGINT, and so do the processes it starts.
+# These tests may run as a background job, which ignores SIGINT, and its child processes inherit that.
 HEEDS_SIGINT = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -364,7 +370,7 @@ def test_an_interrupted_sweep_is_finished_by_the_same_command(invact, folder, wr
     try:
         while not (line := process.stderr.readline()).startswith("[1/6]"):
             assert line, process.wait()
-        if number == signal.SIGINT:  # as a terminal does: to all processes of the group
+        if number == signal.SIGINT:  # A terminal sends SIGINT to all processes of the group.
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
@@ -392,7 +398,7 @@ def test_an_interrupted_sweep_is_finished_by_the_same_command(invact, folder, wr
     pairs = [(trial, seed) for trial in range(3) for seed in (0, 1)]
     assert list(zip(table["trial"], table["seed"], strict=True)) == pairs
     assert set(table["status"]) == {"FINISHED"}
-    assert set(before["run_id"]) <= set(table["run_id"]), "what was finished is not trained again"
+    assert set(before["run_id"]) <= set(table["run_id"]), "finished runs are not trained again"
     experiments = list(store.runs.experiments())
     assert store.runs.search(experiments, "attributes.status = 'RUNNING'") == []
     assert len(re.findall(r"^\[\d/6\]", answer.err, re.MULTILINE)) == 6 - len(before)

@@ -26,7 +26,7 @@ def a_result(config: Config = CONFIG, seed: int = 0, status: Status = Status.FIN
 
 
 class Script:
-    """An engine without workers: each job ends in the events that a function makes of it."""
+    """An engine without workers; a function returns the events of each job."""
 
     def __init__(self, slots, events) -> None:
         self.slots, self._events = slots, events
@@ -76,7 +76,7 @@ def trial(number: int, seeds: tuple[int, ...] = (0,), recorded: tuple[int, ...] 
     return Trial(number, CONFIG, seeds, f"trial {number}", {"filters": 3}, frozenset(recorded))
 
 
-def test_every_worker_is_kept_busy_and_no_more(record) -> None:
+def test_as_many_jobs_as_workers_are_pending(record) -> None:
     engine = Script(3, finished)
     assert coordinate(engine, record, [trial(number) for number in range(7)]) == [(n, [0]) for n in range(7)]
     assert engine.most == 3
@@ -100,31 +100,30 @@ def history(record: Record, key: str) -> list[tuple[int, float]]:
 
 
 @pytest.mark.parametrize("order", ["in order", "late", "twice", "lost", "after"])
-def test_each_epoch_is_recorded_once_however_it_comes(record, order: str) -> None:
+def test_each_epoch_is_recorded_once_in_any_order_of_events(record, order: str) -> None:
     def events(job) -> list[object]:
         one, two, three, end = finished(job)
         return {
             "in order": [one, two, three, end],
             "late": [one, end, two, three],
-            "twice": [one, two, one, two, three, end],  # as when a worker was replaced
+            "twice": [one, two, one, two, three, end],  # as after the replacement of a worker
             "lost": [end],
             "after": [one, two, end, None, three],
         }[order]
 
     engine = Script(1, events)
-    # Another job, since late epochs come while there is something to wait for.
     coordinate(engine, record, [trial(0)])
     assert history(record, "validation/accuracy") == [(1, 0.05), (2, 0.1), (3, 0.15)]
 
 
-def test_models_are_not_kept_by_the_coordinator(record) -> None:
+def test_the_coordinator_does_not_record_models(record) -> None:
     coordinate(Script(1, finished), record, [trial(0)])
     client = record._runs.client
     (run_id,) = record.table()["run_id"]
     assert "model.keras" not in [file.path for file in client.list_artifacts(run_id)]
 
 
-def test_a_failed_run_ends_its_trial_and_the_others_go_on(record) -> None:
+def test_a_failed_run_ends_its_trial_and_other_trials_continue(record) -> None:
     def events(job) -> list[object]:
         if job.seed == 1:
             return [JobDone(job.key, TrialResult(job.config, 1, Status.FAILED, error="ValueError: x"))]
@@ -137,7 +136,7 @@ def test_a_failed_run_ends_its_trial_and_the_others_go_on(record) -> None:
 # Progress
 
 
-def test_lines_count_runs_and_go_to_standard_error(capsys) -> None:
+def test_lines_with_counts_go_to_standard_error(capsys) -> None:
     with LineProgress(total=4, done=1) as progress:
         progress.started("a", "relu", 3)
         progress.epoch("a", an_epoch(1))
@@ -150,7 +149,7 @@ def test_lines_count_runs_and_go_to_standard_error(capsys) -> None:
     assert second == "[4/4] big: OVER_BUDGET, 1,234,567 MACs (0 s left)"
 
 
-def test_bars_end_and_leave_a_line_for_each_run(capsys) -> None:
+def test_bars_leave_a_line_for_each_run(capsys) -> None:
     with BarProgress(total=2) as progress:
         progress.message("[bold] is no markup")
         for key in "ab":
@@ -169,7 +168,7 @@ def test_bars_end_and_leave_a_line_for_each_run(capsys) -> None:
         assert line in err
 
 
-def test_silence_is_silent(capsys) -> None:
+def test_hidden_progress_prints_nothing(capsys) -> None:
     with make_progress(1, show=False) as progress:
         progress.message("x")
         progress.started("a", "x", 1)
@@ -179,12 +178,12 @@ def test_silence_is_silent(capsys) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_pipe_gets_lines_and_a_terminal_bars(monkeypatch) -> None:
+def test_a_pipe_gets_lines_and_a_terminal_gets_bars(monkeypatch) -> None:
     assert isinstance(make_progress(1), LineProgress)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     assert isinstance(make_progress(1), BarProgress)
 
 
-def test_an_outcome_says_what_is_known() -> None:
+def test_an_outcome_shows_all_known_values() -> None:
     assert outcome(TrialResult(CONFIG, 0, Status.FAILED, error="OSError: gone")) == "FAILED: OSError: gone"
     assert outcome(replace(a_result(), status=Status.DIVERGED)).startswith("DIVERGED, validation 15.00%")

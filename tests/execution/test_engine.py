@@ -19,7 +19,7 @@ from invact.execution.engine import Engine, EpochDone, Job, JobDone
 from invact.training.loop import train
 from invact.training.results import Status
 
-# Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
+# Keras 3.15 converts TensorFlow variables with a method that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 DIGITS = Source("digits")
@@ -55,7 +55,7 @@ def engine(cluster: str, digits: Dataset) -> Iterator[Engine]:
         yield engine
 
 
-def test_workers_get_the_same_bits_as_this_process(engine: Engine, digits: Dataset) -> None:
+def test_workers_give_the_same_bits_as_this_process(engine: Engine, digits: Dataset) -> None:
     jobs = [Job("a", TINY, 0), Job("b", HARD, 1), Job("c", TINY, 1)]
     for job in jobs:
         engine.submit(job)
@@ -69,12 +69,12 @@ def test_workers_get_the_same_bits_as_this_process(engine: Engine, digits: Datas
         assert done[job.key].result.model[:2] == b"PK"
 
 
-def test_a_slot_for_each_worker(engine: Engine) -> None:
+def test_there_is_one_slot_for_each_worker(engine: Engine) -> None:
     assert engine.slots == 2
     assert engine.next_event(timeout=0.01) is None
 
 
-def test_a_fault_of_a_users_model_is_a_failed_result_and_the_others_go_on(
+def test_an_error_in_a_users_model_is_a_failed_result_and_other_jobs_continue(
     engine: Engine, tmp_path: Path
 ) -> None:
     flag = tmp_path / "flag"
@@ -91,7 +91,7 @@ def test_a_fault_of_a_users_model_is_a_failed_result_and_the_others_go_on(
 
 
 def test_imports_register_a_users_arm_on_the_workers(cluster: str, digits: Dataset) -> None:
-    import users  # noqa: F401 registers the arm here, for Config
+    import users  # noqa: F401 registers the arm in this process, for Config
 
     with Engine(DIGITS, digits, scheduler=cluster, imports=("users",)) as engine:
         engine.submit(Job("a", Config(activation="users_softplus", filters=2, depth=1, epochs=1), 0))
@@ -104,12 +104,12 @@ def test_a_worker_with_other_data_is_refused(cluster: str, digits: Dataset) -> N
     with pytest.raises(EnvironmentFault) as fault:
         Engine(DIGITS, replace(digits, digest="0" * 12), scheduler=cluster).__enter__()
     line = str(fault.value)
-    assert f"digest {digits.digest} here. Allowed: 000000000000, the coordinator's" in line
+    assert f"received digest {digits.digest} on this worker. Allowed: 000000000000, " in line
     assert "\n" not in line
 
 
 @pytest.mark.parametrize("workers", [0, -1, 10**12])
-def test_a_number_of_workers_is_refused(digits: Dataset, workers: int) -> None:
+def test_an_invalid_number_of_workers_is_refused(digits: Dataset, workers: int) -> None:
     with pytest.raises(InputError, match=f"workers: received {workers}. Allowed: 1 to 1024"):
         Engine(DIGITS, digits, workers=workers)
 
@@ -129,7 +129,7 @@ def test_a_killed_worker_is_replaced_and_its_job_gives_the_same_bits(digits: Dat
     assert replacement != victim
     assert result.status is Status.FINISHED
     assert numbers(result) == numbers(train(config, 0, digits))
-    # The job started again: some epoch was told twice, with the same numbers.
+    # The job started again, so some epochs were reported twice, with the same numbers.
     told = [event.epoch for event in seen if isinstance(event, EpochDone)]
     assert 1 in [epoch.number for epoch in told]
     for epoch in told:
@@ -137,7 +137,7 @@ def test_a_killed_worker_is_replaced_and_its_job_gives_the_same_bits(digits: Dat
         assert (epoch.train, epoch.validation) == (again.train, again.validation)
 
 
-def test_leaving_with_jobs_under_way_waits_for_nobody(digits: Dataset) -> None:
+def test_closing_the_engine_does_not_wait_for_running_jobs(digits: Dataset) -> None:
     with Engine(DIGITS, digits, workers=1) as engine:
         processes = list(engine._client.run(os.getpid).values())
         engine.submit(Job("long", Config(filters=3, depth=1, epochs=100_000), 0))
@@ -145,7 +145,7 @@ def test_leaving_with_jobs_under_way_waits_for_nobody(digits: Dataset) -> None:
             pass
     deadline = time.monotonic() + 30
     while any(Path(f"/proc/{pid}").exists() for pid in processes):
-        assert time.monotonic() < deadline, "the worker still trains"
+        assert time.monotonic() < deadline, "the worker is still running"
         time.sleep(0.1)
 
 
@@ -155,7 +155,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_a_scheduler_and_a_worker_that_were_started_apart(digits: Dataset, tmp_path: Path) -> None:
+def test_a_scheduler_and_a_worker_that_were_started_separately(digits: Dataset, tmp_path: Path) -> None:
     address = f"tcp://127.0.0.1:{free_port()}"
     scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard"]
     worker = [
@@ -184,7 +184,7 @@ def test_a_scheduler_and_a_worker_that_were_started_apart(digits: Dataset, tmp_p
                 engine.submit(Job("a", TINY, 0))
                 result = ended(events(engine))["a"].result
             assert numbers(result) == numbers(train(TINY, 0, digits))
-            assert all(process.poll() is None for process in processes), "the cluster is not ours to end"
+            assert all(process.poll() is None for process in processes), "the engine stopped the cluster"
         finally:
             for process in reversed(processes):
                 process.terminate()
@@ -192,7 +192,7 @@ def test_a_scheduler_and_a_worker_that_were_started_apart(digits: Dataset, tmp_p
                 process.wait(timeout=30)
 
 
-def test_nobody_at_the_address_is_one_line() -> None:
+def test_an_address_without_a_server_is_reported_in_one_line() -> None:
     code = (
         "import sys\n"
         "from invact.data.dataset import Source\n"
@@ -211,18 +211,18 @@ def test_nobody_at_the_address_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("hangs_up", [True, False])
-def test_an_address_of_something_else_is_one_line(digits: Dataset, hangs_up: bool) -> None:
+def test_an_address_of_another_server_is_reported_in_one_line(digits: Dataset, hangs_up: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         if hangs_up:
             threading.Thread(target=lambda: server.accept()[0].close()).start()
-        with pytest.raises(EnvironmentFault, match=r"cannot connect \((no Dask scheduler|timed out)\)$"):
+        with pytest.raises(EnvironmentFault, match=r"cannot connect \((not a Dask scheduler|timed out)\)$"):
             Engine(DIGITS, digits, scheduler=address).__enter__()
 
 
 @pytest.mark.parametrize(
     "address", ["127.0.0.1", "nonsense://x:1", "tcp://[", "", "tcp://a:99999", "tcp://:80"]
 )
-def test_what_is_no_address_is_refused(digits: Dataset, address: str) -> None:
+def test_an_invalid_address_is_refused(digits: Dataset, address: str) -> None:
     with pytest.raises(InputError, match=r"scheduler: received .*\. Allowed: tcp://HOST:PORT"):
         Engine(DIGITS, digits, scheduler=address).__enter__()

@@ -51,7 +51,7 @@ def a_table(validation=VALIDATION, test=TEST, seeds=SEEDS):
     )
 
 
-def test_means_intervals_and_what_selection_had_added():
+def test_means_intervals_and_optimism():
     found = confirm_points(FRONT, a_table().sample(frac=1, random_state=1), SEEDS, "run")
     for one in found.points:
         name = one.point.config
@@ -75,24 +75,24 @@ def test_means_intervals_and_what_selection_had_added():
     assert (found.run_id, found.seeds, found.failed) == ("run", SEEDS, 0)
 
 
-def test_what_stays_is_decided_on_the_test_set():
+def test_test_accuracy_decides_which_points_stay():
     found = confirm_points(FRONT, a_table(), SEEDS)
     assert [one.non_dominated for one in found.points] == [True, False, True]
-    # b beats a in no resample, as it does at no seed; c always.
+    # b is worse than a at every seed, so it stays in no resample; c stays in all.
     assert [one.p_non_dominated for one in found.points] == [1.0, 0.0, 1.0]
     swapped = confirm_points(FRONT, a_table(test=VALIDATION, validation=TEST), SEEDS)
     assert [one.non_dominated for one in swapped.points] == [True, True, True]
 
 
-def test_what_stays_is_decided_at_the_costs_of_the_front():
-    # By latency c is the cheapest, and better than the others.
+def test_the_costs_of_the_front_decide_which_points_stay():
+    # By latency, c is the cheapest point, and it is better than the others.
     latencies = {"a": 0.75, "b": 0.5, "c": 0.25}
     points = tuple(
         dataclasses.replace(point, latency_ms=latencies[point.config], measure="latency_ms")
         for point in FRONT.points[::-1]
     )
     front = dataclasses.replace(FRONT, points=points, measure="latency_ms", reference=(0.0, 1.0))
-    # Fresh times do not count.
+    # Latencies that are measured again are ignored.
     found = confirm_points(front, a_table().assign(latency_ms=9.0), SEEDS)
     stays = {one.point.config: (one.non_dominated, one.p_non_dominated) for one in found.points}
     assert stays == {"c": (True, 1.0), "b": (False, 0.0), "a": (False, 0.0)}
@@ -117,13 +117,13 @@ def test_what_stays_is_decided_at_the_costs_of_the_front():
     assert "point a\n8 k bytes of activations" in texts_of(confirmation_figure(found))
 
 
-def test_a_tie_stays_with_the_cheaper():
+def test_the_cheaper_of_two_equal_points_stays():
     test = {"a": [0.90] * 4, "b": [0.90] * 4, "c": [0.90] * 4}
     found = confirm_points(FRONT, a_table(test=test), SEEDS)
     assert [one.non_dominated for one in found.points] == [True, False, False]
 
 
-def test_other_seeds_and_configurations_do_not_count():
+def test_other_seeds_and_configurations_are_ignored():
     table = a_table()
     strange = table.assign(seed=99, test_accuracy=0.1, validation_accuracy=0.1)
     other = table.assign(config="z", test_accuracy=1.0)
@@ -136,7 +136,7 @@ def test_other_seeds_and_configurations_do_not_count():
     assert fewer.points[0].test.value == pytest.approx(0.895)
 
 
-def test_failed_runs_are_told_and_left_out():
+def test_failed_runs_are_counted_and_left_out():
     table = a_table()
     fails = (table["config"] == "b") & (table["seed"] != 7)
     table.loc[fails, ["status", "validation_accuracy", "test_accuracy"]] = ["FAILED", np.nan, np.nan]
@@ -156,7 +156,7 @@ def test_failed_runs_are_told_and_left_out():
     assert picture(confirmation_figure(confirm_points(FRONT, table, SEEDS)), "png")
 
 
-def test_a_diverged_run_counts_with_what_it_has():
+def test_a_diverged_run_counts_with_its_accuracy():
     table = a_table()
     table.loc[(table["config"] == "a") & (table["seed"] == 7), ["status", "test_accuracy"]] = [
         "DIVERGED",
@@ -186,7 +186,7 @@ def test_files(tmp_path):
         write_confirmation(found, tmp_path / "file")
 
 
-def test_the_picture_shows_every_point():
+def test_the_figure_shows_every_point():
     found = confirm_points(FRONT, a_table(), SEEDS)
     figure = confirmation_figure(found)
     (axes,) = figure.axes
@@ -204,5 +204,5 @@ def test_the_table_is_plain_text():
     Console(file=file, width=100).print(confirmation_table(confirm_points(FRONT, a_table(), SEEDS)))
     text = file.getvalue()
     assert "\x1b" not in text
-    for shown in ("point b", "93.00%", "91.50%", "+1.50", "no", "2 of 3 stay", "by +1.42 points"):
+    for shown in ("point b", "93.00%", "91.50%", "+1.50", "no", "2 of 3 stay", "is +1.42 points"):
         assert shown in text

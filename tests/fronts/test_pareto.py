@@ -1,6 +1,5 @@
 import math
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -9,91 +8,7 @@ from hypothesis import strategies as st
 from invact.errors import InputError
 from invact.fronts.pareto import Apart, ParetoFront, Point, pareto_front_of
 from invact.measures import MEASURES
-from invact.statistics.fronts.dominance import hypervolume, non_dominated
 from invact.training.results import Status
-
-# Few distinct values, so that ties are common.
-finite_pairs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12)
-numbers = st.one_of(st.integers(0, 6).map(float), st.sampled_from([math.nan, math.inf, -math.inf]))
-pairs = st.lists(st.tuples(numbers, numbers), max_size=12)
-
-
-def columns(points):
-    return [accuracy for accuracy, _ in points], [macs for _, macs in points]
-
-
-def dominates(one, other):
-    return one[0] >= other[0] and one[1] <= other[1] and one != other
-
-
-@given(pairs)
-def test_non_dominated_against_its_definition(points):
-    known = [all(map(math.isfinite, point)) for point in points]
-    expected = [
-        known[i]
-        and not any(known[j] and dominates(points[j], points[i]) for j in range(len(points)))
-        and points[i] not in points[:i]
-        for i in range(len(points))
-    ]
-    assert non_dominated(*columns(points)).tolist() == expected
-
-
-def test_non_dominated_is_fast():
-    # The O(n^2) definition would need 4e10 comparisons.
-    rng = np.random.default_rng(0)
-    accuracy, macs = rng.random(200_000), rng.random(200_000)
-    mask = non_dominated(accuracy, macs)
-    front = np.flatnonzero(mask)[np.argsort(macs[mask])]
-    assert (np.diff(accuracy[front]) > 0).all()
-    best = np.interp(np.arange(len(macs)), np.arange(len(macs)), accuracy)
-    below = np.searchsorted(macs[front], macs, side="right") - 1
-    assert (best <= accuracy[front][below]).all()
-
-
-@pytest.mark.parametrize(("accuracy", "macs"), [([1.0], [1.0, 2.0]), ([[1.0]], [[1.0]])])
-def test_shapes_refused(accuracy, macs):
-    with pytest.raises(InputError, match="shapes"):
-        non_dominated(accuracy, macs)
-    with pytest.raises(InputError, match="shapes"):
-        hypervolume(accuracy, macs, (0, 10))
-
-
-def test_hypervolume_golden_value():
-    # As a minimisation of both: {(5, 5), (4, 6), (2, 7), (7, 4)} to (10, 10) is 38.
-    losses, macs = [5, 4, 2, 7], [5, 6, 7, 4]
-    assert hypervolume([-loss for loss in losses], macs, (-10, 10)) == 38
-    assert hypervolume([-loss for loss in [*losses, 8, 5]], [*macs, 8, 5], (-10, 10)) == 38
-
-
-@given(finite_pairs, st.tuples(st.integers(-1, 6), st.integers(0, 7)))
-def test_hypervolume_counts_the_dominated_cells(points, reference):
-    cells = {
-        (a, m)
-        for accuracy, macs in points
-        for a in range(reference[0], accuracy)
-        for m in range(macs, reference[1])
-    }
-    assert hypervolume(*columns(points), reference) == len(cells)
-
-
-@given(pairs, st.tuples(numbers, numbers))
-def test_hypervolume_grows_with_points(points, another):
-    reference = (0.0, 5.0)
-    assert hypervolume(*columns([*points, another]), reference) >= hypervolume(*columns(points), reference)
-
-
-@given(finite_pairs, st.randoms())
-def test_hypervolume_is_that_of_the_front_in_any_order(points, random):
-    mask = non_dominated(*columns(points))
-    front = [point for point, on_front in zip(points, mask, strict=True) if on_front]
-    random.shuffle(points)
-    assert hypervolume(*columns(points), (0, 7)) == hypervolume(*columns(front), (0, 7))
-
-
-@pytest.mark.parametrize("reference", [(math.nan, 10), (0, math.inf)])
-def test_hypervolume_needs_a_finite_reference(reference):
-    with pytest.raises(InputError, match="reference"):
-        hypervolume([0.5], [1], reference)
 
 
 def run(config, seed=0, accuracy=0.9, macs=100, status="FINISHED", test=0.8, trial=0, **others):
@@ -141,7 +56,7 @@ def test_front_of_means_over_seeds():
         seeds=2,
         run_id="a-0",
         values={"filters": 8},
-        # Of the only configuration with both seeds.
+        # This is the only configuration with both seeds.
         p_non_dominated=1.0,
     )
     assert front.dominated == (expected,)
@@ -151,7 +66,7 @@ def test_front_of_means_over_seeds():
     assert front.hypervolume == pytest.approx(0.86 * 200)
 
 
-def test_an_unfinished_seed_sets_the_configuration_apart():
+def test_an_unfinished_seed_excludes_the_configuration():
     front = front_of(
         run("good"),
         run("wild", 0, 0.99),
@@ -177,7 +92,7 @@ def test_an_unfinished_seed_sets_the_configuration_apart():
     }
     assert {one.config: one.macs for one in front.apart}["late cost"] == 70
     assert {one.config: one.macs for one in front.apart}["broken"] is None
-    # What stands apart moves neither the reference nor the hypervolume.
+    # Excluded configurations change neither the reference nor the hypervolume.
     assert front.reference == (0.0, 100.0)
     assert front.budget == 1000
 
@@ -205,7 +120,7 @@ def test_selection_never_reads_the_test_set():
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 4)), max_size=20), st.randoms()
 )
-def test_order_of_the_rows_does_not_matter(drawn, random):
+def test_the_order_of_the_rows_does_not_matter(drawn, random):
     runs = [
         run(f"c{c}", seed, accuracy / 4, 100 + c, trial=c)
         for (c, seed), accuracy in {(c, seed): accuracy for c, seed, accuracy in drawn}.items()
@@ -245,7 +160,7 @@ def test_empty_table(table):
         (pd.DataFrame([run("a", macs=None)]), "missing cost"),
     ],
 )
-def test_refused_tables(table, message):
+def test_a_bad_table_is_refused(table, message):
     with pytest.raises(InputError, match=message):
         pareto_front_of(table, "study")
 
@@ -254,7 +169,7 @@ def measured(config, accuracy, latency, size, **others):
     return run(config, accuracy=accuracy, latency_ms=latency, activation_bytes=size, bytes_moved=7, **others)
 
 
-# Each measure has another front.
+# The front is different for each measure.
 MEASURED = (
     measured("a", 0.50, 0.25, 4_000, macs=400),
     measured("b", 0.70, 4.0, 3_000, macs=200),
@@ -297,7 +212,7 @@ def test_front_over_any_measure(measure, front, dominated, reference, area):
     st.sampled_from([name for name in MEASURES if name != "macs"]),
     st.integers(1, 2),
 )
-def test_the_front_over_a_measure_is_that_over_macs_with_the_columns_swapped(drawn, measure, seeds):
+def test_swapping_macs_with_another_measure_gives_the_same_front(drawn, measure, seeds):
     runs = [
         run(str(number), seed, accuracy / 10 + seed / 100, macs, trial=number, **{measure: cost})
         for number, (accuracy, macs, cost) in enumerate(drawn)
@@ -328,7 +243,7 @@ def test_a_latency_is_the_median_over_the_seeds():
     assert front.uncertainty.band.budgets == (0.4,)
 
 
-def test_a_table_from_before_the_other_measures():
+def test_a_table_without_the_newer_measures():
     (point,) = front_of(run("a")).points
     assert (point.cost, point.activation_bytes, point.bytes_moved, point.latency_ms) == (100, *[None] * 3)
 
@@ -339,16 +254,20 @@ def test_a_table_from_before_the_other_measures():
         ([], "latency", r"^measure: received 'latency'; did you mean 'latency_ms'\? Allowed: macs, params"),
         ([run("a")], "latency_ms", "^table of runs: missing latency_ms. Required: trial, .*, latency_ms$"),
         ([run("a")], "activation_bytes", "missing activation_bytes"),
-        ([run("a", latency_ms=math.nan)], "latency_ms", "'a' is FINISHED, with a missing cost: latency_ms"),
-        ([run("a", bytes_moved=None)], "bytes_moved", "'a' is FINISHED, with a missing cost: bytes_moved"),
+        (
+            [run("a", latency_ms=math.nan)],
+            "latency_ms",
+            "'a' is FINISHED, but has a missing cost: latency_ms",
+        ),
+        ([run("a", bytes_moved=None)], "bytes_moved", "'a' is FINISHED, but has a missing cost: bytes_moved"),
     ],
 )
-def test_refused_measures(runs, measure, message):
+def test_a_bad_measure_is_refused(runs, measure, message):
     with pytest.raises(InputError, match=message):
         front_of(*runs, measure=measure)
 
 
-def test_to_pandas_has_what_was_measured():
+def test_to_pandas_has_the_columns_of_the_measured_costs():
     fewer = [
         {name: value for name, value in one.items() if name != "bytes_moved"} | {"latency_ms": None}
         for one in MEASURED
@@ -377,7 +296,7 @@ def test_to_pandas():
     assert frame["validation_accuracy"].tolist()[:2] == [0.9, 0.5]
 
 
-def test_frozen():
+def test_results_are_frozen():
     front = front_of(run("a"), run("b", status="FAILED"))
     assert isinstance(front.apart[0], Apart)
     for one in (front, front.points[0], front.apart[0]):

@@ -46,7 +46,7 @@ def candidates_of(table):
     return Candidates(validation, test, rows["macs"].to_numpy().reshape(shape)[:, 0])
 
 
-def test_it_is_the_bootstrap_of_the_configurations_with_all_seeds():
+def test_only_configurations_with_all_seeds_take_part():
     table = a_table(sd=0.01)
     lacking = table[(table["config"] == "relu1") & (table["seed"] == 3)].index
     unmeasured = table[(table["config"] == "inverse0") & (table["seed"] == 0)].index
@@ -64,7 +64,7 @@ def test_it_is_the_bootstrap_of_the_configurations_with_all_seeds():
 
 
 @pytest.mark.parametrize("table", [pd.DataFrame(), a_table(seeds=1)], ids=["nothing", "one seed"])
-def test_without_several_seeds_there_is_nothing_to_say(table):
+def test_one_seed_gives_no_uncertainty(table):
     assert uncertainty_of(table) is None
     if len(table):
         front = pareto_front_of(table, "one")
@@ -85,7 +85,7 @@ def test_gaps_need_three_seeds_and_two_activations():
     assert len(uncertainty_of(a_table(seeds=3)).gaps) == 1
 
 
-def test_every_other_arm_is_held_against_relu_at_a_level_for_all():
+def test_every_other_arm_is_compared_with_relu_at_the_bonferroni_level():
     arms = ["a_users", "inverse", "linear_negated", "relu"]
     found = uncertainty_of(a_table(arms=arms))
     assert [gap.control for gap in found.gaps] == ["relu"] * 3
@@ -97,12 +97,12 @@ def test_every_other_arm_is_held_against_relu_at_a_level_for_all():
     assert gap.gap == front_gap(relu, inverse, 0.003, confidence=1 - 0.05 / 3)
 
 
-def test_without_relu_the_first_arm_of_the_table_is_the_control():
+def test_without_relu_the_first_known_arm_is_the_control():
     (gap,) = uncertainty_of(a_table(arms=["users", "inverse"])).gaps
     assert (gap.control, gap.treatment) == ("inverse", "users")
 
 
-def test_the_verdict_reads_both_ways():
+def test_the_verdict_names_the_better_front():
     (gap,) = uncertainty_of(a_table(arms=["relu", "inverse"])).gaps
     assert gap.verdict == "inverse's front dominates relu's"
     (gap,) = uncertainty_of(a_table(arms=["inverse", "relu"])).gaps
@@ -120,7 +120,7 @@ def test_the_verdict_reads_both_ways():
         ((0.001, -0.004), (0.02, 0.01), 0.003, "neither front dominates"),
         ((-0.02, -0.01), (-0.001, 0.002), 0.003, "a's front dominates b's"),
         ((-0.002, -0.001), (0.002, 0.001), 0.003, "equal within the margin at all budgets"),
-        # Better and worse, both by less than counts.
+        # One front is better at one budget and worse at the other, both by less than the margin.
         ((0.001, -0.002), (0.002, -0.001), 0.003, "equal within the margin at all budgets"),
     ],
 )
@@ -133,14 +133,14 @@ def test_verdicts(low, high, margin, verdict):
 
 
 @pytest.mark.parametrize("margin", [0, -0.3, 100, math.nan, math.inf])
-def test_margins_refused(margin):
+def test_a_bad_margin_is_refused(margin):
     with pytest.raises(InputError, match="margin: received"):
         uncertainty_of(a_table(), margin=margin)
     with pytest.raises(InputError, match="margin: received"):
         pareto_front_of(a_table(seeds=1), "one", margin=margin)
 
 
-def test_a_front_carries_it_and_a_tie_is_none():
+def test_a_front_has_the_uncertainty_of_its_configurations():
     table = a_table()
     front = pareto_front_of(table, "study")
     shares = dict(zip(front.uncertainty.configs, front.uncertainty.band.p_non_dominated, strict=True))
@@ -154,7 +154,7 @@ def test_a_front_carries_it_and_a_tie_is_none():
 @pytest.mark.parametrize("measure", ["activation_bytes", "latency_ms"])
 def test_bands_over_another_measure(measure):
     table = a_table(sd=0.01)
-    # The dearest in MACs is the cheapest here.
+    # The most expensive configuration in MACs is the cheapest by this measure.
     cost = (4_000 - table["macs"]) / (4_000 if measure == "latency_ms" else 1)
     turned = table.assign(**{measure: cost})
     found = uncertainty_of(turned, measure=measure)
@@ -168,18 +168,19 @@ def test_bands_over_another_measure(measure):
 
 
 def test_rounding_does_not_break_a_tie():
-    # Equal means of counts out of 225, the second for more MACs: unrounded, some of them differ in float.
+    # Both configurations have the same mean of counts out of 225, and the second costs more MACs. Without
+    # rounding, some of these means differ in floating point.
     ties = [((k, k, k), (k + 1, k - 2, k + 1)) for k in range(150, 224)]
     assert any(sum(n / 225 for n in one) < sum(n / 225 for n in other) for one, other in ties)
-    for cheap, dear in ties:
+    for cheap, costly in ties:
         table = a_table(arms=["relu"], seeds=3, per_arm=2)
-        table["validation_accuracy"] = np.array([*cheap, *dear]) / 225
+        table["validation_accuracy"] = np.array([*cheap, *costly]) / 225
         front = pareto_front_of(table, "tie")
         assert [point.config for point in front.points] == ["relu0"]
-        # The share of all 27 resamples in which it is truly better: a tie is none.
+        # The expected share is that of the 27 resamples in which the second is better; a tie does not count.
         exact = np.mean(
             [
-                sum(dear[i] for i in (x, y, z)) > sum(cheap[i] for i in (x, y, z))
+                sum(costly[i] for i in (x, y, z)) > sum(cheap[i] for i in (x, y, z))
                 for x in range(3)
                 for y in range(3)
                 for z in range(3)
@@ -188,7 +189,7 @@ def test_rounding_does_not_break_a_tie():
         assert front.dominated[0].p_non_dominated == pytest.approx(exact, abs=0.02)
 
 
-def test_everything_is_a_plain_value():
+def test_all_values_are_plain_python_values():
     values = dataclasses.asdict(uncertainty_of(a_table()))
     assert type(values["seeds"][0]) is int
     assert type(values["gaps"][0]["gap"]["dominates"]) is bool

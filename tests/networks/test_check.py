@@ -109,19 +109,19 @@ NON_LINEAR = [
 
 
 @pytest.mark.parametrize("make", AFFINE)
-def test_affine_layers_without_mixing_are_walked_through(make):
+def test_the_check_continues_through_affine_layers_without_mixing(make):
     assert sources(check(L.Conv2D(4, 3), make(), inverse())) == []
     assert sources(check(make(), inverse())) == []
     assert sources(check(L.ReLU(name="f"), make(), inverse())) == [("inverse", "f")]
 
 
 @pytest.mark.parametrize("make", MIXING)
-def test_mixing_layers_end_the_walk(make):
+def test_the_check_stops_at_mixing_layers(make):
     assert sources(check(L.ReLU(), make(), inverse())) == []
 
 
 @pytest.mark.parametrize("make", NON_LINEAR)
-def test_anything_else_is_the_problem(make):
+def test_every_other_layer_is_a_problem(make):
     report = check(make(), L.BatchNormalization(), inverse())
     assert sources(report) == [("inverse", "f")]
 
@@ -172,7 +172,7 @@ def test_the_same_layer_called_many_times():
     assert sources(report) == [("inverse", "f")]
 
 
-def test_walks_into_and_out_of_nested_models():
+def test_the_check_goes_into_and_out_of_nested_models():
     i, inner_input = keras.Input((8,)), keras.Input((4,))
     block = keras.Model(inner_input, inverse()(L.Dropout(0.1)(inner_input)), name="block")
     rectified, linear = L.Dense(4, activation="relu", name="rectified"), L.Dense(4)
@@ -188,7 +188,7 @@ def test_walks_into_and_out_of_nested_models():
     assert sources(check(*stack, shape=(8,))) == [("b/inverse", "a/f")]
 
 
-def test_the_inputs_of_a_nested_model_are_told_apart():
+def test_the_inputs_of_a_nested_model_are_distinguished():
     a, b, i = keras.Input((4,), name="a"), keras.Input((4,), name="b"), keras.Input((8,))
     inner = keras.Model([b, a], [L.Identity()(a), L.Identity()(b)])
     for arguments, position in (({"a": 0, "b": 1}, 0), ([1, 0], 0)):
@@ -203,7 +203,7 @@ def test_the_inputs_of_a_nested_model_are_told_apart():
         assert sources(check_model(keras.Model(i, inverse()(outputs[1 - position])))) == []
 
 
-def test_embedding_renews_the_signs():
+def test_the_output_of_an_embedding_has_both_signs():
     model = keras.Sequential([keras.Input((5,), dtype="int32"), L.Embedding(5, 4), inverse()])
     assert sources(check_model(model)) == []
 

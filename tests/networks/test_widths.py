@@ -72,7 +72,7 @@ def test_matching_rules_are_closest_among_their_neighbours(rule, values):
     assert scale == 1 or distance < abs(cost(filters=scaled(scale - 1)) - target)
 
 
-def test_the_reference_is_itself():
+def test_the_reference_arm_keeps_its_filters():
     for rule in ("macs", "params"):
         for reference in ("relu", "inverse"):
             config = Config(activation=reference, reference=reference, width_rule=rule, filters=9)
@@ -99,7 +99,9 @@ def test_matching_builds_few_networks():
     target=st.integers(1, 10**6),
     start=st.integers(1, 200),
 )
-def test_the_bracket_holds_the_closest_for_any_growing_cost(quadratic, linear, constant, target, start):
+def test_the_bracket_contains_the_closest_scale_for_any_growing_cost(
+    quadratic, linear, constant, target, start
+):
     asked = []
 
     def cost(scale):
@@ -119,10 +121,10 @@ def test_the_bracket_holds_the_closest_for_any_growing_cost(quadratic, linear, c
 @pytest.mark.parametrize("model", BUILDERS)
 @pytest.mark.parametrize("rule", ["macs", "params"])
 @pytest.mark.parametrize("target", [1, 9_000, 61_234])
-def test_every_arm_comes_as_close_to_the_target_as_whole_filters_can_and_not_above(model, rule, target):
+def test_every_arm_gets_the_most_filters_that_do_not_exceed_the_target(model, rule, target):
     for arm in ("relu", "inverse", "relu_duplicated"):
         values = {"model": model, "activation": arm, "width_rule": rule}
-        # What `filters` says makes no difference.
+        # The value of `filters` makes no difference.
         configs = [Config(**values, width_target=target, filters=filters) for filters in (3, 16)]
         first, other = (stage_filters(config, SHAPE, 10) for config in configs)
         assert first == other
@@ -136,7 +138,7 @@ def test_every_arm_comes_as_close_to_the_target_as_whole_filters_can_and_not_abo
         assert width_slack(configs[0], SHAPE, 10) == 1 - cost(first[0]) / target
 
 
-def test_slack_is_what_the_closest_misses_of_the_reference():
+def test_slack_is_the_relative_difference_to_the_reference():
     config = Config(activation="inverse", width_rule="macs", filters=7)
     mine, theirs = (
         count_macs(build_model(each, SHAPE, 10)).macs
@@ -150,7 +152,7 @@ def test_slack_is_what_the_closest_misses_of_the_reference():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"width_target": 9}, 'width_target: received 9. Allowed: with width_rule = "macs" or "params"'),
+        ({"width_target": 9}, 'width_target: received 9. Allowed: only with width_rule = "macs" or "params"'),
         ({"width_target": 9, "width_rule": "channels"}, "width_target: received 9"),
         ({"width_target": 0, "width_rule": "macs"}, "width_target: received 0"),
         ({"width_target": 1.5, "width_rule": "macs"}, "width_target: received 1.5"),
@@ -163,12 +165,12 @@ def test_a_target_without_its_rule_is_refused(values, words):
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_the_cost_of_a_configuration_is_that_of_its_network(arm):
+def test_the_cost_of_a_configuration_is_the_cost_of_its_network(arm):
     config = Config(activation=arm, filters=5, width_rule="channels", normalization="batch")
     assert network_cost(config, SHAPE, 10) == count_macs(build_model(config, SHAPE, 10))
 
 
-def test_equal_networks_have_equal_keys_and_others_not():
+def test_only_equal_networks_have_equal_keys():
     base = Config(activation="inverse", filters=8)
     recipe = {"epochs": 9, "learning_rate": 0.1, "dropout": 0.5, "augmentation": "shift"}
     same = [base.model_copy(update=recipe), Config(activation="inverse", filters=16, width_rule="channels")]

@@ -41,11 +41,11 @@ def counted(config: Config) -> dict[str, int]:
 
 
 def by_filters(config: Config) -> float:
-    """A clock without noise."""
+    """A latency without noise: a tenth of the filters, in milliseconds."""
     return config.filters / 10
 
 
-def test_what_is_known_is_the_cost_and_what_each_budget_leaves_over(gate) -> None:
+def test_known_values_are_the_costs_and_the_slack_of_each_budget(gate) -> None:
     made = gate(by_filters, max_macs=20_000, max_params=2_000, max_latency_ms=0.3)
     config = Config(activation="inverse", filters=4, depth=1)
     cost, costs = made.costs(config)
@@ -61,17 +61,17 @@ def test_what_is_known_is_the_cost_and_what_each_budget_leaves_over(gate) -> Non
     assert made.known(ruled, costs)["width_slack"] < 0.5
 
 
-def test_what_is_over_a_counted_budget_is_not_timed(gate) -> None:
+def test_a_configuration_over_a_counted_budget_is_not_timed(gate) -> None:
     timed: list[Config] = []
     made = gate(lambda config: timed.append(config) or 1.0, max_macs=5_000, max_latency_ms=9.0)
-    cheap, dear = Config(filters=2, depth=1), Config(filters=20, depth=1)
+    cheap, expensive = Config(filters=2, depth=1), Config(filters=20, depth=1)
     assert "latency_ms" in made.costs(cheap)[1]
-    assert "latency_ms" not in made.costs(dear)[1]
+    assert "latency_ms" not in made.costs(expensive)[1]
     assert timed == [cheap]
 
 
 @pytest.mark.parametrize("measure", ["macs", "params", "activation_bytes", "bytes_moved"])
-def test_a_space_without_a_network_in_a_budget_is_refused_with_its_smallest(gate, measure) -> None:
+def test_a_space_with_no_network_within_a_budget_is_refused_with_its_smallest_cost(gate, measure) -> None:
     smallest = counted(Config(activation="relu", filters=2, depth=1))[measure]
     gate(**{f"max_{measure}": smallest}).check()
     with pytest.raises(
@@ -80,16 +80,16 @@ def test_a_space_without_a_network_in_a_budget_is_refused_with_its_smallest(gate
         gate(**{f"max_{measure}": smallest - 1}).check()
 
 
-def test_a_budget_of_time_that_nothing_meets_is_refused_with_the_quickest(gate) -> None:
+def test_a_latency_budget_that_no_network_meets_is_refused_with_the_lowest_latency(gate) -> None:
     gate(by_filters, max_latency_ms=0.2).check()
     with pytest.raises(InputError, match=r"received max_latency_ms 0\.19.*smallest network of .*: 0\.2 ms$"):
         gate(by_filters, max_latency_ms=0.19).check()
-    # The budget that no network is within says so, whatever the clock says.
+    # A counted budget that no network meets is reported whatever the latency is.
     with pytest.raises(InputError, match="max_params 5, max_latency_ms 9"):
         gate(by_filters, max_params=5, max_latency_ms=9.0).check()
 
 
-def test_the_feasible_share_is_that_of_the_space(gate) -> None:
+def test_the_feasible_share_agrees_with_the_whole_space(gate) -> None:
     made = gate(max_macs=9_000)
     grid = list(
         parse_space(
@@ -108,7 +108,7 @@ def test_the_feasible_share_is_that_of_the_space(gate) -> None:
 
 
 @given(st.integers(1, 400), st.data())
-def test_the_interval_is_clopper_and_pearsons(sampled, data):
+def test_the_interval_is_that_of_clopper_and_pearson(sampled, data):
     within = data.draw(st.integers(0, sampled))
     low = beta.ppf(0.025, within, sampled - within + 1) if within else 0.0
     high = beta.ppf(0.975, within + 1, sampled - within) if within < sampled else 1.0
@@ -116,7 +116,7 @@ def test_the_interval_is_clopper_and_pearsons(sampled, data):
     assert [int(end) for end in shown.groups()] == pytest.approx([100 * low, 100 * high], abs=0.501)
 
 
-def test_small_configurations_have_the_least_of_everything_but_structure() -> None:
+def test_small_configurations_have_the_first_value_of_everything_but_structure() -> None:
     small = list(small_configurations(SPACE))
     assert [each["activation"] for each in small] == ["relu", "inverse"]
     assert {(each["filters"], each["learning_rate"]) for each in small} == {(2, 1e-3)}

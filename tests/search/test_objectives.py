@@ -19,12 +19,12 @@ accuracies = st.floats(0, 1)
         ({"kind": "acuracy"}, "kind: received 'acuracy'; did you mean 'accuracy'?"),
         ({"kind": "cost"}, "min_accuracy: missing key"),
         ({"kind": "weighted"}, "target: missing key"),
-        ({"min_accuracy": 0.9}, 'min_accuracy: received 0.9. Allowed: with kind = "cost" only'),
+        ({"min_accuracy": 0.9}, 'min_accuracy: received 0.9. Allowed: only with kind = "cost"'),
         (
             {"kind": "pareto", "target": 5.0},
-            'target: received 5.0. Allowed: with kind = "weighted" only',
+            'target: received 5.0. Allowed: only with kind = "weighted"',
         ),
-        ({"exponent": -0.1}, 'exponent: received -0.1. Allowed: with kind = "weighted" only'),
+        ({"exponent": -0.1}, 'exponent: received -0.1. Allowed: only with kind = "weighted"'),
         ({"kind": "weighted", "target": 5.0, "exponent": 0.1}, "exponent: received 0.1"),
         ({"kind": "weighted", "target": 5.0, "exponent": -math.inf}, "exponent: received -inf"),
         ({"max_macs": 0}, "max_macs: received 0. Allowed: greater than 0"),
@@ -36,12 +36,12 @@ accuracies = st.floats(0, 1)
         ({"max_latency_ms": -1.0}, "max_latency_ms: received -1.0. Allowed: greater than 0"),
         ({"max_latency_ms": math.inf}, "max_latency_ms: received inf"),
         ({"max_activation_bytes": 0.5}, "max_activation_bytes: received 0.5"),
-        ({"cost": "macs"}, "cost: received 'macs'. Allowed: with another kind than \"accuracy\""),
+        ({"cost": "macs"}, "cost: received 'macs'. Allowed: only with a kind other than \"accuracy\""),
         ({"kind": "pareto", "cost": "latency"}, "cost: received 'latency'; did you mean 'latency_ms'?"),
         ({"max_mac": 5}, "max_mac: unknown key, received 'max_mac'; did you mean 'max_macs'?"),
     ],
 )
-def test_refusals_name_the_key(values, message):
+def test_error_messages_name_the_key(values, message):
     with pytest.raises(InputError) as error:
         validate(Objective, values, "sweep.toml")
     assert message in str(error.value)
@@ -59,14 +59,14 @@ def test_overrun_is_positive_exactly_over_a_budget(macs, params, budget):
 
 
 @given(st.dictionaries(st.sampled_from(list(MEASURES)), st.integers(1, 10**9)), st.data())
-def test_slack_is_what_each_budget_leaves_over(spent, data):
+def test_slack_is_the_unused_part_of_each_budget(spent, data):
     limits = {
         name: data.draw(st.integers(1, 10**9)) for name in data.draw(st.sets(st.sampled_from(list(MEASURES))))
     }
     objective = Objective(**{f"max_{name}": limit for name, limit in limits.items()})
     assert objective.budgets == limits
     slack = objective.slack(spent)
-    # What was not measured has none.
+    # A measure that was not measured has no slack.
     assert set(slack) == set(limits) & set(spent)
     for name, left in slack.items():
         assert left * limits[name] == pytest.approx(limits[name] - spent[name], abs=1e-6 * limits[name])
@@ -83,12 +83,12 @@ def test_slack_is_what_each_budget_leaves_over(spent, data):
         (Objective(kind="cost", cost="bytes_moved", min_accuracy=0.5), ("bytes_moved",), False),
     ],
 )
-def test_an_objective_names_the_measures_that_decide(objective, measures, timed):
+def test_an_objective_names_the_measures_that_it_uses(objective, measures, timed):
     assert (objective.measures, objective.timed) == (measures, timed)
 
 
 @given(accuracies, costs, st.integers(1, 10**9), st.floats(-2, -0.01))
-def test_weighted_is_accuracy_at_the_target_and_falls_with_the_cost(accuracy, macs, target, exponent):
+def test_weighted_equals_accuracy_at_the_target_and_falls_with_the_cost(accuracy, macs, target, exponent):
     objective = Objective(kind="weighted", target=float(target), exponent=exponent)
     assert objective.values(accuracy, {"macs": target}) == (accuracy,)
     expected = accuracy * math.exp(exponent * (math.log(macs) - math.log(target)))
@@ -97,7 +97,7 @@ def test_weighted_is_accuracy_at_the_target_and_falls_with_the_cost(accuracy, ma
     assert twice[0] <= objective.values(accuracy, {"macs": macs})[0]
 
 
-def test_weighted_takes_a_network_without_macs_and_times_below_a_millisecond():
+def test_weighted_accepts_a_network_without_macs_and_a_latency_below_a_millisecond():
     assert Objective(kind="weighted", target=100.0).values(0.5, {"macs": 0})[0] > 0.5
     quick = Objective(kind="weighted", cost="latency_ms", target=0.1)
     assert quick.values(0.5, {"latency_ms": 0.1}) == (0.5,)
@@ -114,13 +114,13 @@ def test_weighted_takes_a_network_without_macs_and_times_below_a_millisecond():
         (Objective(kind="weighted", target=40.0), ("maximize",), (0.5,)),
     ],
 )
-def test_each_kind_has_its_values(objective, directions, values):
+def test_each_kind_has_its_own_values(objective, directions, values):
     assert objective.directions == directions
     assert objective.values(0.5, {"macs": 40, "latency_ms": 0.3}) == values
 
 
 @given(st.lists(st.tuples(accuracies, costs, costs), min_size=1), costs)
-def test_the_best_is_feasible_if_anything_is(results, budget):
+def test_the_best_result_is_feasible_if_any_result_is(results, budget):
     objective = Objective(kind="cost", min_accuracy=0.5, max_macs=budget)
     results = [(accuracy, {"macs": macs, "params": params}) for accuracy, macs, params in results]
     best = min(results, key=lambda result: objective.key(*result))

@@ -1,4 +1,4 @@
-"""What several test files share."""
+"""Helpers that several test files use."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -9,12 +9,12 @@ from invact.statistics.fronts.uncertainty import Candidates
 from invact.training.results import TrialResult
 
 SEEDS = 4
-# Eighths over four seeds: every mean is exact, so that ties are ties.
+# With eighths and four seeds every mean is exact in floating point, so equal means compare as equal.
 eighths = st.integers(0, 8).map(lambda k: k / 8)
 
 
 def numbers(result: TrialResult) -> object:
-    """All that must repeat: everything but times and the archive, which holds a date."""
+    """Return all that must repeat in a second run: not the times, and not the archive, which has a date."""
     epochs = [(epoch.train, epoch.validation) for epoch in result.epochs]
     return result.status, epochs, result.train, result.validation, result.test, result.correct
 

@@ -1,4 +1,4 @@
-"""The independent counter: the convolutions and products that XLA is given, before it optimises them."""
+"""An independent MAC counter, from the convolutions and products in the HLO before XLA optimises it."""
 
 import math
 import re
@@ -15,7 +15,7 @@ def _dims(text):
 
 
 def hlo_text(model, *shapes):
-    """What XLA is given for a call with a batch of one, of the declared shapes unless told."""
+    """Return the HLO of a call with a batch of one; the default shapes are those that the model declares."""
     import tensorflow as tf
 
     inputs = keras.tree.flatten(model.inputs) if hasattr(model, "inputs") and model.inputs else None
@@ -30,14 +30,14 @@ def hlo_text(model, *shapes):
 
 
 def hlo_macs(model, *shapes):
-    """Count the multiply-adds in it."""
+    """Count the multiply-adds in the HLO of a call."""
     text = hlo_text(model, *shapes)
     total = 0
     for output, left, right, rest in _CONVOLUTION.findall(text):
         images, kernel, _ = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", rest).groups()
         taps = math.prod(size for size, label in zip(_dims(right), kernel, strict=True) if label != "o")
         if "lhs_dilate" in rest:
-            # A transposed convolution: each input position meets the whole kernel once.
+            # A transposed convolution applies the whole kernel once at each input position.
             left_sizes = zip(_dims(left), images, strict=True)
             total += math.prod(_dims(right)) * math.prod(s for s, label in left_sizes if label != "f")
         else:

@@ -1,4 +1,4 @@
-"""Run by test_layers.py in another process, with KERAS_BACKEND set: what the layer computes there."""
+"""A script that test_layers.py runs in a process with another KERAS_BACKEND, to save the layer's results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from invact.layers import DuplicatedActivation, InverseActivation
 
 
 def differentiate(layer, x, upstream):
-    """Return the output, the gradient, its own gradient, and the elements kept for the backward pass."""
+    """Return the output, the gradients of first and second order, and the number of elements that are kept.
+
+    The kept elements are those that the forward pass stores for the backward pass.
+    """
     if keras.backend.backend() == "jax":
         import jax
 
@@ -32,7 +35,7 @@ def differentiate(layer, x, upstream):
         x = torch.tensor(x, requires_grad=True)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             output = layer(x)
-        # What a custom gradient's closure holds, the hooks do not see.
+        # The hooks do not see tensors that the closure of a custom gradient holds.
         cells = getattr(getattr(output.grad_fn, "grad_fn", None), "__closure__", None) or ()
         [pack(cell.cell_contents) for cell in cells if isinstance(cell.cell_contents, torch.Tensor)]
         kept = sum(storages.values()) // x.element_size()

@@ -1,4 +1,4 @@
-"""What a module of a user's own may hold. Workers import it too, so nothing here needs pytest."""
+"""An example of a user's own module. Workers import it, so it does not need pytest."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ register_arm(
 )
 
 seen = []
-"""The batches that `recorder` was trained on, in this process."""
+"""The batches that the network of `recorder` was trained on in this process."""
 
 
 def build(config, input_shape, classes, hidden=8):
@@ -24,7 +24,7 @@ def build(config, input_shape, classes, hidden=8):
 
 
 def fails(config, input_shape, classes, flag=""):
-    """Raise on workers while the file `flag` exists, in two lines."""
+    """Raise an error of two lines on workers while the file `flag` exists."""
     from distributed import get_worker
 
     try:
@@ -57,7 +57,7 @@ def recorder(config, input_shape, classes):
 
 @keras.saving.register_keras_serializable("users")
 class Half(keras.Layer):
-    """A layer that only who imports this module can load."""
+    """A layer that can be loaded only if this module is imported."""
 
     def call(self, inputs):
         return inputs * 0.5

@@ -35,7 +35,7 @@ def sweep(cluster, empty_store):
 
 @pytest.fixture
 def trained(monkeypatch) -> list[tuple[str, int]]:
-    """What is given to the engine."""
+    """The digest and the seed of each job that the engine receives."""
     jobs, submit = [], Engine.submit
     monkeypatch.setattr(
         Engine,
@@ -45,7 +45,7 @@ def trained(monkeypatch) -> list[tuple[str, int]]:
     return jobs
 
 
-def test_fresh_seeds_begin_alike_and_avoid_the_sweeps():
+def test_fresh_seeds_start_with_the_same_seeds_and_avoid_the_sweeps():
     assert fresh_seeds(3) == fresh_seeds(7)[:3] == (2_000_000_000, 2_000_000_001, 2_000_000_002)
     assert not set(fresh_seeds(5, [2_000_000_003, 0])) & {2_000_000_003, 0}
     assert max(fresh_seeds(1_000)) < 2**31
@@ -57,7 +57,7 @@ def test_too_few_or_many_seeds_are_refused(count):
         fresh_seeds(count)
 
 
-def test_only_what_is_missing_is_trained(sweep, write, cluster, trained):
+def test_only_missing_runs_are_trained(sweep, write, cluster, trained):
     swept = sweep(write(more="seeds = [0, 2_000_000_001]"), trials=2)
     front = {point.config for point in swept.front.points}
     del trained[:]
@@ -84,7 +84,7 @@ def test_only_what_is_missing_is_trained(sweep, write, cluster, trained):
     assert found.run_id == record.run_id
     assert set(zip(found.table["config"], found.table["seed"], strict=True)) == wanted
     assert found.failed == 0
-    # More seeds train those that came on top; the same again trains none, and starts no engine.
+    # A larger number of seeds trains only the new ones. The same number trains nothing and starts no engine.
     del trained[:]
     more = confirm_front("tiny", 3, scheduler=cluster, show=False)
     assert set(trained) == {(config, 2_000_000_003) for config in front}
@@ -92,7 +92,7 @@ def test_only_what_is_missing_is_trained(sweep, write, cluster, trained):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Engine, "__enter__", lambda engine: pytest.fail("an engine was started"))
         assert confirm_front("tiny", 2, scheduler=cluster, show=False).points == found.points
-    # It stands beside the sweep, which is what it was.
+    # The record of the sweep has not changed.
     assert store.latest("tiny", "sweep").run_id == swept.run_id
     assert pareto_front("tiny") == swept.front
     assert {info.kind: sum(info.counts.values()) for info in store.records("tiny")} == {
@@ -126,12 +126,12 @@ def test_the_command_shows_fronts_with_uncertainty_and_confirms(invact, sweep, w
     assert f"[{2 * len(confirmed)}/{2 * len(confirmed)}]" in answer.err, "progress is on standard error"
     plain = invact(*arguments[:4], "--format", "csv", "--confirm", 2, "--scheduler", cluster)
     assert plain.code == 0, plain.err
-    for shown in ("inverse - relu: ", "margin 0.3", "on 2 fresh seeds", "flattered", "3 seeds; +-: 95%"):
+    for shown in ("inverse - relu: ", "margin 0.3", "on 2 fresh seeds", "optimism", "3 seeds; +-: 95%"):
         assert shown in plain.out
     assert "confirmation FINISHED" in invact("list").out
 
 
-def test_a_single_seed_shows_what_it_did_and_can_be_confirmed(invact, sweep, write, folder, cluster):
+def test_a_sweep_of_one_seed_has_no_uncertainty_and_can_be_confirmed(invact, sweep, write, folder, cluster):
     sweep(write(), trials=1)
     plain = invact("front", "tiny", "-o", "out", "--format", "csv,json,png")
     assert plain.code == 0, plain.err
@@ -160,7 +160,7 @@ def test_bad_input_is_refused_before_anything_is_trained(invact, sweep, write, f
     for code, arguments, words in (
         (2, ["tiny", "--confirm", "1"], "confirm: received 1 seeds, which is insufficient"),
         (2, ["tinny", "--confirm", "2"], "did you mean 'tiny'?"),
-        (2, ["tiny", "--workers", "2"], "--workers: received 2. Allowed: with --confirm"),
+        (2, ["tiny", "--workers", "2"], "--workers: received 2. Allowed: only with --confirm"),
         (2, ["tiny", "--scheduler", "tcp://x:1"], "--scheduler: received 'tcp://x:1'"),
         (3, ["tiny", "--confirm", "2", "-o", "file"], "cannot be written"),
         (3, ["tiny", "--confirm", "2", "-o", "/proc/no"], "/proc/no"),
@@ -173,7 +173,7 @@ def test_bad_input_is_refused_before_anything_is_trained(invact, sweep, write, f
     assert [info.kind for info in open_store().records("tiny")] == ["sweep"]
 
 
-def test_failed_runs_are_4_and_tried_again(invact, sweep, write, tmp_path, cluster):
+def test_failed_runs_give_exit_code_4_and_are_tried_again(invact, sweep, write, tmp_path, cluster):
     flag = tmp_path / "flag"
     space = f'[parameters]\nmodel = "users:fails"\nfilters = {{ low = 2, high = 4 }}\nflag = "{flag}"\n'
     flag.touch()
@@ -181,7 +181,7 @@ def test_failed_runs_are_4_and_tried_again(invact, sweep, write, tmp_path, clust
     sweep(path, trials=1)
     nothing = invact("front", "tiny", "--confirm", 2)
     assert (nothing.code, nothing.err.count("\n")) == (2, 1), nothing
-    assert "'tiny' has no front" in nothing.err
+    assert "the front of 'tiny' is empty" in nothing.err
     flag.unlink()
     sweep(path, trials=1)
     flag.touch()
@@ -196,7 +196,7 @@ def test_failed_runs_are_4_and_tried_again(invact, sweep, write, tmp_path, clust
     assert json.loads(answer.out)["confirmation"]["failed"] == 0
 
 
-def test_the_data_are_the_sweeps_from_any_folder(sweep, folder, digits, cluster, monkeypatch):
+def test_the_data_of_the_sweep_are_found_from_any_folder(sweep, folder, digits, cluster, monkeypatch):
     (folder / "here").mkdir()
     np.savez(
         folder / "here" / "my.npz",
@@ -221,8 +221,10 @@ def test_the_data_are_the_sweeps_from_any_folder(sweep, folder, digits, cluster,
         x_test=digits.x_test,
         y_test=digits.y_test,
     )
-    with pytest.raises(EnvironmentFault, match=r"my\.npz.*: digest \w+\. Allowed: \w+, the sweep's"):
+    with pytest.raises(
+        EnvironmentFault, match=r"my\.npz.*: digest \w+\. Allowed: \w+, as in the sweep's record"
+    ):
         confirm_front("my", 3, store=store, scheduler=cluster, show=False)
-    monkeypatch.setattr("invact.sweeps.confirm.SOURCE", "not-kept.json")
-    with pytest.raises(InputError, match="older record that names no data"):
+    monkeypatch.setattr("invact.sweeps.recorded.SOURCE", "not-kept.json")
+    with pytest.raises(InputError, match="the record comes from an old version"):
         confirm_front("my", 3, store=store, scheduler=cluster, show=False)

@@ -45,7 +45,7 @@ USERS_SPACE = (
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, empty_store, cluster) -> tuple[Path, SweepResult]:
-    """A store with one sweep, whose front has two points, and its result."""
+    """A store with one sweep, and the result of the sweep. Its front has two points."""
     folder = tmp_path_factory.mktemp("swept")
     (folder / "space.toml").write_text(SPACE)
     (folder / "tiny.toml").write_text(SWEEP)
@@ -58,14 +58,14 @@ def swept(tmp_path_factory, empty_store, cluster) -> tuple[Path, SweepResult]:
 
 
 def network(swept: tuple[Path, SweepResult], point: int):
-    """The network of a point, from the record."""
+    """Load the network of a point from the record."""
     store, result = swept
     record = open_store(store).latest("tiny", "sweep")
     return unpack(record.model(result.front.points[point - 1].run_id))
 
 
 def said(path: Path, name: str, images: np.ndarray) -> np.ndarray:
-    """What a file says, by nothing but the library it is for."""
+    """Compute the logits of a file with its own library only."""
     images = images.astype(np.float32)
     if name == "keras":
         return keras.saving.load_model(path)(images).numpy()
@@ -91,7 +91,7 @@ def said(path: Path, name: str, images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("point", [1, 2])
-def test_every_format_says_what_the_network_says(swept, digits, tmp_path, point, capfd) -> None:
+def test_every_format_has_the_outputs_of_the_network(swept, digits, tmp_path, point, capfd) -> None:
     store, result = swept
     exports = export_point("tiny", point, formats=FORMATS, folder=tmp_path / "new" / "out", store=store)
     out, err = capfd.readouterr()
@@ -113,7 +113,7 @@ def test_every_format_says_what_the_network_says(swept, digits, tmp_path, point,
         assert one.bytes == sum(len(file.read_bytes()) for file in files if file.is_file())
 
 
-def test_int8_says_what_it_costs(swept, digits, tmp_path) -> None:
+def test_int8_reports_its_loss(swept, digits, tmp_path) -> None:
     options = {"formats": ("litert", "onnx"), "folder": tmp_path, "store": swept[0], "show": False}
     plain = export_point("tiny", 2, **options)
     exports = export_point("tiny", 2, precision="int8", **options)
@@ -128,20 +128,20 @@ def test_int8_says_what_it_costs(swept, digits, tmp_path) -> None:
         assert one.original_accuracy == wide.accuracy
 
 
-def test_int8_is_calibrated_with_training_images_alone(swept, tmp_path, digits, monkeypatch) -> None:
+def test_int8_is_calibrated_with_training_images_only(swept, tmp_path, digits, monkeypatch) -> None:
     seen = []
     monkeypatch.setattr(
         formats_module,
         "convert",
         lambda model, runtime, precision, calibration: seen.append(calibration) or b"nothing",
     )
-    with pytest.raises(InputError, match="artifact: not one that litert can load"):
+    with pytest.raises(InputError, match="artifact: litert cannot load it"):
         export_point("tiny", 1, precision="int8", folder=tmp_path, store=swept[0], show=False)
     (images,) = seen
     np.testing.assert_array_equal(images, digits.x_train[:200])
 
 
-def test_what_was_there_is_replaced_or_left_whole(swept, tmp_path, monkeypatch) -> None:
+def test_an_existing_file_is_replaced_or_stays_complete(swept, tmp_path, monkeypatch) -> None:
     options = {"formats": ("litert", "saved_model"), "folder": tmp_path, "store": swept[0], "show": False}
     first = export_point("tiny", 1, **options)
     (first[1].path / "stale").touch()
@@ -154,7 +154,7 @@ def test_what_was_there_is_replaced_or_left_whole(swept, tmp_path, monkeypatch) 
     monkeypatch.setattr(formats_module, "convert", lambda model, *rest, **more: convert(other, *rest, **more))
     with pytest.raises(EnvironmentFault) as fault:
         export_point("tiny", 1, **options)
-    words = f"{first[0].path}: not written, as its logits are up to "
+    words = f"{first[0].path}: not written, because its logits differ by up to "
     assert str(fault.value).startswith(words)
     assert "\n" not in str(fault.value)
     assert first[0].path.read_bytes() == kept
@@ -166,13 +166,13 @@ def odd_model(digits: Dataset, last: object):
     return keras.Model(image, last(keras.layers.Flatten()(image)))
 
 
-def test_another_networks_file_is_refused_whatever_it_says(digits, tmp_path, monkeypatch) -> None:
+def test_a_file_of_another_network_is_refused(digits, tmp_path, monkeypatch) -> None:
     dense = keras.layers.Dense
     archive = pack(odd_model(digits, dense(10)))
     convert = formats_module.convert
     for last, words in (
-        (dense(9), r"its outputs are \(450, 9\)\. Allowed: \(450, 10\)"),
-        (dense(10, bias_initializer=keras.initializers.Constant(np.nan)), "are up to nan off"),
+        (dense(9), r"its outputs have shape \(450, 9\)\. Allowed: \(450, 10\)"),
+        (dense(10, bias_initializer=keras.initializers.Constant(np.nan)), "differ by up to nan"),
     ):
         other = odd_model(digits, last)
         monkeypatch.setattr(
@@ -183,19 +183,20 @@ def test_another_networks_file_is_refused_whatever_it_says(digits, tmp_path, mon
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_network_that_is_not_the_records_is_refused(swept, tmp_path, monkeypatch) -> None:
+def test_a_network_that_differs_from_the_record_is_refused(swept, tmp_path, monkeypatch) -> None:
     store, result = swept
     read = Record.model
     second = result.front.points[1].run_id
     monkeypatch.setattr(Record, "model", lambda record, run_id: read(record, second))
     with pytest.raises(
-        EnvironmentFault, match=r"tiny-point1: test accuracy .*% of the network here\. Allowed"
+        EnvironmentFault,
+        match=r"tiny-point1: the network has a test accuracy of .*% on this machine\. Allowed",
     ):
         export_point("tiny", 1, folder=tmp_path / "out", store=store, show=False)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_point_without_a_model_is_one_line(swept, tmp_path, monkeypatch) -> None:
+def test_a_point_without_a_model_is_an_error_of_one_line(swept, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("invact.tracking.record.MODEL", "gone.keras")
     with pytest.raises(InputError, match=r"point 2 of 'tiny' has no model in the store\. Allowed"):
         export_point("tiny", 2, folder=tmp_path / "out", store=swept[0], show=False)
@@ -204,7 +205,11 @@ def test_a_point_without_a_model_is_one_line(swept, tmp_path, monkeypatch) -> No
 @pytest.mark.parametrize(
     ("code", "arguments", "words"),
     [
-        (2, ["tiny"], "point: received None. Allowed: 1 to 2, by increasing cost, as `invact front tiny`"),
+        (
+            2,
+            ["tiny"],
+            "point: received None. Allowed: 1 to 2, by increasing cost, in the order of `invact front tiny`",
+        ),
         (2, ["tiny", "--point", 0], "point: received 0. Allowed: 1 to 2"),
         (2, ["tiny", "--point", 3], "point: received 3. Allowed: 1 to 2"),
         (2, ["tiny", "--point", 1, "--format", "litert,onx"], "format: received 'onx'; did you mean 'onnx'?"),
@@ -221,7 +226,7 @@ def test_a_point_without_a_model_is_one_line(swept, tmp_path, monkeypatch) -> No
         (3, ["tiny", "--point", 1, "-o", "/proc/no"], "/proc/no: cannot be written"),
     ],
 )
-def test_bad_input_is_one_line(invact, swept, folder, code, arguments, words) -> None:
+def test_bad_input_is_an_error_of_one_line(invact, swept, folder, code, arguments, words) -> None:
     (folder / "file").touch()
     answer = invact("export", *arguments, "--store", swept[0])
     assert (answer.code, answer.err.count("\n"), answer.out) == (code, 1, ""), answer
@@ -229,7 +234,7 @@ def test_bad_input_is_one_line(invact, swept, folder, code, arguments, words) ->
     assert [each.name for each in folder.iterdir()] == ["file"]
 
 
-def test_a_missing_extra_is_3_and_named(invact, swept, folder, monkeypatch) -> None:
+def test_a_missing_extra_gives_exit_code_3_and_is_named(invact, swept, folder, monkeypatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name, *rest: None if name == "tf2onnx" else find(name, *rest)

@@ -35,7 +35,7 @@ def run(cluster, empty_store):
 
 @pytest.fixture
 def trained(monkeypatch) -> list[tuple[str, int]]:
-    """What is given to the engine."""
+    """The digest and the seed of each job that the engine receives."""
     jobs, submit = [], Engine.submit
     monkeypatch.setattr(
         Engine,
@@ -45,7 +45,7 @@ def trained(monkeypatch) -> list[tuple[str, int]]:
     return jobs
 
 
-def test_a_sweep_goes_on_where_it_stopped_and_repeats_nothing(run, write, trained, monkeypatch) -> None:
+def test_a_sweep_continues_where_it_stopped_and_repeats_nothing(run, write, trained, monkeypatch) -> None:
     path = write()
     first = run(path, trials=3).table
     assert len(trained) == 3
@@ -53,7 +53,7 @@ def test_a_sweep_goes_on_where_it_stopped_and_repeats_nothing(run, write, traine
     assert len(trained) == len(set(trained)) == 5
     pd.testing.assert_frame_equal(more[:3], first)
     assert more["trial"].tolist() == [0, 1, 2, 3, 4]
-    # With nothing left there is no cluster to reach.
+    # If every run is finished, no engine is started.
     monkeypatch.setattr(Engine, "__enter__", lambda engine: pytest.fail("an engine was started"))
     again = run(path, trials=5)
     pd.testing.assert_frame_equal(again.table, more)
@@ -62,7 +62,7 @@ def test_a_sweep_goes_on_where_it_stopped_and_repeats_nothing(run, write, traine
     assert again.front == pareto_front("tiny")
 
 
-def test_the_table_has_what_training_measures(run, write, digits) -> None:
+def test_the_table_has_the_results_of_training(run, write, digits) -> None:
     table = run(write(), trials=1).table
     path = write()
     (row,) = table.to_dict("records")
@@ -85,7 +85,7 @@ def test_another_budget_is_another_sweep(run, write) -> None:
     assert run(path, trials=1).run_id == one.run_id
 
 
-def test_several_seeds_are_grandchildren_and_only_what_is_missing_is_trained(run, write, trained) -> None:
+def test_several_seeds_are_grandchild_runs_and_only_missing_ones_are_trained(run, write, trained) -> None:
     path = write(more="seeds = [0, 1, 2]")
     ends = 0
     wait = Coordinator._wait
@@ -121,7 +121,7 @@ def test_several_seeds_are_grandchildren_and_only_what_is_missing_is_trained(run
         assert mean["validation/final_accuracy"] == pytest.approx(rows["validation_accuracy"].mean())
 
 
-def test_over_budget_is_recorded_with_its_cost_and_not_trained(run, write, trained) -> None:
+def test_a_configuration_over_budget_is_recorded_with_its_cost_and_not_trained(run, write, trained) -> None:
     result = run(write(), trials=8, objective__max_macs=2000)
     table = result.table
     over = table[table["status"] == Status.OVER_BUDGET]
@@ -163,7 +163,7 @@ def test_a_front_over_latency(run, write, trained, tmp_path, monkeypatch) -> Non
     assert first.front.measure == "latency_ms"
     result = run(write(more=more), trials=3)
     assert len(trained) == 3
-    # A configuration's latency is measured once, on resume too.
+    # A configuration's latency is measured once, even if the sweep is continued.
     pd.testing.assert_frame_equal(result.table[:2], first.table)
     assert (result.table["latency_ms"] > 0).all()
     assert result.front.hypervolume > 0
@@ -172,8 +172,8 @@ def test_a_front_over_latency(run, write, trained, tmp_path, monkeypatch) -> Non
     assert [point.cost for point in result.front.points] == sorted(p.latency_ms for p in result.front.points)
 
 
-def test_a_budget_of_time_is_kept_before_any_training(run, write, trained, monkeypatch) -> None:
-    """With a clock that says a millisecond for each filter."""
+def test_a_latency_budget_is_checked_before_training(run, write, trained, monkeypatch) -> None:
+    """The latency is faked: one millisecond for each filter."""
     from invact.deploy.timer import Timer
 
     monkeypatch.setattr(Timer, "latency_ms", lambda self, config: float(config.filters))
@@ -195,7 +195,7 @@ width_target = { choices = [4000, 9000, 16000] }
 """
 
 
-def test_arms_meet_at_equal_macs_at_every_point_of_a_sweep(run, write) -> None:
+def test_a_width_rule_gives_both_arms_equal_macs(run, write) -> None:
     table = run(write("widths", space=WIDTHS), trials=6).table
     assert len(table) == 6
     macs, target = table["macs"].astype(float), table["param.width_target"].astype(float)
@@ -204,7 +204,7 @@ def test_arms_meet_at_equal_macs_at_every_point_of_a_sweep(run, write) -> None:
     assert set(table["param.activation"]) == {"relu", "inverse"}
 
 
-def test_a_space_without_a_network_in_the_budget_is_refused(run, write, folder) -> None:
+def test_a_space_without_a_network_within_the_budget_is_refused(run, write, folder) -> None:
     with pytest.raises(InputError, match=r"smallest network of .*: 1,472 MACs$"):
         run_sweep(load_sweep(write(), {"objective.max_macs": 1471}))
     assert not (folder / "mlruns").exists()
@@ -228,7 +228,7 @@ def test_models_of_the_whole_front_are_kept_and_load(
         correct = model.predict(digits.x_test, verbose=0).argmax(1) == digits.y_test
         assert correct.mean() == row["test_accuracy"]
         np.testing.assert_array_equal(record.correct(row["run_id"], digits.test_count), correct)
-    # No finished trial is better than a point of the front in both.
+    # For each finished trial, a point of the front is at least as good in accuracy and in MACs.
     for row in result.table.itertuples():
         assert any(
             point.accuracy >= row.validation_accuracy and point.macs <= row.macs
@@ -252,7 +252,7 @@ def test_hyperband_trains_for_the_epochs_it_chooses(run, write) -> None:
     assert max(epochs) <= 3
 
 
-def test_what_failed_is_tried_again(run, write, tmp_path, trained) -> None:
+def test_failed_runs_are_tried_again(run, write, tmp_path, trained) -> None:
     flag = tmp_path / "flag"
     flag.touch()
     space = f'[parameters]\nmodel = "users:fails"\nfilters = {{ low = 2, high = 4 }}\nflag = "{flag}"\n'
@@ -269,7 +269,7 @@ def test_what_failed_is_tried_again(run, write, tmp_path, trained) -> None:
     assert len(result.table) == 2
 
 
-def test_the_command_says_4_when_something_failed(invact, write, tmp_path, cluster) -> None:
+def test_the_command_exits_with_4_if_a_run_failed(invact, write, tmp_path, cluster) -> None:
     flag = tmp_path / "flag"
     flag.touch()
     space = f'[parameters]\nmodel = "users:fails"\nfilters = {{ low = 2, high = 4 }}\nflag = "{flag}"\n'
@@ -324,7 +324,7 @@ def test_paths_in_a_file_are_relative_to_it(run, folder, digits, monkeypatch) ->
     assert (elsewhere / "mlruns").is_dir()
 
 
-def test_a_second_coordinator_is_kept_out(run, write) -> None:
+def test_a_second_coordinator_is_refused(run, write) -> None:
     path = write()
     sweep = load_sweep(path, {"trials": 1})
     data = sweep.source.load()
@@ -335,7 +335,7 @@ def test_a_second_coordinator_is_kept_out(run, write) -> None:
         run(path, trials=1)
 
 
-def test_load_sweep_does_not_touch_the_file_it_overrides(write) -> None:
+def test_load_sweep_does_not_change_the_file_that_it_overrides(write) -> None:
     path = write()
     text = path.read_text()
     assert load_sweep(path, {"config.epochs": 7}).space["epochs"].domain.values() == (7,)

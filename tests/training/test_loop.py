@@ -19,7 +19,7 @@ from invact.seeding import derive_seed, keras_seed
 from invact.training.loop import train
 from invact.training.results import Status
 
-# Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
+# Keras 3.15 converts TensorFlow variables with a method that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 TINY = Config(filters=3, depth=1, epochs=2, batch_size=64)
@@ -51,7 +51,7 @@ def test_the_seed_decides_every_number(digits: Dataset, values: dict[str, object
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_weights_agree_with_a_loop_written_by_hand(
+def test_weights_agree_with_a_simple_keras_loop(
     digits: Dataset, tmp_path, optimizer: str, schedule: str
 ) -> None:
     data = replace(digits, x_train=digits.x_train[:200], y_train=digits.y_train[:200])
@@ -85,7 +85,7 @@ def test_weights_agree_with_a_loop_written_by_hand(
         np.testing.assert_allclose(trained, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_epochs_are_told_in_order_and_are_those_of_the_result(digits: Dataset) -> None:
+def test_epochs_are_reported_in_order_and_equal_those_of_the_result(digits: Dataset) -> None:
     told = []
     result = train(changed(TINY, epochs=3), 0, digits, on_epoch=told.append)
     assert tuple(told) == result.epochs
@@ -96,7 +96,7 @@ def test_epochs_are_told_in_order_and_are_those_of_the_result(digits: Dataset) -
     assert result.images_per_second == pytest.approx(3 * 1088 / result.seconds)
 
 
-def test_the_callers_random_numbers_are_untouched(digits: Dataset) -> None:
+def test_training_does_not_change_the_random_state_of_the_caller(digits: Dataset) -> None:
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     train(changed(TINY, epochs=1), 0, digits)
     assert random.getstate() == python
@@ -105,8 +105,8 @@ def test_the_callers_random_numbers_are_untouched(digits: Dataset) -> None:
     np.testing.assert_array_equal(after[1], legacy[1])
 
 
-def test_other_threads_that_draw_random_numbers_change_nothing(digits: Dataset) -> None:
-    # Dask's threads do when they connect, in the process that trains.
+def test_other_threads_that_draw_random_numbers_do_not_change_the_result(digits: Dataset) -> None:
+    # Threads of Dask draw random numbers when they connect, in the process that trains.
     config = changed(TINY, epochs=1, dropout=0.2, depth=2, width_rule="macs", activation="inverse")
     alone = train(config, 0, digits)
     stop = threading.Event()
@@ -124,7 +124,7 @@ def test_other_threads_that_draw_random_numbers_change_nothing(digits: Dataset) 
         thread.join()
 
 
-def test_a_diverged_training_stops_and_keeps_what_it_measured(digits: Dataset) -> None:
+def test_a_diverged_training_stops_and_keeps_its_measurements(digits: Dataset) -> None:
     config = changed(TINY, epochs=20, learning_rate=100.0, optimizer="sgd", activation="elu", depth=3)
     result = train(config, 0, digits)
     assert result.status is Status.DIVERGED
@@ -132,7 +132,7 @@ def test_a_diverged_training_stops_and_keeps_what_it_measured(digits: Dataset) -
     assert not math.isfinite(result.epochs[-1].train.loss + result.epochs[-1].validation.loss)
     assert f"epoch {len(result.epochs)}" in result.error
     assert "\n" not in result.error
-    assert result.train.accuracy > 0.02, "over the steps that were taken, not over all"
+    assert result.train.accuracy > 0.02, "the mean is over the steps that were run, not over all steps"
     assert result.test is not None
     assert 0 <= result.test.accuracy <= 1
     assert result.test_correct(digits.test_count).mean() == result.test.accuracy
@@ -161,7 +161,7 @@ def test_arms_share_batches_and_augmentation_but_not_weights(digits: Dataset, tm
     assert not np.array_equal(starts["relu", 1], starts["elu", 1])
 
 
-def test_the_test_set_never_reaches_the_training(digits: Dataset) -> None:
+def test_the_test_set_does_not_affect_training(digits: Dataset) -> None:
     rng = np.random.default_rng(0)
     corrupt = replace(
         digits,
@@ -182,7 +182,7 @@ def test_validation_images_are_not_trained_on(digits: Dataset) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_the_returned_model_takes_raw_pixels_and_predicts_the_same(
+def test_the_returned_model_accepts_raw_pixels_and_gives_the_same_predictions(
     digits: Dataset, tmp_path, precision: str
 ) -> None:
     config = changed(TINY, activation="inverse", precision=precision, learning_rate=0.02)
@@ -192,7 +192,7 @@ def test_the_returned_model_takes_raw_pixels_and_predicts_the_same(
     logits = model.predict(digits.x_test, verbose=0)
     assert logits.dtype == np.float32
     correct = logits.argmax(1) == digits.y_test
-    # The rounding of bfloat16 depends on the batch's size.
+    # The rounding of bfloat16 depends on the batch size.
     allowed = 0 if precision == "float32" else 4
     assert (correct != result.test_correct(digits.test_count)).sum() <= allowed
     assert result.test is not None
@@ -206,11 +206,11 @@ def test_the_returned_model_takes_raw_pixels_and_predicts_the_same(
         assert result.test.loss != train(changed(config, precision="float32"), 0, digits).test.loss
 
 
-def test_no_model_unless_asked_for(digits: Dataset) -> None:
+def test_no_model_is_returned_by_default(digits: Dataset) -> None:
     assert train(changed(TINY, epochs=1), 0, digits).model == b""
 
 
-def test_a_batch_larger_than_the_training_set_is_the_whole_of_it(digits: Dataset) -> None:
+def test_a_batch_larger_than_the_training_set_is_the_whole_training_set(digits: Dataset) -> None:
     result = train(changed(TINY, batch_size=65536, epochs=1), 0, digits)
     whole = train(changed(TINY, batch_size=digits.train_count, epochs=1), 0, digits)
     assert result.status is Status.FINISHED
@@ -226,7 +226,7 @@ def test_a_users_own_builder_gets_its_options(digits: Dataset) -> None:
     assert result.cost.params == (9 * 2 + 2) + (72 * 3 + 3) + (3 * 10 + 10)
 
 
-def test_what_does_not_build_is_refused(digits: Dataset) -> None:
+def test_a_configuration_that_cannot_be_built_is_refused(digits: Dataset) -> None:
     with pytest.raises(InputError, match="no such function, received 'bild'; did you mean 'build'"):
         train(Config(model="users:bild", depth=1), 0, digits)
 
@@ -237,8 +237,8 @@ def test_seeds_of_different_purposes_are_independent() -> None:
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 
-def test_nothing_keeps_the_images_of_a_training(digits) -> None:
-    """A worker trains hundreds of networks: what one leaves behind would fill the memory."""
+def test_no_images_stay_in_memory_after_a_training(digits) -> None:
+    """A worker trains hundreds of networks, so images that stay in memory would fill it."""
     config = Config(filters=2, depth=1, epochs=1, batch_size=561)
     before = _images(digits)
     train(config, 0, digits)
@@ -248,6 +248,6 @@ def test_nothing_keeps_the_images_of_a_training(digits) -> None:
 
 
 def _images(data) -> int:
-    # By type, as isinstance asks some libraries' objects for attributes that they warn of.
+    # The type is compared because isinstance triggers warnings of objects of some libraries.
     tensor = type(tf.constant(0))
     return sum(type(each) is tensor and each.shape == data.x_train.shape for each in gc.get_objects())

@@ -1,1 +1,1 @@
-"""Planning of a claim: what is fixed before the confirmation, and its registration."""
+"""Planning of a claim: the design that is fixed before the confirmation, and its registration."""

@@ -1,4 +1,4 @@
-"""The design of a claim: all that decides its evidence and its verdict, as it is registered."""
+"""The design of a claim: everything that determines its evidence and its verdict, as it is registered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["BINDING", "RATIO_CONFIDENCE", "design_of"]
 
 RATIO_CONFIDENCE = 0.95
 BINDING = ("data", "margin", "alpha", "method", "looks", "futility", "ratios", "seeds", "recipes")
-"""Keys of the design that decide the evidence; the others say it in words, or follow from these."""
+"""Keys of the design that determine the evidence. The other keys explain it or follow from these."""
 
 
 def design_of(
@@ -32,7 +32,7 @@ def design_of(
     curve: Mapping[str, Cell],
     costs: Mapping[str, Cost],
 ) -> dict[str, Any]:
-    """All that decides the evidence and the verdict, as it is registered."""
+    """The values that determine the evidence and the verdict, as they are registered."""
     file = claim.file
     gates = Gates()
     return {

@@ -1,4 +1,4 @@
-"""The forecast of a claim: how many trainings, MACs and hours each step takes, before it is run."""
+"""The forecast of a claim: the runs, MACs and hours of each step, estimated before the claim is run."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ __all__ = ["ProtocolStep", "Speed", "file_epochs", "plan_claim", "speed_of", "st
 
 
 BACKWARD = 3
-"""Training takes about three times the MACs of the forward pass: gradients of inputs and weights too."""
+"""MACs of training divided by MACs of the forward pass: gradients of inputs and of weights are added."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast this machine trains, for estimates.
+    """How fast this machine trains, measured for estimates.
 
     Attributes:
-        macs_per_second: of training, on one worker.
-        overhead: seconds of a run that no epoch accounts for.
-        measured: on what.
+        macs_per_second: MACs of training in one second on one worker.
+        overhead: seconds of a run that are not part of any epoch.
+        measured: description of the measurement.
     """
 
     macs_per_second: float
@@ -45,7 +45,7 @@ class Speed:
 
 
 def speed_of(cell: Cell, data: Dataset) -> Speed:
-    """Time two short epochs of one network on a few of the images, on one thread as a worker does."""
+    """Time two short epochs of one network on some of the images, on one thread like a worker."""
     import time
     from dataclasses import replace
 
@@ -53,7 +53,7 @@ def speed_of(cell: Cell, data: Dataset) -> Speed:
 
     from invact.training.loop import train
 
-    # As a worker has; it cannot be changed once TensorFlow is up.
+    # A worker has one thread. The setting cannot be changed after TensorFlow has started.
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -78,14 +78,14 @@ def speed_of(cell: Cell, data: Dataset) -> Speed:
 
 @dataclass(frozen=True)
 class ProtocolStep:
-    """One step of the protocol and what it costs.
+    """One step of the protocol with its cost.
 
     Attributes:
-        name: of the step.
-        least: trainings when everything is decided at the first opportunity.
-        most: trainings at most.
-        macs: of the trainings at most, forward and backward.
-        hours: estimated for the trainings at most, with the workers there are.
+        name: name of the step.
+        least: number of runs if every test ends at its first look.
+        most: largest number of runs.
+        macs: MACs of the largest number of runs, forward and backward.
+        hours: estimated hours of the largest number of runs, with the given number of workers.
     """
 
     name: str
@@ -98,15 +98,15 @@ class ProtocolStep:
 def steps_of(
     claim: Claim, plan: Plan | None, costs: Mapping[str, Cost], data: Dataset, speed: Speed, workers: int
 ) -> tuple[ProtocolStep, ...]:
-    """Count the trainings of each step, what is done already included.
+    """Count the runs of each step, including those that are already finished.
 
     Args:
         claim: the claim.
-        plan: what the pilot settled; None before it, when the looks are the file's or the default.
-        costs: of each network by key, the curve's too.
-        data: what is trained on.
-        speed: of this machine.
-        workers: that train at once.
+        plan: plan of the pilot. None before the pilot; the looks are then those of the file or the default.
+        costs: cost of each network of the protocol and of the curve, by key.
+        data: the data set to train on.
+        speed: speed of this machine.
+        workers: number of workers that train in parallel.
     """
     file, ratios = claim.file, claim.ratios
     procedure = plan.procedure if plan else None
@@ -146,6 +146,12 @@ def steps_of(
 
 
 def file_epochs(file: ClaimFile) -> int:
+    """Number of epochs of each run of a claim.
+
+    Example:
+        >>> file_epochs(load_claim("digits_claim").file)
+        10
+    """
     from invact.config import Config
 
     return Config.model_validate(file.config).epochs
@@ -158,22 +164,23 @@ def plan_claim(
     tracking_uri: str | None = None,
     workers: int | None = None,
 ) -> dict[str, tuple[Plan | None, tuple[ProtocolStep, ...]]]:
-    """Say what the protocol will take, and train nothing: trainings, MACs and hours of each step.
+    """Estimate the runs, MACs and hours of each step of the protocol without training a network.
 
-    After the pilot, its plan is there too; before it, the looks are the file's or the default.
+    After the pilot, the result includes its plan. Before the pilot, the looks are those of the file or the
+    default.
 
     Args:
-        claim: a claim, a shipped claim's name, or a path.
-        store: the folder of the MLflow store; `mlruns` unless given.
-        tracking_uri: an MLflow tracking server or database instead.
-        workers: processes to train with; one for each core unless given.
+        claim: a claim, the name of a shipped claim, or the path of a file.
+        store: folder of the MLflow store; `mlruns` unless given.
+        tracking_uri: address of an MLflow tracking server or database, used instead of a folder.
+        workers: number of processes to train with; one for each core unless given.
 
     Returns:
-        For each data set: the plan, None before the pilot, and the steps.
+        For each data set: the plan (None before the pilot) and the steps.
 
     Raises:
-        InputError: bad input.
-        EnvironmentFault: the data or the store are out of reach.
+        InputError: the input is wrong.
+        EnvironmentFault: the data or the store cannot be reached.
     """
     if not isinstance(claim, Claim):
         claim = load_claim(claim)
@@ -191,7 +198,7 @@ def plan_claim(
 def _known_plan(
     claim: Claim, name: str, data: Dataset, store: str | Path | None, tracking_uri: str | None
 ) -> Plan | None:
-    """The plan that the record's pilot gives; None where there is no record, or the pilot has not ended."""
+    """The plan from the pilot in the record; None without a record or before the pilot has ended."""
     from invact.claims.evidence import Results
     from invact.tracking.store import open_store
 
@@ -203,5 +210,5 @@ def _known_plan(
     except InputError:
         return None
     results = Results(record.table(), data)
-    recipes = tuned(claim, results)
-    return None if recipes is None else planned(claim, results, claim.cells(recipes))
+    tuned_values = tuned(claim, results)
+    return None if tuned_values is None else planned(claim, results, claim.cells(tuned_values))

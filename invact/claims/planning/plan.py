@@ -1,4 +1,4 @@
-"""What is fixed from the pilot, before the confirmation: margin, pairs and looks; and what steps cost."""
+"""The plan that the pilot fixes before the confirmation: margin, number of pairs and looks."""
 
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "piloted", "plan_of", "planned"]
 
 MOST = 100
-"""Pairs beyond which no plan goes: what they could still show is smaller than anyone's margin."""
+"""Largest number of pairs that is planned: only margins that are too small to matter need more."""
 STRETCHES = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the pilot settles.
+    """The plan of the confirmation, fixed by the pilot.
 
     Attributes:
-        margin: the loss that will count as equal, as a fraction; None without assay sensitivity.
-        assay: the control's gain over the placebo in the pilot, and the margin that it allows.
-        sd: of a paired difference, from the pilot, with the arms uncorrelated: root of the sum of variances.
-        sd_upper: its 80 % upper limit, with which pairs are planned.
-        pairs: that a single test at the end would need for the file's power at a true difference of 0; None
-            when that is more than `MOST`, like `procedure` without a margin.
-        procedure: the test, with its looks.
-        power: of the procedure at a true difference of 0 and `sd_upper`.
-        expected: pairs to expect of it then.
+        margin: non-inferiority margin, as a fraction; None without assay sensitivity.
+        assay: gain of the control over the placebo in the pilot, and the margin that this gain allows.
+        sd: standard deviation of a paired difference, estimated from the pilot with uncorrelated arms: the
+            root of the sum of the two variances.
+        sd_upper: 80 % upper confidence limit of `sd`; the number of pairs is planned with it.
+        pairs: number of pairs that a single test at the end needs for the file's power at a true difference
+            of 0; None without a margin, or if it is more than `MOST`.
+        procedure: the test, with its looks; None without a margin.
+        power: power of the procedure at a true difference of 0 and the standard deviation `sd_upper`.
+        expected: expected number of pairs of the procedure under the same assumptions.
     """
 
     margin: float | None
@@ -59,20 +60,20 @@ class Plan:
 
     @property
     def keeps(self) -> float | None:
-        """Part of the control's gain over the placebo that the margin leaves, by the gain's lower bound."""
+        """Share of the control's gain over the placebo that a loss of one margin leaves: 1 - margin/bound."""
         return None if self.margin is None else 1 - self.margin / self.assay.bound
 
 
 def piloted(claim: Claim, cells: Mapping[str, Cell]) -> tuple[Cell, Cell]:
-    """The networks of the pilot: control, and placebo at the smallest ratio.
+    """The networks of the pilot: the control, and the placebo at the smallest ratio.
 
-    What they differ by is what shrinking as far as the claim goes costs without the second sign.
+    Their difference in accuracy is the cost of shrinking to the smallest ratio without the second sign.
     """
     return cells[CONTROL], cells[cell_key(PLACEBO, claim.ratios[-1])]
 
 
 def planned(claim: Claim, results: Results, cells: Mapping[str, Cell]) -> Plan | None:
-    """The plan that the pilot gives; None where runs are missing."""
+    """The plan from the runs of the pilot; None if runs are missing."""
     seeds = claim.seeds("pilot", claim.file.pilot)
     control, placebo = (results.series("pilot", cell, seeds) for cell in piloted(claim, cells))
     if min(len(control), len(placebo)) < len(seeds):
@@ -81,15 +82,15 @@ def planned(claim: Claim, results: Results, cells: Mapping[str, Cell]) -> Plan |
 
 
 def plan_of(file: ClaimFile, control: Series, placebo: Series) -> Plan:
-    """Fix the margin, the pairs and the looks from the pilot.
+    """Fix the margin, the number of pairs and the looks from the pilot.
 
     Args:
-        file: the claim's values.
-        control: the pilot's runs of the control.
-        placebo: the pilot's runs of the placebo, with the same seeds.
+        file: values of the claim's file.
+        control: accuracies of the control in the pilot.
+        placebo: accuracies of the placebo in the pilot, with the same seeds.
 
     Raises:
-        InputError: fewer than two seeds.
+        InputError: there are fewer than two seeds.
     """
     assay = plan_margin(control.accuracy - placebo.accuracy, file.margin_cap / 100)
     n = len(control)
@@ -98,7 +99,7 @@ def plan_of(file: ClaimFile, control: Series, placebo: Series) -> Plan:
     if not assay.assay_sensitivity:
         return Plan(None, assay, sd, upper, None, None, None, None)
     margin = assay.margin if file.margin is None else file.margin / 100
-    # Without any spread one look decides, whatever its size.
+    # A standard deviation of 0 would break the computation of the power.
     spread = max(upper, margin / 100)
     pairs = None
     if power(MOST, spread, margin, 0.0, file.level) >= file.power:
@@ -109,11 +110,25 @@ def plan_of(file: ClaimFile, control: Series, placebo: Series) -> Plan:
 
 
 def choose_procedure(file: ClaimFile, pairs: int | None, sd: float, margin: float) -> Procedure:
+    """Choose the test and its looks: those of the file, or as many pairs as the file's power needs.
+
+    Args:
+        file: values of the claim's file.
+        pairs: number of pairs that a single test needs; None if it is more than `MOST`.
+        sd: standard deviation of a paired difference, as a fraction.
+        margin: non-inferiority margin, as a fraction.
+
+    Example:
+        >>> from invact.claims.file import load_claim
+        >>> file = load_claim("digits_claim", {"method": "fixed", "looks": None}).file
+        >>> choose_procedure(file, 12, 0.004, 0.003).looks
+        (12,)
+    """
     method = Method(file.method)
     if method is Method.FIXED:
         return Procedure(method, file.level, (file.pairs or pairs or MOST,))
     if method is Method.ANYTIME:
-        # The price of looking at any time is about twice the pairs.
+        # A test that may stop after any pair needs about twice as many pairs.
         return Procedure(method, file.level, (file.pairs or min(MOST, 2 * (pairs or MOST)),))
     if file.looks:
         return Procedure(method, file.level, file.looks, file.futility)
@@ -126,7 +141,7 @@ def choose_procedure(file: ClaimFile, pairs: int | None, sd: float, margin: floa
 
 
 def _promise(procedure: Procedure, sd: float, margin: float) -> tuple[float, float]:
-    """Power and expected pairs at a true difference of 0; of `anytime`, those of one test at the end."""
+    """Power and expected pairs at a true difference of 0; for `anytime`, those of one test at the end."""
     if procedure.method is Method.SEQUENTIAL:
         found = expected_pairs(sd, margin, 0.0, procedure.alpha, procedure.looks, procedure.futility)
         return found.power, found.pairs

@@ -1,4 +1,4 @@
-"""The preregistration: what a claim is bound to, written and hashed before its first confirmation run."""
+"""The preregistration: the design of a claim, stored and hashed before the first run of the confirmation."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SCHEMA = "invact.preregistration/1"
 
 @dataclass(frozen=True)
 class Deviation:
-    """A change after the registration.
+    """A change of the design after the registration.
 
     Attributes:
-        made: when, in UTC.
-        reason: what the user gave.
-        changes: key of the file -> what was registered, what holds now.
-        design: all that holds now.
+        made: time of the change, in UTC.
+        reason: reason that the user gave.
+        changes: key of the design -> (value before, value now).
+        design: the complete design after the change.
     """
 
     made: str
@@ -43,13 +43,13 @@ class Deviation:
 
 @dataclass(frozen=True)
 class Preregistration:
-    """What was registered, and what has been changed since.
+    """The registered design and its later changes.
 
     Attributes:
-        made: when, in UTC.
-        sha256: of the design's canonical JSON.
+        made: time of the registration, in UTC.
+        sha256: SHA-256 of the canonical JSON of the registered design.
         registered: the design as it was registered.
-        deviations: from it, in order.
+        deviations: changes of the design after the registration, in order.
     """
 
     made: str
@@ -59,16 +59,16 @@ class Preregistration:
 
     @property
     def design(self) -> Mapping[str, Any]:
-        """The design that holds."""
+        """The design after the last deviation."""
         return self.deviations[-1].design if self.deviations else self.registered
 
     def changes(self, settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """What a file's values change of the design that holds: key -> (was, now)."""
+        """The settings of a file that differ from the current design: key -> (was, now)."""
         return changes_between(self.design["settings"], settings)
 
 
 def changes_between(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Compare two tables by dotted key; a missing value is None.
+    """Compare two nested tables: dotted key -> (was, now), where a missing value is None.
 
     Example:
         >>> changes_between({"alpha": 0.05, "config": {"epochs": 5}}, {"alpha": 0.1, "config": {"epochs": 5}})
@@ -90,7 +90,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def sha256(design: Mapping[str, Any]) -> str:
-    """Hash a design's canonical JSON: keys sorted, no spaces.
+    """SHA-256 of the canonical JSON of a design: keys sorted, no spaces.
 
     Example:
         >>> sha256({"b": 1, "a": 2}) == sha256({"a": 2, "b": 1})
@@ -101,14 +101,14 @@ def sha256(design: Mapping[str, Any]) -> str:
 
 
 def register(record: Record, design: Mapping[str, Any], reason: str = "") -> Preregistration:
-    """Write a design to the record: the first is the preregistration, a later one a deviation from it.
+    """Store a design in the record: the first as the preregistration, a later one as a deviation from it.
 
     Args:
-        record: the claim's.
-        design: JSON-like values; `settings` are the file's.
-        reason: for a deviation.
+        record: record of the claim.
+        design: JSON-like values; `settings` are those of the file.
+        reason: reason for a deviation.
     """
-    # As it will be read back: lists for tuples, text for keys.
+    # JSON turns tuples into lists and keys into text; the hash must be that of the values read back.
     design = json.loads(json.dumps({"schema": SCHEMA, **design}, allow_nan=False))
     made = datetime.now(UTC).isoformat(timespec="seconds")
     known = read(record)
@@ -132,10 +132,10 @@ def register(record: Record, design: Mapping[str, Any], reason: str = "") -> Pre
 
 
 def read(record: Record) -> Preregistration | None:
-    """Read what a record is bound to; None before the registration.
+    """Read the preregistration of a record; None before the registration.
 
     Raises:
-        EnvironmentFault: the registered file is not what was hashed.
+        EnvironmentFault: the stored file was changed, so its hash does not match.
     """
     try:
         stored = json.loads(record.read(FILE))
@@ -143,7 +143,7 @@ def read(record: Record) -> Preregistration | None:
         return None
     if sha256(stored["design"]) != stored["sha256"]:
         raise EnvironmentFault(
-            f"{FILE} of run {record.run_id}: was changed after it was registered; its hash does not match"
+            f"{FILE} of run {record.run_id} was changed after it was registered: its hash does not match"
         )
     try:
         later = json.loads(record.read(DEVIATIONS))

@@ -1,1 +1,1 @@
-"""The verdict of a claim: its numbers, its reasons in words, and its tables and files."""
+"""The verdict of a claim: its numbers, its reasons as sentences, its tables and its files."""

@@ -1,7 +1,8 @@
-"""A claim's reasons in words, as a researcher may paste them into a paper."""
+"""The reasons for a verdict, as full sentences that a researcher can paste into a paper."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from invact.statistics.ratios.equivalence import Ratio
@@ -18,7 +19,7 @@ __all__ = ["points", "ratio_reasons", "set_reasons"]
 
 
 def points(fraction: float) -> str:
-    """Write a difference in accuracy in points, with its sign.
+    """Write a difference in accuracy in points with its sign.
 
     Example:
         >>> points(-0.0012)
@@ -35,21 +36,27 @@ def _interval(outcome: ProcedureResult, level: float) -> str:
 
 
 def _pairs(outcome: ProcedureResult, procedure: Procedure) -> str:
+    pairs = f"from {outcome.n} pairs of seeds"
     if procedure.method is Method.SEQUENTIAL:
-        looks = ", ".join(str(look.n) for look in outcome.taken)
-        return f"{outcome.n} pairs of seeds, looks at {looks}, adjusted for the looks"
+        looks = _listed(str(look.n) for look in outcome.taken)
+        return f"{pairs} with looks at {looks} pairs; the numbers are adjusted for the looks"
     if procedure.method is Method.ANYTIME:
-        return f"{outcome.n} pairs of seeds, valid at any time"
-    return f"{outcome.n} pairs of seeds"
+        return f"{pairs}; the numbers are valid at any time"
+    return pairs
+
+
+def _listed(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def ratio_reasons(one: RatioResult, file: ClaimFile, procedure: Procedure) -> tuple[str, ...]:
-    """Say what was found at one ratio, test by test.
+    """Write what was found at one ratio, one sentence or two for each test.
 
     Args:
-        one: its result; the reasons in it are not read.
-        file: the claim's values.
-        procedure: what the tests followed.
+        one: result at the ratio; its own reasons are ignored.
+        file: values of the claim's file.
+        procedure: the procedure of the tests.
     """
     rung, level = one.rung, 1 - 2 * procedure.alpha
     first = rung.non_inferiority
@@ -58,175 +65,208 @@ def ratio_reasons(one: RatioResult, file: ClaimFile, procedure: Procedure) -> tu
     assert outcome.estimate is not None
     assert outcome.p_value is not None
     assert outcome.p_inferior is not None
-    margin = 100 * outcome.margin
+    margin = f"{100 * outcome.margin:.2g} points"
     interval = _interval(outcome, level)
     if one.population:
         low, high = (points(bound) for bound in one.population)
-        interval += f", {low} to {high} for the population of images"
-    found = f"{points(outcome.estimate)} points ({interval}; {_pairs(outcome, procedure)})"
+        interval += f"; for the population of images {low} to {high}"
     where = (
-        f"At {rung.ratio:g} of the filters ({one.macs_ratio:.3g} of the MACs, {one.params_ratio:.3g} of the "
-        f"parameters) {file.treatment}"
+        f"At {rung.ratio:g} of the filters ({one.macs_ratio:.3g} of the MACs and {one.params_ratio:.3g} "
+        f"of the parameters),"
     )
-    reasons = []
     if outcome.decision is Decision.NON_INFERIOR:
-        reasons.append(
-            f"{where} loses less than {margin:.2g} points of test accuracy to {file.control}: {found}, "
-            f"p = {outcome.p_value:.2g}."
+        shown = (
+            f"{where} {file.treatment} loses less than {margin} of test accuracy against {file.control} "
+            f"(p = {outcome.p_value:.2g})."
         )
-        if rung.superiority and rung.superiority.shown:
-            reasons.append(f"It is better than {file.control}: p = {rung.superiority.p_value:.2g}.")
-        elif outcome.interval and outcome.interval[1] < outcome.margin:
-            reasons.append(f"The two are equivalent: the whole interval is within {margin:.2g} points.")
     elif outcome.decision is Decision.INFERIOR:
-        reasons.append(
-            f"{where} loses more than {margin:.2g} points of test accuracy to {file.control}: {found}, "
-            f"p = {outcome.p_inferior:.2g}."
+        shown = (
+            f"{where} {file.treatment} loses more than {margin} of test accuracy against {file.control} "
+            f"(p = {outcome.p_inferior:.2g})."
         )
     else:
-        why = "the test was stopped as futile" if outcome.decision is Decision.FUTILE else "nothing is shown"
-        reasons.append(
-            f"{where} is not shown to lose less than {margin:.2g} points of test accuracy to {file.control}, "
-            f"nor to lose more: {found}; {why}."
+        futile = outcome.decision is Decision.FUTILE
+        why = "was stopped for futility" if futile else "used all planned pairs"
+        shown = (
+            f"{where} the loss of {file.treatment} against {file.control} is shown neither to be less "
+            f"than {margin} of test accuracy nor to be more; the test {why}."
         )
+    reasons = [
+        shown,
+        f"The difference {file.treatment} - {file.control} is {points(outcome.estimate)} points "
+        f"({interval}), {_pairs(outcome, procedure)}.",
+    ]
+    if outcome.decision is Decision.NON_INFERIOR:
+        if rung.superiority and rung.superiority.shown:
+            reasons.append(
+                f"{file.treatment} is more accurate than {file.control} (p = {rung.superiority.p_value:.2g})."
+            )
+        elif outcome.interval and outcome.interval[1] < outcome.margin:
+            reasons.append(f"The two are equivalent: the whole interval lies within {margin} of zero.")
     if first.excluded:
-        kept = "holds" if first.per_protocol else "does not hold"
-        reasons.append(
-            f"{first.excluded} of the pairs have a run that diverged or collapsed; it counts at chance. "
-            + (f"Without these pairs the result {kept}." if outcome.shown else "")
-        )
-    reasons += _beats(rung.placebo, f"{file.control} at the same filters", first)
+        pairs = "1 pair contains" if first.excluded == 1 else f"{first.excluded} pairs contain"
+        reasons.append(f"{pairs} a run that diverged or collapsed; such a run counts at chance level.")
+        if outcome.shown:
+            kept = "also holds" if first.per_protocol else "does not hold"
+            reasons.append(
+                f"The result {kept} without {'this pair' if first.excluded == 1 else 'these pairs'}."
+            )
+    beats = (file.treatment, first, level)
+    reasons += _beats(rung.placebo, f"{file.control} at the same filters", *beats)
     if rung.macs_verdict is not None:
-        reasons += _beats(rung.matched, f"{file.control} at the same MACs", first)
+        reasons += _beats(rung.matched, f"{file.control} at the same MACs", *beats)
     elif outcome.shown:
-        reasons.append("It saves no MACs.")
+        reasons.append("This ratio saves no MACs.")
     for arm, other in one.also.items():
-        reasons.append(_difference(f"{arm} at the same filters", other))
+        reasons.append(
+            f"Compared with {arm} at the same filters, the difference is {_numbers(other, level)}."
+        )
     if one.diagnostics:
         reasons.append(_diagnostics(one.diagnostics))
-    return tuple(reason.strip() for reason in reasons)
+    return tuple(reasons)
 
 
 def _diagnostics(found: Diagnostics) -> str:
-    parts = [f"{'exact ' if found.sign_flip.exact else ''}sign flips p = {found.sign_flip.p_value:.2g}"]
+    exact = "exact " if found.sign_flip.exact else ""
+    parts = [f"the {exact}sign-flip test gives p = {found.sign_flip.p_value:.2g}"]
     if found.left_out:
-        parts.append(f"without any one seed p is at most {max(found.left_out):.2g}")
-    parts.append(f"the smallest margin that holds is {100 * found.smallest_margin:.2f} points")
+        parts.append(f"the largest p value without any one seed is {max(found.left_out):.2g}")
+    parts.append(f"the smallest margin at which the test holds is {100 * found.smallest_margin:.2f} points")
     if found.spread_ratio is not None:
-        parts.append(f"the treatment's spread is {found.spread_ratio:.2f} times the control's")
-    return f"Diagnostics, not adjusted for the looks: {', '.join(parts)}."
+        parts.append(
+            f"the standard deviation of the treatment is {found.spread_ratio:.2f} times that of the control"
+        )
+    return f"In the diagnostics, which are not adjusted for the looks, {_listed(parts)}."
 
 
-def _beats(found: Comparison | None, other: str, first: Comparison) -> list[str]:
+def _beats(
+    found: Comparison | None, other: str, treatment: str, first: Comparison, level: float
+) -> list[str]:
     if found is None:
-        return [] if not first.shown else [f"It was not compared with {other}."]
+        return [f"{treatment} was not compared with {other}."] if first.shown else []
     if found.shown:
-        return [f"It is better than {other}: {_numbers(found)}."]
-    if found.outcome.decision is Decision.INFERIOR:
-        return [f"It is worse than {other}: {_numbers(found)}."]
-    return [f"It is not shown to be better than {other}: {_numbers(found)}."]
+        how = "is more accurate than"
+    elif found.outcome.decision is Decision.INFERIOR:
+        how = "is less accurate than"
+    else:
+        how = "is not shown to be more accurate than"
+    return [f"{treatment} {how} {other}: the difference is {_numbers(found, level)}."]
 
 
-def _numbers(found: Comparison) -> str:
+def _numbers(found: Comparison, level: float) -> str:
     outcome = found.outcome
     assert outcome.estimate is not None
-    assert outcome.interval is not None
     assert outcome.p_value is not None
-    low, high = (points(bound) for bound in outcome.interval)
     text = (
-        f"{points(outcome.estimate)} points ({low} to {high}), {outcome.n} pairs, p = {outcome.p_value:.2g}"
+        f"{points(outcome.estimate)} points ({_interval(outcome, level)}; {outcome.n} pairs; "
+        f"p = {outcome.p_value:.2g})"
     )
     if outcome.shown and not found.per_protocol:
-        text += ", but not without the pairs in which a run diverged or collapsed"
+        text += ", but the result does not hold without the pairs in which a run diverged or collapsed"
     return text
 
 
-def _difference(other: str, found: Comparison) -> str:
-    return f"Against {other}: {_numbers(found)}."
-
-
 def set_reasons(result: SetResult, file: ClaimFile) -> tuple[str, ...]:
-    """Say what the claim came to on one data set.
+    """Write the reasons for the verdicts on one data set, one paragraph each.
 
     Args:
-        result: its result; the reasons in it are not read.
-        file: the claim's values.
+        result: result on the data set; its own reasons are ignored.
+        file: values of the claim's file.
     """
     plan, registered = result.plan, result.preregistration
-    gain = f"{points(plan.assay.gain)} points, lower 95 % bound {points(plan.assay.bound)}"
+    gain = (
+        f"{file.control} gains {points(plan.assay.gain)} points "
+        f"(lower 95 % bound {points(plan.assay.bound)}) over itself at {min(file.ratios):g} of the filters"
+    )
     if plan.margin is None:
         return (
-            f"No assay sensitivity: in the pilot of {file.pilot} seeds {file.control} gains {gain}, over "
-            f"itself at {min(file.ratios):g} of the filters. Where shrinking alone costs nothing, that an "
-            "arm loses nothing says nothing. No claim is allowed on this task with this recipe.",
+            f"The task has no assay sensitivity: in the pilot of {file.pilot} seeds, {gain}. If shrinking "
+            "the network costs no accuracy, the equal accuracy of a smaller arm is no evidence for this arm. "
+            "No claim is allowed on this task with this recipe.",
         )
-    source = "fixed in the file" if file.margin is not None else "planned from the pilot"
-    reasons = [
-        f"{_headline(result)}",
-        f"The margin, {100 * plan.margin:.2g} points, was {source}, where {file.control} gains {gain}, over "
-        f"itself at {min(file.ratios):g} of the filters.",
-    ]
+    margin = f"The margin of {100 * plan.margin:.2g} points was"
+    source = f"{margin} planned from the pilot. In the pilot, {gain}."
+    if file.margin is not None:
+        source = f"{margin} fixed in the file. In the pilot, {gain}."
+    reasons = [_headline(result), source]
     if plan.keeps is not None and plan.keeps < 0.5 - 1e-9:
         reasons.append(
-            f"Beware: a margin this wide may give up all but {max(0.0, plan.keeps):.0%} of that gain."
+            "Caution: the margin is wide. A loss within it may leave only "
+            f"{max(0.0, plan.keeps):.0%} of this gain."
         )
     if plan.power is not None and plan.power < file.power:
-        reasons.append(f"The power, were the arms equal, is {plan.power:.0%}, less than planned.")
+        reasons.append(
+            f"If the arms are equal, the power is {plan.power:.0%}, less than the {file.power:.0%} that "
+            "the file asks for."
+        )
     for one in result.ratios:
         reasons.append(" ".join(one.reasons))
     missed = sorted(set(file.ratios) - {one.rung.ratio for one in result.ratios}, reverse=True)
     if missed:
-        tested = ", ".join(f"{ratio:g}" for ratio in missed)
-        reasons.append(f"Not tested, as the ladder had ended: {tested} of the filters.")
+        those = "ratio" if len(missed) == 1 else "ratios"
+        reasons.append(
+            f"The ladder ended before the {those} {_listed(f'{ratio:g}' for ratio in missed)} of the "
+            f"filters, so {'it was' if len(missed) == 1 else 'they were'} not tested."
+        )
     if result.repeat:
         came = "came out equal" if result.repeat.equal else "did NOT come out equal"
         low, high = (points(bound) for bound in result.repeat.interval)
         reasons.append(
             f"The negative control, {file.control} against itself on {result.repeat.n} other seeds, {came}: "
-            f"{points(result.repeat.mean)} points ({low} to {high}), p = {result.repeat.test.p_value:.2g}."
+            f"the difference is {points(result.repeat.mean)} points ({1 - 2 * file.level:.0%} interval {low} "
+            f"to {high}; p = {result.repeat.test.p_value:.2g} for equivalence)."
         )
     if result.curve:
         reasons.append(_curve(result.curve, file))
     if result.reruns:
-        reasons.append(
-            f"{len(result.reruns)} runs failed for a fault of the machine and were run again with their seed."
-        )
+        count = len(result.reruns)
+        runs = "1 run failed because of a fault of the machine and was"
+        if count > 1:
+            runs = f"{count} runs failed because of a fault of the machine and were"
+        reasons.append(f"{runs} run again with the same seed.")
     if registered:
-        reasons.append(f"Registered on {registered.made} as {registered.sha256[:12]}.")
-        reasons += [f"DEVIATION, {one}." for one in registered.deviations]
+        reasons.append(
+            f"The design was registered on {registered.made}; its SHA-256 begins with "
+            f"{registered.sha256[:12]}."
+        )
+        reasons += [f"DEVIATION from the registered design, {one}." for one in registered.deviations]
     return tuple(reasons)
 
 
 def _headline(result: SetResult) -> str:
     best = [one for one in result.ratios if one.rung.verdict is Verdict.SUPPORTED]
     cheap = [one for one in best if one.rung.macs_verdict is Verdict.SUPPORTED]
-    filters = f"Fewer filters at equal accuracy: {result.filters_verdict}"
+    filters = f"The claim of fewer filters at equal accuracy is {result.filters_verdict}"
     if best:
         filters += f", at {best[-1].rung.ratio:g} of the filters"
-    macs = f"Fewer MACs at equal accuracy: {result.verdict}"
+    macs = f"The claim of fewer MACs at equal accuracy is {result.verdict}"
     if result.verdict is Verdict.SUPPORTED and cheap:
         macs += f", at {cheap[-1].macs_ratio:.3g} of the MACs"
     elif cheap:
-        macs += ": a ratio is shown, but the equivalence ratio of MACs may be 1 or more"
+        macs += ": a ratio passed every test, but the equivalence ratio of MACs may be 1 or more"
     elif best and not any(one.rung.macs_verdict is not None for one in result.ratios):
-        macs += ": no ratio that was tested saves any"
+        macs += ": no ratio that was tested saves MACs"
     return f"{macs}. {filters}."
 
 
 def _curve(curve: CurveResult, file: ClaimFile) -> str:
-    def one(ratio: Ratio) -> str:
-        if ratio.estimate is None or ratio.interval is None:
-            read = (
-                f" (read off at several accuracies: {min(ratio.ratios):.2f} to {max(ratio.ratios):.2f})"
-                if ratio.ratios
-                else ""
-            )
-            return f"not identifiable, as {'; '.join(ratio.reasons)}{read}"
-        low, high = ratio.interval
-        return f"{ratio.estimate:.3f} (95 % interval {low:.3f} to {high:.3f})"
+    def one(ratio: Ratio, what: str, model: str) -> str:
+        needed = f"By {model}, the share of the {what} that {file.treatment} needs"
+        needed += f" for the accuracy of {file.control} is"
+        if ratio.estimate is not None and ratio.interval is not None:
+            low, high = ratio.interval
+            return f"{needed} {ratio.estimate:.3f} (95 % interval {low:.3f} to {high:.3f})."
+        read = ""
+        if ratio.ratios:
+            low, high = min(ratio.ratios), max(ratio.ratios)
+            read = f" Read off at several accuracies, it is {low:.2f} to {high:.2f}."
+        return f"{needed} not identifiable, because {'; '.join(ratio.reasons)}.{read}"
 
-    return (
-        f"For the accuracy of {file.control}, {file.treatment} needs this part of the filters: "
-        f"{one(curve.filters)}; of the MACs: {one(curve.macs)}. By parallel lines: of the filters "
-        f"{one(curve.filters_line)}; of the MACs {one(curve.macs_line)}."
+    return " ".join(
+        (
+            one(curve.filters, "filters", "the shared curve"),
+            one(curve.macs, "MACs", "the shared curve"),
+            one(curve.filters_line, "filters", "parallel lines"),
+            one(curve.macs_line, "MACs", "parallel lines"),
+        )
     )

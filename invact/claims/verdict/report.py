@@ -1,4 +1,4 @@
-"""A claim's outcome for people and programs: tables in the terminal, and files with pictures."""
+"""The report of a claim: tables for the terminal, JSON values, and files with figures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMA = "invact.claim/2"
 
 
 def claim_values(result: ClaimResult) -> dict[str, Any]:
-    """Put a result in JSON-like values: every number but the table of runs."""
+    """Convert a result to JSON-like values: every number except the table of runs."""
     return {
         "schema": SCHEMA,
         "name": result.name,
@@ -39,7 +39,7 @@ def claim_values(result: ClaimResult) -> dict[str, Any]:
 
 
 def claim_tables(result: ClaimResult) -> list[Table]:
-    """Tabulate the ladder of each data set for the terminal, with the reasons below; accuracies in points."""
+    """Make a table of ratios for each data set, with the reasons below; differences are in points."""
     return [_table(result.name, one) for one in result.sets] + ([_over(result)] if result.over else [])
 
 
@@ -85,7 +85,7 @@ def _over(result: ClaimResult) -> Table:
     table = _plain(
         f"{result.name} over {len(names)} data sets: {result.verdict} (fewer filters: "
         f"{result.filters_verdict})",
-        "p values for fewer filters: on which data sets (Holm), and on all of them (the largest)",
+        "p values for fewer filters: for each data set (Holm-adjusted), and for all of them (the largest)",
     )
     for column in ("ratio", *names, "on all"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -97,7 +97,7 @@ def _over(result: ClaimResult) -> Table:
 def plan_values(
     name: str, plans: Mapping[str, tuple[Plan | None, tuple[ProtocolStep, ...]]]
 ) -> dict[str, Any]:
-    """Put plans in JSON-like values."""
+    """Convert plans to JSON-like values."""
     return {
         "name": name,
         "data_sets": {
@@ -108,22 +108,24 @@ def plan_values(
 
 
 def plan_tables(name: str, plans: Mapping[str, tuple[Plan | None, tuple[ProtocolStep, ...]]]) -> list[Table]:
-    """Tabulate what each step of a claim takes."""
+    """Make a table of the cost of each step, for each data set."""
     tables = []
     for data, (plan, steps) in plans.items():
-        text = "Before the pilot: margin and pairs are not fixed yet, looks are the file's or the default."
+        text = (
+            "The pilot is not finished: the margin is not fixed yet. Looks are from the file or the default."
+        )
         if plan and plan.procedure:
             assert plan.margin is not None
             assert plan.power is not None
             text = (
-                f"After the pilot: margin {100 * plan.margin:.2g} points, looks at "
-                f"{', '.join(map(str, plan.procedure.looks))} pairs, power {plan.power:.0%} and "
-                f"{plan.expected:.1f} pairs to expect, were the arms equal."
+                f"The pilot is finished: the margin is {100 * plan.margin:.2g} points, with looks at "
+                f"{', '.join(map(str, plan.procedure.looks))} pairs. If the arms are equal, the power is "
+                f"{plan.power:.0%} and the expected number of pairs is {plan.expected:.1f}."
             )
         elif plan:
-            text = "After the pilot: no assay sensitivity, no claim is allowed."
-        table = _plain(f"{name} on {data}: the plan; nothing was trained", text)
-        for column in ("step", "trainings", "at most", "MACs at most", "hours at most"):
+            text = "The pilot is finished: there is no assay sensitivity, so no claim is allowed."
+        table = _plain(f"{name} on {data}: plan (nothing was trained)", text)
+        for column in ("step", "min. runs", "max. runs", "max. MACs", "max. hours"):
             table.add_column(column, justify="left" if column == "step" else "right", no_wrap=True)
         for step in steps:
             table.add_row(
@@ -131,7 +133,7 @@ def plan_tables(name: str, plans: Mapping[str, tuple[Plan | None, tuple[Protocol
             )
         table.add_section()
         table.add_row(
-            "in all",
+            "total",
             str(sum(step.least for step in steps)),
             str(sum(step.most for step in steps)),
             quantity(sum(step.macs for step in steps)),
@@ -142,9 +144,9 @@ def plan_tables(name: str, plans: Mapping[str, tuple[Plan | None, tuple[Protocol
 
 
 def write_claim(result: ClaimResult, folder: Path) -> None:
-    """Write `claim.json`, and for each data set its table, its report in words, its runs and its pictures.
+    """Write `claim.json`, and for each data set its table, its report, its runs and its figures.
 
-    With several data sets the files of each are in a folder of its name.
+    With several data sets, the files of each are in a folder named after the data set.
     """
     from invact.files import write_atomically
 
@@ -199,7 +201,7 @@ def _pictures(result: ClaimResult, one: SetResult) -> dict[str, bytes]:
                 ("MACs", macs, accuracies, treated, one.curve.macs),
             ],
             one.curve.arms,
-            title=f"{result.name}: what equal accuracy takes",
+            title=f"{result.name}: width needed for equal accuracy",
         )
         files["curve.png"] = picture(figure, "png")
     return files

@@ -1,4 +1,4 @@
-"""What a claim came to: verdicts with their reasons in words, and every number behind them."""
+"""The result of a claim: verdicts, their reasons as sentences, and every number behind them."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ __all__ = ["ClaimResult", "CurveResult", "RatioResult", "Repeat", "SetResult", "
 
 @dataclass(frozen=True)
 class RatioResult:
-    """One ratio of filters that the ladder came to.
+    """The result at one ratio of filters that the ladder tested.
 
     Attributes:
         rung: the tests and the verdicts.
-        filters_ratio: filters of the treatment over those of the control, as counted over all layers.
-        macs_ratio: likewise for MACs.
-        params_ratio: likewise for parameters.
-        differences: test accuracy of treatment minus control for each pair used, in fractions, failed runs at
-            chance level.
-        scopes: the difference on this test set and for the population of images, as after a fixed number of
-            pairs.
+        filters_ratio: filters of the treatment divided by those of the control, counted over all layers.
+        macs_ratio: MACs of the treatment divided by those of the control.
+        params_ratio: parameters of the treatment divided by those of the control.
+        differences: test accuracy of treatment minus control for each pair that was used, as fractions. A run
+            that diverged or collapsed counts at chance level.
+        scopes: the difference on this test set and for the population of images, computed as for a fixed
+            number of pairs.
         population: interval of the difference for the population of images, adjusted for the looks.
-        diagnostics: what the t test rests on.
-        also: arm -> treatment against that arm at the same filters, margin 0; no part of the verdict.
-        reasons: in words.
+        diagnostics: checks of the assumptions of the t test.
+        also: further arm -> comparison of the treatment with that arm at the same number of filters and a
+            margin of 0. It does not change the verdict.
+        reasons: the reasons for the verdict, as sentences.
     """
 
     rung: Rung
@@ -57,14 +58,14 @@ class RatioResult:
 
 @dataclass(frozen=True)
 class Repeat:
-    """The negative control: the control against itself, on other seeds.
+    """The negative control: the control compared with itself on other seeds.
 
     Attributes:
-        n: pairs.
-        mean: of the differences, second series minus first, in fractions.
-        interval: of the mean, at 1 - 2 alpha.
-        test: two one-sided tests against the margin.
-        equal: whether it came out equal, as it must.
+        n: number of pairs.
+        mean: mean of the differences, second series minus first, as a fraction.
+        interval: confidence interval of the mean, at level 1 - 2 alpha.
+        test: two one-sided tests of equivalence within the margin.
+        equal: whether equivalence was shown, as expected.
     """
 
     n: int
@@ -76,15 +77,15 @@ class Repeat:
 
 @dataclass(frozen=True)
 class CurveResult:
-    """How much of the control's filters and MACs the treatment needs for the same accuracy.
+    """The equivalence ratios: the share of filters and MACs that the treatment needs for equal accuracy.
 
     Attributes:
-        filters: by the shared curve.
-        macs: likewise.
-        filters_line: by parallel lines and Fieller's interval, as a sensitivity analysis.
-        macs_line: likewise.
+        filters: ratio of filters, estimated by the shared curve.
+        macs: ratio of MACs, estimated by the shared curve.
+        filters_line: ratio of filters by parallel lines and Fieller's interval, as a sensitivity analysis.
+        macs_line: ratio of MACs by parallel lines and Fieller's interval, as a sensitivity analysis.
         arms: names of control and treatment.
-        runs: (filters, MACs, accuracy, whether of the treatment) of each run of the curve.
+        runs: (filters, MACs, accuracy, whether the run belongs to the treatment) of each run of the curve.
     """
 
     filters: Ratio
@@ -97,21 +98,21 @@ class CurveResult:
 
 @dataclass(frozen=True)
 class SetResult:
-    """What the protocol came to on one data set.
+    """The result of the protocol on one data set.
 
     Attributes:
-        data: its name.
-        run_id: the parent run in MLflow.
-        verdict: the headline: equal accuracy with fewer MACs.
-        filters_verdict: equal accuracy with fewer filters.
-        reasons: in words.
-        plan: what the pilot settled.
-        ratios: the ladder as far as it went, largest ratio first.
-        repeat: the negative control; None where it was not asked for or nothing was tested.
-        curve: the equivalence ratios; None where they were not asked for or nothing was tested.
-        preregistration: what the claim is bound to; None without assay sensitivity.
-        reruns: runs that failed for the machine's fault and were tried again.
-        table: one row for each (network, seed).
+        data: name of the data set.
+        run_id: parent run in MLflow.
+        verdict: verdict on equal accuracy with fewer MACs, the headline.
+        filters_verdict: verdict on equal accuracy with fewer filters.
+        reasons: the reasons for the verdicts, as sentences.
+        plan: the plan that the pilot fixed.
+        ratios: results of the ratios that were tested, largest ratio first.
+        repeat: the negative control; None if the file does not ask for it, or if nothing was tested.
+        curve: the equivalence ratios; None if the file does not ask for them, or if nothing was tested.
+        preregistration: the registered design; None without assay sensitivity.
+        reruns: runs that were repeated after a fault of the machine.
+        table: table of runs, one row for each (network, seed).
     """
 
     data: str
@@ -128,7 +129,7 @@ class SetResult:
     table: pd.DataFrame
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return the ladder as a table, one row for each ratio; accuracies are fractions."""
+        """Return the tested ratios as a table with one row for each; accuracies are fractions."""
         import pandas as pd
 
         return pd.DataFrame([row_of(one) for one in self.ratios])
@@ -136,12 +137,12 @@ class SetResult:
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """What a claim came to.
+    """The result of a claim.
 
     Attributes:
-        name: the claim's.
+        name: name of the claim.
         sets: one result for each data set.
-        over: ratio -> the claim on filters over the data sets; empty with a single one.
+        over: ratio -> p values of the claim on filters over all data sets; empty with a single data set.
         alpha: one-sided error rate.
     """
 
@@ -152,17 +153,17 @@ class ClaimResult:
 
     @property
     def verdict(self) -> Verdict:
-        """The headline: equal accuracy with fewer MACs; with several data sets, on all of them."""
+        """Verdict on equal accuracy with fewer MACs, the headline; with several data sets, on all of them."""
         return _all([one.verdict for one in self.sets])
 
     @property
     def filters_verdict(self) -> Verdict:
-        """Equal accuracy with fewer filters; with several data sets, on all of them."""
+        """Verdict on equal accuracy with fewer filters; with several data sets, on all of them."""
         return _all([one.filters_verdict for one in self.sets])
 
 
 def _all(verdicts: list[Verdict]) -> Verdict:
-    """Intersection-union: SUPPORTED only if it is on each; one that refutes it on its own refutes it."""
+    """Combine verdicts: SUPPORTED only if each one is (intersection-union); one REFUTED refutes the claim."""
     if all(verdict is Verdict.SUPPORTED for verdict in verdicts):
         return Verdict.SUPPORTED
     for verdict in (Verdict.REFUTED, Verdict.NO_ASSAY_SENSITIVITY):
@@ -172,7 +173,7 @@ def _all(verdicts: list[Verdict]) -> Verdict:
 
 
 def row_of(one: RatioResult) -> dict[str, Any]:
-    """One ratio as one row: what `claim.csv` holds."""
+    """Put the result of one ratio in one row of `claim.csv`: column -> value."""
     rung, first = one.rung, one.rung.non_inferiority
     outcome = first.outcome if first else None
     low, high = (outcome.interval if outcome else None) or (None, None)
@@ -208,7 +209,7 @@ def _p(found: Comparison | None) -> float | None:
 
 
 def values_of(value: Any) -> Any:
-    """Put results in JSON-like values: tables are left out, what is not finite is None.
+    """Convert results to JSON-like values. Tables are left out; a number that is not finite becomes None.
 
     Example:
         >>> values_of({0.5: (math.inf, Verdict.SUPPORTED)})

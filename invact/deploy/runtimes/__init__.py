@@ -1,10 +1,10 @@
-"""What runs a network in inference: TensorFlow, LiteRT and ONNX Runtime, one module each.
+"""Runtimes that run a network for inference: TensorFlow, LiteRT and ONNX Runtime, one module each.
 
-Such a module has three functions, that import its libraries only when they are called:
+Each module has three functions, which import its libraries only when they are called:
 
-- `preload()` imports what `load` needs;
-- `convert(model, batch, calibration) -> bytes`, the artifact; in int8 where there are calibration images;
-- `load(artifact, threads) -> Session`.
+- `preload()` imports the libraries that `load` needs.
+- `convert(model, batch, calibration) -> bytes` returns the artifact, in int8 if there are calibration images.
+- `load(artifact, threads) -> Session` makes an artifact ready to run.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 __all__ = ["RUNTIMES", "Session", "convert", "load", "preload", "require"]
 
 Session: TypeAlias = "Callable[[NDArray[Any]], NDArray[np.float32]]"
-"""Images, (n, *input_shape), raw as the network takes them -> logits, (n, classes)."""
+"""A function from raw images, (n, *input_shape), to logits, (n, classes)."""
 
 RUNTIMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"tensorflow": ("float32",), "litert": ("float32", "int8"), "onnx": ("float32", "int8")}
 )
-"""Runtime -> the precisions it can run."""
+"""The precisions that each runtime can run."""
 
-# LiteRT is in TensorFlow as well, so that it needs no extra.
+# LiteRT needs no extra, because TensorFlow contains a copy of it.
 _NEEDS = {"onnx": ("onnxruntime", "tf2onnx", "onnx")}
 
 
 def require(runtime: str, precision: str = "float32") -> None:
-    """Refuse a runtime or a precision that there is not, and a runtime whose extra is missing.
+    """Check that a runtime and its precision exist, and that the runtime's extra is installed.
 
     Raises:
-        InputError: no such runtime, or it has no such precision.
-        EnvironmentFault: a library is missing; names the extra.
+        InputError: the runtime does not exist, or does not have the precision.
+        EnvironmentFault: a library is missing; the message names the extra.
 
     Example:
         >>> require("tensorflow", "int8")
@@ -67,22 +67,22 @@ def convert(
     batch: int | None = None,
     calibration: NDArray[Any] | None = None,
 ) -> bytes:
-    """Convert a built Keras model into what a runtime loads.
+    """Convert a built Keras model into an artifact that a runtime can load.
 
-    For `tensorflow` that is a `.keras` archive, which has no batch of its own: its session is compiled for
-    each batch that it meets. `int8` is post-training quantisation of weights and activations to 8 bits,
-    scaled to what they are on the calibration images; what comes in and goes out stays float32.
+    The artifact for `tensorflow` is a `.keras` archive. It has no fixed batch: its session is compiled for
+    each batch size. `int8` is post-training quantisation of weights and activations to 8 bits. Their scales
+    come from their values on the calibration images. Inputs and outputs stay float32.
 
     Args:
-        model: of one input and one output, computing in float32.
-        runtime: one of `RUNTIMES`.
-        precision: one of the runtime's.
-        batch: how many images the artifact takes at a time; any number unless given.
-        calibration: images, (n, *input_shape), raw as the model takes them; for `int8`. Some hundred do.
+        model: a model with one input and one output that computes in float32.
+        runtime: a key of `RUNTIMES`.
+        precision: a precision of the runtime.
+        batch: the number of images that the artifact takes at a time; None allows any number.
+        calibration: raw images, (n, *input_shape), for `int8`. A few hundred are enough.
 
     Raises:
-        InputError: a bad argument, or a model that the runtime cannot run.
-        EnvironmentFault: a library is missing; names the extra.
+        InputError: an argument is not valid, or the runtime cannot run the model.
+        EnvironmentFault: a library is missing; the message names the extra.
     """
     module = _module(runtime, precision)
     if batch is not None and batch < 1:
@@ -102,22 +102,21 @@ def convert(
 
 
 def load(artifact: bytes, runtime: str, *, threads: int = 1) -> Session:
-    """Load an artifact, ready to run: a session spends its time on the network alone.
+    """Load an artifact, ready to run. A call of the session does nothing but run the network.
 
-    A session is made for one thread of the caller. The first call with another number of images than before
+    Only one thread of the caller may use a session at a time. The first call with a new number of images
     takes longer.
 
     Args:
-        artifact: of `convert`, of any precision.
-        runtime: the one that it was converted for.
-        threads: processor threads to compute with. TensorFlow's are those of the process, so they can be
-            set only before it has run anything, and are left alone after that: to be sure of them, load in
-            a fresh process.
+        artifact: the result of `convert`, of any precision.
+        runtime: the runtime that the artifact was converted for.
+        threads: number of processor threads. TensorFlow's threads belong to the process and can be set only
+            before it has run anything; later values are ignored. Load in a fresh process to be sure.
 
     Raises:
-        InputError: a bad argument, or the artifact is damaged. A session raises it for images that do not
-            fit.
-        EnvironmentFault: a library is missing; names the extra.
+        InputError: an argument is not valid, or the artifact is damaged. A session raises it for images that
+            do not fit.
+        EnvironmentFault: a library is missing; the message names the extra.
     """
     module = _module(runtime)
     if threads < 1:
@@ -127,7 +126,7 @@ def load(artifact: bytes, runtime: str, *, threads: int = 1) -> Session:
     except InvactError:
         raise
     except Exception as error:
-        raise InputError(f"artifact: not one that {runtime} can load ({one_line(error)})") from None
+        raise InputError(f"artifact: {runtime} cannot load it ({one_line(error)})") from None
 
     def session(images: NDArray[Any]) -> NDArray[np.float32]:
         try:
@@ -142,11 +141,11 @@ def load(artifact: bytes, runtime: str, *, threads: int = 1) -> Session:
 
 
 def preload(runtime: str) -> None:
-    """Import a runtime's libraries, so that what comes after does not pay for them.
+    """Import a runtime's libraries, so that later measurements do not contain the import.
 
     Raises:
-        InputError: no such runtime.
-        EnvironmentFault: a library is missing; names the extra.
+        InputError: the runtime does not exist.
+        EnvironmentFault: a library is missing; the message names the extra.
     """
     _module(runtime).preload()
 
@@ -159,7 +158,9 @@ def _module(runtime: str, precision: str = "float32") -> ModuleType:
 def _check_model(model: Any, runtime: str) -> None:
     inputs = getattr(model, "inputs", None) or ()
     if len(inputs) != 1 or len(model.outputs) != 1:
-        raise InputError(f"model {model.name!r}: received {len(inputs)} inputs. Allowed: one, and one output")
+        raise InputError(
+            f"model {model.name!r}: received {len(inputs)} inputs. Allowed: one input and one output"
+        )
     dtypes = {layer.compute_dtype for layer in model.layers} - {"float32"}
     if dtypes and runtime != "tensorflow":
         raise InputError(

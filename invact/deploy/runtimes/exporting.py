@@ -1,4 +1,4 @@
-"""What LiteRT and ONNX Runtime share: Keras' own export, in silence, and batches to calibrate with."""
+"""Functions that LiteRT and ONNX Runtime share: a silent Keras export, and batches for calibration."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["batches", "exported"]
 
 
 def exported(model: Any, kind: str, suffix: str, batch: int | None, **options: Any) -> bytes:
-    """Export a model with Keras, for a batch or any, and return the file.
+    """Export a model with Keras, and return the bytes of the file.
 
     Args:
-        model: of one input.
-        kind: what Keras calls the format.
-        suffix: what Keras wants the file's name to end in.
-        batch: how many images at a time; any number for None.
-        **options: of Keras' exporter.
+        model: a model with one input.
+        kind: Keras' name of the format.
+        suffix: the suffix that Keras requires for the file.
+        batch: number of images at a time; None allows any number.
+        **options: options of Keras' exporter.
     """
     import keras
 
     (image,) = model.inputs
     signature = [keras.InputSpec(shape=(batch, *image.shape[1:]), dtype=image.dtype)]
     with tempfile.TemporaryDirectory() as folder, silent_stderr(), warnings.catch_warnings():
-        # Keras 3.15 asks NumPy for a name that it means to bring back.
+        # Keras 3.15 uses a name that NumPy warns about.
         warnings.filterwarnings("ignore", "In the future `np.object` will be defined", FutureWarning)
         path = Path(folder) / f"model{suffix}"
         model.export(path, format=kind, verbose=False, input_signature=signature, **options)
@@ -41,7 +41,7 @@ def exported(model: Any, kind: str, suffix: str, batch: int | None, **options: A
 
 
 def batches(images: NDArray[Any], batch: int | None) -> Iterator[NDArray[np.float32]]:
-    """Split images for a network of a fixed batch, one at a time for any; the last are filled up.
+    """Split images into full batches; without a fixed batch, each image is one batch.
 
     Example:
         >>> [part.tolist() for part in batches(np.array([[1], [2], [3]]), 2)]
@@ -49,6 +49,6 @@ def batches(images: NDArray[Any], batch: int | None) -> Iterator[NDArray[np.floa
     """
     size = batch or 1
     count = -(-len(images) // size)
-    # Repeated from the first image on.
+    # `resize` fills the last batch with the first images again.
     filled = np.resize(images, (count * size, *images.shape[1:])).astype(np.float32)
     yield from np.split(filled, count)

@@ -1,4 +1,4 @@
-"""LiteRT, which was TensorFlow Lite: by its own package, or by TensorFlow's copy of it."""
+"""The runtime LiteRT, formerly TensorFlow Lite, from its own package or from TensorFlow's copy of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["convert", "load", "preload"]
 
 
 def preload() -> None:
-    """Import the interpreter."""
+    """Import LiteRT's interpreter."""
     _interpreter_class()
 
 
@@ -29,7 +29,7 @@ def convert(model: Any, batch: int | None, calibration: NDArray[Any] | None) -> 
     load_tensorflow()
     import tensorflow as tf
 
-    # LiteRT's own operations: TensorFlow's would need a library that its package does not have.
+    # Only LiteRT's own operations: TensorFlow's operations need a library that the package does not contain.
     kinds = tf.lite.OpsSet
     options: dict[str, Any] = {"target_spec": {"supported_ops": [kinds.TFLITE_BUILTINS]}}
     if calibration is not None:
@@ -43,7 +43,7 @@ def convert(model: Any, batch: int | None, calibration: NDArray[Any] | None) -> 
 
 def load(artifact: bytes, threads: int) -> Session:
     """Load a `.tflite` file; see `invact.deploy.runtimes.load`."""
-    with silent_stderr(), warnings.catch_warnings():  # It tells of its delegate.
+    with silent_stderr(), warnings.catch_warnings():  # LiteRT prints the name of its delegate.
         warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated", UserWarning)
         interpreter = _interpreter_class()(model_content=artifact, num_threads=threads)
         interpreter.allocate_tensors()

@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the processor; quantised by its own tools, in QDQ format, a scale for each filter."""
+"""The runtime ONNX Runtime on the processor; its own tools quantise, with one scale for each filter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["convert", "load", "preload"]
 
 FATAL = 4
-"""Of ONNX Runtime's severities of what it logs: errors are raised as well."""
+"""Severity from which ONNX Runtime logs. It also raises its errors, so the log would repeat them."""
 
 
 def preload() -> None:
@@ -28,7 +28,7 @@ def preload() -> None:
 
 
 def convert(model: Any, batch: int | None, calibration: NDArray[Any] | None) -> bytes:
-    """Convert by way of TensorFlow's graph; see `invact.deploy.runtimes.convert`."""
+    """Convert the model's TensorFlow graph; see `invact.deploy.runtimes.convert`."""
     load_tensorflow()
     content = exported(model, "onnx", ".onnx", batch)
     return content if calibration is None else _quantized(content, calibration, batch)
@@ -68,8 +68,8 @@ def _quantized(content: bytes, calibration: NDArray[Any], batch: int | None) -> 
     with tempfile.TemporaryDirectory() as folder, silent_stderr():
         plain, ready, quantized = (Path(folder) / f"{name}.onnx" for name in ("plain", "ready", "quantized"))
         plain.write_bytes(content)
-        # Folds normalisations into convolutions, so that both are one integer operation. Its symbolic shapes
-        # need SymPy, and are for attention.
+        # This step folds normalizations into convolutions, so that both become one integer operation.
+        # Symbolic shapes would need SymPy, and only attention uses them.
         quant_pre_process(plain, ready, skip_symbolic_shape=True)
         name = onnx.load(ready).graph.input[0].name
         quantize_static(
@@ -80,7 +80,7 @@ def _quantized(content: bytes, calibration: NDArray[Any], batch: int | None) -> 
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            # Weights in 7 bits: processors without VNNI add two products in 16 bits, which 8 would exceed.
+            # Weights use 7 bits: processors without VNNI add two products in 16 bits, and 8 bits overflow.
             reduce_range=True,
         )
         return quantized.read_bytes()

@@ -1,4 +1,4 @@
-"""TensorFlow: a Keras model as it is, compiled into a graph for each batch."""
+"""The runtime TensorFlow: it runs the Keras model, compiled into one graph for each batch size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def preload() -> None:
 
 
 def convert(model: Any, batch: int | None, calibration: NDArray[Any] | None) -> bytes:
-    """Put the model in a `.keras` archive; see `invact.deploy.runtimes.convert`."""
+    """Save the model as a `.keras` archive; see `invact.deploy.runtimes.convert`."""
     return pack(model)
 
 
@@ -34,7 +34,7 @@ def load(artifact: bytes, threads: int) -> Session:
     load_tensorflow()
     import tensorflow as tf
 
-    with contextlib.suppress(RuntimeError):  # It has begun, and keeps the threads that it has.
+    with contextlib.suppress(RuntimeError):  # TensorFlow has already run, so its threads are fixed.
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     model = unpack(artifact, "artifact")

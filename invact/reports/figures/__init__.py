@@ -1,4 +1,4 @@
-"""The pictures: a front on paper and in a browser, and the forest, curve and QQ plots of a claim."""
+"""Figures: a front as an image and for a browser, and the forest, curve and QQ plots of a claim."""
 
 from invact.reports.figures.browser import interactive_front
 from invact.reports.figures.curve import curve_figure

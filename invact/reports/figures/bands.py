@@ -1,4 +1,4 @@
-"""What several seeds say about a front, on paper: its band over budgets, and the gaps between arms."""
+"""Figures of the uncertainty of a front: its band over budgets, and the gaps between its arms."""
 
 from __future__ import annotations
 
@@ -40,27 +40,27 @@ DASHED, DOTTED = (0, (4, 2)), (0, (1, 1.5))
 
 
 def stepped(budgets: Sequence[float], values: Sequence[float], end: float) -> tuple[list[float], list[float]]:
-    """Corners of a step function of the budget, in percent, up to `end`."""
+    """Corners of a step function of the budget, in percent, from the first budget to `end`."""
     return [*budgets, max(end, budgets[-1])], [*percent(values), 100 * values[-1]]
 
 
 def possible(band: UncertainFront) -> tuple[list[float], list[float]]:
-    """Both limits of a band within 0 and 1, which an interval by t knows nothing of."""
+    """Clip both limits of a band to [0, 1]; a t interval can exceed this range."""
     return [max(value, 0.0) for value in band.low], [min(value, 1.0) for value in band.high]
 
 
 def percent(values: Sequence[float]) -> list[float]:
-    """Fractions as percent."""
+    """Convert fractions to percent."""
     return [100 * value for value in values]
 
 
 def band_text(uncertainty: Uncertainty) -> str:
-    """Name the band."""
+    """Text of the band in legends."""
     return f"test, {uncertainty.confidence:.0%} band"
 
 
 def verdict_text(one: ArmGap) -> str:
-    """Say in one line what the gap of two arms is, and what follows.
+    """Write the gap between two arms and its verdict in one line.
 
     Example:
         >>> from invact.fronts.uncertainty import ArmGap
@@ -80,7 +80,7 @@ def verdict_text(one: ArmGap) -> str:
 
 
 def accuracy_limits(front: ParetoFront) -> tuple[float, float] | None:
-    """Ends of the accuracy axis, in percent: all points, and the band as far as it does not crush them."""
+    """Limits of the accuracy axis in percent: all points, and as much of the band as leaves them readable."""
     if front.uncertainty is None:
         return None
     band = front.uncertainty.band
@@ -94,7 +94,7 @@ def accuracy_limits(front: ParetoFront) -> tuple[float, float] | None:
 
 
 def draw_band(axes: Axes, uncertainty: Uncertainty, end: float) -> list[Line2D]:
-    """Draw the band of test accuracy over budgets, and the attainment surfaces; return their legend."""
+    """Draw the band of test accuracy over budgets and the attainment surfaces; return the legend entries."""
     from matplotlib.lines import Line2D
 
     band = uncertainty.band
@@ -120,15 +120,15 @@ def draw_band(axes: Axes, uncertainty: Uncertainty, end: float) -> list[Line2D]:
         )
     if uncertainty.surfaces:
         shares = ", ".join(f"{100 * surface.share:g}" for surface in uncertainty.surfaces)
-        label = f"attained by {shares}%"
+        label = f"attained by {shares}% of resamples"
         handles.append(Line2D([], [], color=INK, linewidth=1.2, linestyle=DOTTED, label=label))
     return handles
 
 
 def gap_figure(front: ParetoFront) -> Figure:
-    """Draw the gap between the fronts of two arms over budgets, a panel for each pair, with the margin.
+    """Draw the gap between the fronts of two arms over budgets with the margin, one panel for each pair.
 
-    Only for a front that has gaps.
+    The front must have gaps.
     """
     with style():
         return _gap_figure(front)
@@ -144,14 +144,19 @@ def _gap_figure(front: ParetoFront) -> Figure:
     gaps = front.uncertainty.gaps
     budgets = [budget for one in gaps for budget in one.gap.budgets]
     start, last = min(budgets), max(budgets)
-    # The gap at the last budget holds beyond it: room for a step.
+    # The gap at the last budget also holds for larger budgets; the last step needs some width to show this.
     end = 1.15 * last
     figure = Figure(
         figsize=(8, 1.5 + 2.7 * len(gaps)), dpi=160, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
     )
     FigureCanvasAgg(figure)
     figure.suptitle(
-        f"{front.name}: the fronts of its arms", x=0.02, ha="left", fontsize=14, fontweight="bold", color=INK
+        f"{front.name}: difference between the fronts of the arms",
+        x=0.02,
+        ha="left",
+        fontsize=14,
+        fontweight="bold",
+        color=INK,
     )
     panels = figure.subplots(len(gaps), 1, sharex=True, squeeze=False)[:, 0]
     colors = {arm: color for arm, (color, _, _) in arm_styles(front).items()}

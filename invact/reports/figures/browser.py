@@ -1,4 +1,4 @@
-"""The front of accuracy against cost, in a browser: one Plotly figure that tells each point on hovering."""
+"""The front of accuracy against cost for a browser: a Plotly figure that describes each point on hovering."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["interactive_front"]
 
 
 def interactive_front(front: ParetoFront) -> go.Figure:
-    """Draw the front for a browser; hovering shows configuration, cost, accuracies and run."""
+    """Draw the front for a browser. The pointer shows configuration, costs, accuracies and run of a point."""
     from plotly.subplots import make_subplots
 
     rows = statuses(front)
@@ -154,7 +154,7 @@ def _add_band(figure: go.Figure, uncertainty: Uncertainty, end: float, measure: 
     curves = [(band_text(uncertainty), band.budgets, band.attained, {"color": FAINT, "dash": "dash"})]
     curves += [
         (
-            f"attained by {100 * surface.share:g}%",
+            f"attained by {100 * surface.share:g}% of resamples",
             *(surface.cost, surface.accuracy),
             {"color": INK, "dash": "dot"},
         )
@@ -173,7 +173,7 @@ def _add_band(figure: go.Figure, uncertainty: Uncertainty, end: float, measure: 
 
 
 def _hover(chosen: Sequence[Point | Apart]) -> dict[str, Any]:
-    # Plotly reads HTML in texts, and a label may hold a user's own words.
+    # Plotly interprets HTML in texts, and a label may contain text of the user.
     return {
         "hovertext": [_description(one) for one in chosen],
         "hovertemplate": "%{hovertext}<extra></extra>",

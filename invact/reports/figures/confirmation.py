@@ -1,4 +1,4 @@
-"""A front on fresh seeds, on paper: what selected each point, and what it reaches when trained again."""
+"""Figure of a confirmation: the accuracy that selected each point, and its accuracies on fresh seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["confirmation_figure"]
 
 
 def confirmation_figure(result: Confirmation) -> Figure:
-    """Draw a row for each point: the accuracy that selected it, fresh validation, fresh test accuracy."""
+    """Draw a row for each point: the accuracy that selected it, fresh validation and fresh test accuracy."""
     with style():
         return _confirmation_figure(result)
 
@@ -39,7 +39,7 @@ def _confirmation_figure(result: Confirmation) -> Figure:
         selected = 100 * one.point.accuracy
         if one.validation is not None:
             fresh = 100 * one.validation.value
-            # The line is what selection had added.
+            # The length of the line is the optimism of selection.
             axes.plot([selected, fresh], [row - 0.14] * 2, color=color, linewidth=2, alpha=0.5, zorder=1)
             axes.plot(fresh, row - 0.14, marker, color=color, markersize=8, markeredgecolor="white", zorder=3)
         axes.plot(
@@ -80,7 +80,7 @@ def _confirmation_figure(result: Confirmation) -> Figure:
     dot: dict[str, Any] = {"marker": "o", "color": FAINT, "markersize": 8, "linestyle": ""}
     figure.legend(
         handles=[
-            Line2D([], [], markerfacecolor="white", label="selected by (validation)", **dot),
+            Line2D([], [], markerfacecolor="white", label="validation that selected", **dot),
             Line2D([], [], label="fresh validation", **dot),
             Line2D([], [], color=INK, linewidth=2, label="fresh test, 95% interval"),
         ],

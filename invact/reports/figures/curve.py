@@ -1,4 +1,4 @@
-"""Accuracy against width for both arms of a claim, with the shared curve and the equivalence ratio."""
+"""Figure of accuracy against width for both arms of a claim, with the shared curve and the ratio."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def curve_figure(
     """Draw accuracy against width, one panel for each measure of width.
 
     Args:
-        panels: (what the width is, widths, accuracies as fractions, True for the treatment, the ratio by the
-            shared curve); arrays of shape (n,), one for each training.
+        panels: for each panel (name of the measure, widths, accuracies as fractions, True for the treatment,
+            ratio by the shared curve); the arrays have shape (n,) with one value for each run.
         arms: names of control and treatment.
-        title: above the picture.
+        title: title above the figure.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -83,7 +83,7 @@ def _panel(
 
 
 def _apart(values: NDArray[np.float64]) -> list[float]:
-    """The values that are far enough apart, on a logarithmic scale, for their texts not to touch."""
+    """Choose values whose tick labels do not touch on a logarithmic axis."""
     chosen = [float(values[0])]
     gap = np.log(values[-1] / values[0]) / 16
     for value in values[1:].tolist():

@@ -1,4 +1,4 @@
-"""The paired differences of a claim against normal quantiles: may a t test be believed?"""
+"""QQ plots of the paired differences of a claim, which show whether the t test's assumption is plausible."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["qq_figure"]
 
 _COLUMNS = 3
 _NAMED = 15
-"""Seeds up to which every point is named."""
+"""Up to this number of seeds, every point has a label."""
 _APART = 4
-"""Points that are named beyond, those farthest outside the band first."""
+"""With more seeds, only this many points have a label: those farthest outside the band."""
 
 
 def qq_figure(
@@ -36,26 +36,26 @@ def qq_figure(
 ) -> Figure:
     """Draw the paired differences of each comparison against normal quantiles.
 
-    The line has the differences' own mean and standard deviation. The band is that of `normal_envelope`: a
-    normal sample of this size is wholly within it with the confidence stated.
+    The line has the mean and the standard deviation of the differences. The band is `normal_envelope`: a
+    whole normal sample of this size lies within it with the given confidence.
 
     Args:
-        panels: comparison -> differences treatment - control, as fractions; shape (n,), two or more.
-        seeds: comparison -> the seed of each difference; 0, 1, ... unless given.
-        title: above the panels.
-        confidence: of the band.
+        panels: comparison -> differences treatment - control, as fractions; shape (n,), n at least 2.
+        seeds: comparison -> seed of each difference; 0, 1, ... unless given.
+        title: title above the panels.
+        confidence: confidence level of the band.
 
     Raises:
-        InputError: there is no panel, a panel's differences are no series of two or more numbers, or its
-            seeds are not as many.
+        InputError: there is no panel, the differences of a panel are not two or more finite numbers, or the
+            number of its seeds differs from that of its differences.
     """
     if not panels:
-        raise InputError("panels: received none. Allowed: one comparison or more")
+        raise InputError("panels: received none. Allowed: at least one comparison")
     series = {name: _series(name, values) for name, values in panels.items()}
     named = {name: list((seeds or {}).get(name, range(len(values)))) for name, values in series.items()}
     for name, values in series.items():
         if len(named[name]) != len(values):
-            raise InputError(f"seeds: {name}: received {len(named[name])}. Allowed: {len(values)}")
+            raise InputError(f"seeds: {name}: received {len(named[name])} seeds. Allowed: {len(values)}")
     with style():
         return _qq_figure(series, named, title, confidence)
 
@@ -63,7 +63,7 @@ def qq_figure(
 def _series(name: str, differences: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(differences, dtype=float)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
-        raise InputError(f"panels: {name}: received no series of differences. Allowed: two numbers or more")
+        raise InputError(f"panels: {name}: received other values. Allowed: two or more finite numbers")
     return 100 * values
 
 
@@ -88,7 +88,8 @@ def _qq_figure(
     for number, (name, values) in enumerate(series.items(), start=1):
         _panel(figure.add_subplot(rows, columns, number), name, values, seeds[name], confidence)
     figure.supxlabel(
-        f"Normal quantile\nnumbers: seeds; band: holds a whole normal sample, {confidence:.0%}", fontsize=10
+        f"Normal quantile\nnumbers: seeds; band: contains a whole normal sample with {confidence:.0%}",
+        fontsize=10,
     )
     figure.supylabel("Treatment \N{MINUS SIGN} control, percentage points", fontsize=10)
     if title:
@@ -110,7 +111,7 @@ def _panel(
         axes.fill_between(quantiles, low, high, color=INK, alpha=0.07, linewidth=0)
         ends = 1.12 * quantiles[[0, -1]]
         axes.plot(ends, mean + sd * ends, color=FAINT, linewidth=1.2, zorder=1)
-    # Two points are always on the limits.
+    # The tolerance is needed because two points always lie exactly on the limits.
     outside = beyond > 1e-9 * sd
     colors = np.where(outside, LIMIT, "#0072B2")
     axes.scatter(quantiles, ordered, s=30, c=colors, edgecolors="white", linewidths=0.7, zorder=3)
@@ -118,7 +119,7 @@ def _panel(
     if len(values) > _NAMED:
         named = sorted(rank for rank in np.argsort(-beyond)[:_APART] if outside[rank])
     for number, rank in enumerate(named):
-        # In turn above and below, so that neighbours' names keep apart.
+        # Labels alternate above and below, so that those of neighbours do not overlap.
         above = number % 2 == 1
         axes.annotate(
             str(seeds[order[rank]]),

@@ -1,4 +1,4 @@
-"""The accuracy differences of a claim as a forest plot, with its margin."""
+"""Forest plot of the accuracy differences of a claim, with the margin."""
 
 from __future__ import annotations
 
@@ -39,14 +39,15 @@ def claim_figure(
     """Draw the accuracy differences of a claim as a forest plot, with its margin.
 
     Args:
-        ratios: filters of the treatment over those of the control, one for each row.
-        differences: treatment - control, as fractions; for each row shape (seeds,), drawn one by one.
-        estimates: of the mean, as fractions; after a sequential stop not the mean of the differences.
-        intervals: of the mean, as fractions.
-        verdicts: of each row.
-        margin: as a positive fraction.
-        title: above the plot.
-        level: of the intervals, to be named.
+        ratios: filters of the treatment divided by those of the control, one for each row.
+        differences: treatment - control for each row, as fractions; shape (seeds,), one dot for each seed.
+        estimates: estimated mean difference of each row, as a fraction. After a sequential stop it is not the
+            mean of the differences.
+        intervals: confidence interval of the mean of each row, as fractions.
+        verdicts: verdict of each row.
+        margin: non-inferiority margin, as a positive fraction.
+        title: title above the plot.
+        level: confidence level of the intervals, for the legend.
 
     Raises:
         InputError: the lengths differ.
@@ -84,7 +85,7 @@ def _claim_figure(
     for row, (each, estimate, interval, name) in enumerate(rows):
         values = 100 * np.asarray(each, dtype=float)
         color, marker = _VERDICTS[Verdict(name)]
-        # Seeds lie below the interval, so that neither hides the other.
+        # The dots lie below the interval, so that neither hides the other.
         axes.scatter(
             values, np.full(len(values), row + 0.24), s=13, c=color, alpha=0.45, linewidths=0, zorder=2
         )
@@ -117,7 +118,7 @@ def _claim_figure(
     axes.axvspan(low, -100 * margin, color=LIMIT, alpha=0.06, linewidth=0)
     axes.axvline(-100 * margin, color=LIMIT, linewidth=1.4, linestyle=(0, (5, 3)), zorder=1)
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
-    # The two texts grow apart, so that a narrow margin does not bring them together.
+    # The texts extend in opposite directions, so that they do not overlap at a narrow margin.
     for place, text, color, side, dx in (
         (-100 * margin, f"margin \N{MINUS SIGN}{100 * margin:g}", LIMIT, "right", 3),
         (0, "equal", INK, "left", -3),

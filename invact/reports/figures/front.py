@@ -1,5 +1,5 @@
-"""The front of accuracy against cost, on paper."""
-# Figures are built as objects, never through pyplot: no global state, no display.
+"""Figure of the front of accuracy against cost, as an image."""
+# pyplot is not used, because it has global state and needs a display.
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["front_figure", "limits", "seeds_text", "stairs", "statuses", "subtitle"]
 
 _FARTHEST = 3.0
-"""Cost beyond the compared points and the budget, as a factor, that the axis still shows."""
+"""The axis shows excluded configurations up to this factor beyond the compared points and the budget."""
 
 
 def statuses(front: ParetoFront) -> list[tuple[str, list[Apart]]]:
-    """Group what stands apart, in the order in which it is drawn."""
+    """Group the excluded configurations by status, in the order of the figure."""
     named = [
         ("over budget", Status.OVER_BUDGET),
         ("diverged", Status.DIVERGED),
@@ -50,7 +50,7 @@ def statuses(front: ParetoFront) -> list[tuple[str, list[Apart]]]:
 
 
 def limits(front: ParetoFront) -> tuple[float, float]:
-    """The costs that the axis shows: everything compared, and the rest as far as it does not crush them."""
+    """Limits of the cost axis: all compared points, and excluded ones that are not too far away."""
     inside = [on_log_axis(point) for point in (*front.points, *front.dominated)]
     inside += [front.budget] if front.budget else []
     outside = [on_log_axis(one) for one in front.apart if one.cost is not None]
@@ -64,14 +64,14 @@ def limits(front: ParetoFront) -> tuple[float, float]:
 
 
 def stairs(front: ParetoFront, end: float) -> tuple[list[float], list[float]]:
-    """Corners of the best accuracy within a cost, up to `end`."""
+    """Corners of the best accuracy within a cost, as a step function up to `end`."""
     cost = [float(on_log_axis(point)) for point in front.points]
     accuracy = [100 * point.accuracy for point in front.points]
     return [*cost, *[end][: len(cost)]], [*accuracy, *accuracy[-1:]]
 
 
 def subtitle(front: ParetoFront) -> str:
-    """Say how many configurations there are, and how good the front is."""
+    """Text with the number of configurations and the hypervolume of the front."""
     accuracy, cost = front.reference
     return (
         f"{len(front.points)} on the front, {len(front.dominated)} dominated, {len(front.apart)} apart.  "
@@ -80,7 +80,7 @@ def subtitle(front: ParetoFront) -> str:
 
 
 def seeds_text(front: ParetoFront) -> str:
-    """Name the accuracy axis, with the number of seeds behind a point."""
+    """Title of the accuracy axis, with the number of seeds of a point."""
     counts = sorted({point.seeds for point in (*front.points, *front.dominated)})
     if not counts or counts == [1]:
         return "Validation accuracy, %"
@@ -91,11 +91,12 @@ def seeds_text(front: ParetoFront) -> str:
 
 
 def front_figure(front: ParetoFront) -> Figure:
-    """Draw validation accuracy against cost (log axis), with the front as a staircase.
+    """Draw validation accuracy against cost (logarithmic axis), with the front as a step function.
 
-    Colour and marker tell the activations apart. With several seeds, the band of test accuracy over budgets
-    lies behind, and labels say how often a configuration is non-dominated, P. What could not be compared is a
-    row of ticks for each status, below the axis; ticks too far out to be shown are counted.
+    Each activation has its own colour and marker. With several seeds, the figure shows the band of test
+    accuracy over budgets, and labels show the share P of resamples in which a configuration is on the front.
+    Excluded configurations are ticks in one row for each status below the axis; ticks beyond the axis are
+    counted.
     """
     with style():
         return _front_figure(front)
@@ -236,9 +237,9 @@ def _strip(axes: Axes, rows: list[tuple[str, list[Apart]]], low: float, high: fl
 
 
 def _label(figure: Figure, axes: Axes, front: ParetoFront) -> None:
-    """Name the points of the front, each where its text meets nothing else, or not at all."""
+    """Label the points of the front; a label that would overlap something else is left out."""
     figure.canvas.draw()
-    # Only now are positions known; from here on the layout must not move.
+    # Positions are known only after drawing; the layout must not change afterwards.
     figure.set_layout_engine("none")
     frame = axes.get_window_extent()
     every = [(on_log_axis(point), 100 * point.accuracy) for point in (*front.points, *front.dominated)]
@@ -270,12 +271,12 @@ def _label(figure: Figure, axes: Axes, front: ParetoFront) -> None:
 
 
 def point_text(point: Point) -> str:
-    """Label a point, with how often it is non-dominated."""
+    """Label of a point, with the share P of resamples in which it is on the front."""
     return point.label + ("" if point.p_non_dominated is None else f", P {point.p_non_dominated:.2f}")
 
 
 def _outward(points: Sequence[Point]) -> list[Point]:
-    """Both ends first, then the middles between them: where not all labels fit, the spread is named."""
+    """Order points for labels: both ends, then middles, so that labels spread if not all of them fit."""
     order = list(points[:1]) + list(points[1:][-1:])
     spans = [(0, len(points) - 1)]
     for low, high in spans:

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, markers, fonts, and how a number is written."""
+"""The style of all figures: colours, markers, fonts and number formats."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 
 INK, FAINT, LIMIT = "#222222", "#8A8A8A", "#A3123A"
 
-# Okabe and Ito's palette, continued with Tol's: told apart with any colour vision, and by marker as well.
+# The palette of Okabe and Ito, extended with that of Tol, is suitable for any colour vision.
 _LOOKS = (
     ("#0072B2", "o", "circle"),
     ("#56B4E9", "s", "square"),
@@ -51,7 +51,7 @@ _LOOKS = (
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw and save with invact's settings, whatever the user's matplotlibrc says."""
+    """Use the settings of invact instead of those in the user's matplotlibrc."""
     import matplotlib as mpl
 
     with mpl.rc_context():
@@ -76,13 +76,13 @@ def style() -> Iterator[None]:
 
 
 def quantity(value: float) -> str:
-    """Write a number in three digits, with a prefix from a thousand on.
+    """Write a number with three digits, and with a metric prefix from a thousand on.
 
     Example:
         >>> [quantity(value) for value in (0, 0.4213, 950, 1_500, 999_999, 3_210_000, 41e9)]
         ['0', '0.421', '950', '1.5 k', '1 M', '3.21 M', '41 G']
     """
-    # Rounded first, which may take it to the next prefix.
+    # Rounded first, because rounding may change the prefix.
     value = float(f"{value:.3g}")
     for factor, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= factor:
@@ -91,7 +91,7 @@ def quantity(value: float) -> str:
 
 
 def amount(cost: float, measure: str) -> str:
-    """Write a cost with what it is measured in.
+    """Write a cost with the name of its measure.
 
     Example:
         >>> amount(182_000, "macs"), amount(0.42, "latency_ms"), amount(12_345, "bytes_moved")
@@ -101,7 +101,7 @@ def amount(cost: float, measure: str) -> str:
 
 
 def axis_text(measure: str) -> str:
-    """Name the cost axis.
+    """Title of the cost axis.
 
     Example:
         >>> axis_text("macs"), axis_text("latency_ms")
@@ -113,13 +113,13 @@ def axis_text(measure: str) -> str:
 
 
 def budget_text(front: ParetoFront) -> str:
-    """Name the line of the budget; MACs go without saying."""
+    """Label of the line of the budget; the measure is omitted for MACs."""
     budget = front.budget or 0
     return f"budget {quantity(budget) if front.measure == 'macs' else amount(budget, front.measure)}"
 
 
 def on_log_axis(one: Point | Apart) -> float:
-    """Where a cost is drawn on a log axis, which has no zero: a count from 1, a time from a nanosecond on.
+    """Position of a cost on a logarithmic axis: at least 1 for a count, at least a nanosecond for a time.
 
     Example:
         >>> from dataclasses import replace
@@ -132,7 +132,7 @@ def on_log_axis(one: Point | Apart) -> float:
 
 
 def arm_of(values: Mapping[str, Any]) -> str:
-    """Name the activation, or the activations of the stages, among the varied parameters; else "".
+    """Activation among the varied parameters, or those of all stages; "" if none varies.
 
     Example:
         >>> arm_of({"activation": "relu", "filters": 8}), arm_of({"activation": ("inverse", "relu")})
@@ -145,7 +145,7 @@ def arm_of(values: Mapping[str, Any]) -> str:
 
 
 def arm_style(arm: str) -> tuple[str, str]:
-    """Colour and marker of one arm, the same in every picture.
+    """Colour and marker of an arm, the same in every figure.
 
     Example:
         >>> arm_style("relu") == arm_style("inverse")
@@ -156,7 +156,7 @@ def arm_style(arm: str) -> tuple[str, str]:
 
 
 def arm_styles(front: ParetoFront) -> dict[str, tuple[str, str, str]]:
-    """Colour, marker and Plotly symbol of each arm in the picture; the same for an arm in every picture."""
+    """Colour, marker and Plotly symbol of each arm in a figure; an arm has the same ones in every figure."""
     present = {arm_of(point.values) for point in (*front.points, *front.dominated)}
     known = [arm for arm in ARMS if arm in present]
     order = [*ARMS, *sorted(present - set(ARMS))]
@@ -172,7 +172,7 @@ def picture(figure: Figure, kind: str) -> bytes:
         b'PNG'
     """
     buffer = io.BytesIO()
-    # The date and the version of the drawing library would make equal pictures differ.
+    # A date or a library version in the metadata would make equal figures differ.
     metadata: dict[str, Any] = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
     with style():
         figure.savefig(buffer, format=kind, metadata=metadata)
@@ -180,7 +180,7 @@ def picture(figure: Figure, kind: str) -> bytes:
 
 
 def ticks_between(low: float, high: float) -> list[float]:
-    """Round values on a log axis, about five of them."""
+    """About five round values between two costs on a logarithmic axis."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     candidates: list[float] = []

@@ -1,7 +1,7 @@
-"""Drivers: what proposes the next configuration. One small contract, one module for each library.
+"""Drivers, which propose configurations: the `Driver` protocol, `make_driver`, and one module per library.
 
-A driver knows the space and the objective, never models or records. Loading this module loads neither
-Optuna nor Keras Tuner; making a driver loads its own.
+A driver knows the space and the objective, but no models and no records. Importing this module imports
+neither Optuna nor Keras Tuner; `make_driver` imports the library it needs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DRIVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "keras_tuner": ("random", "bayesian", "hyperband", "grid"),
     }
 )
-"""The samplers of each driver, the default first."""
+"""The samplers of each driver; the first is the default."""
 
 _EXTRAS = {"gp": "torch", "cmaes": "cmaes"}
 
@@ -40,9 +40,9 @@ class Proposal:
     """A configuration to try.
 
     Attributes:
-        number: from 0, in the order of proposing; results known from before count.
-        values: the active parameters of the space.
-        epochs: what hyperband asks for; None leaves it to the configuration.
+        number: position in the order of proposals, from 0. Results of earlier sessions are counted too.
+        values: values of the active parameters of the space.
+        epochs: number of epochs that hyperband chose; None if the configuration decides.
     """
 
     number: int
@@ -52,13 +52,13 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a proposal.
+    """The result of a proposal.
 
     Attributes:
-        status: how it ended.
-        costs: of its network, by measure; empty if the model could not be built, and without what was not
-            timed because a budget that is counted was exceeded already.
-        accuracy: mean validation accuracy over the seeds; None if not measured.
+        status: how the trial ended.
+        costs: costs of the network by measure. They are empty if the model could not be built, and without
+            latency if the network was over a counted budget.
+        accuracy: mean validation accuracy over the seeds; None if it was not measured.
     """
 
     status: Status
@@ -67,19 +67,19 @@ class Outcome:
 
 
 class Driver(Protocol):
-    """Proposes configurations and takes results, in any order and several at a time.
+    """Proposes configurations and receives their results, in any order; several proposals can be pending.
 
-    No configuration is proposed twice. A result known from before counts as one of the trials.
+    No configuration is proposed twice. A result of an earlier session counts as one of the trials.
     """
 
     def know(self, values: Values, outcome: Outcome, epochs: int | None = None) -> None:
-        """Take a result recorded earlier; before the first `ask`."""
+        """Receive a result of an earlier session. Call this before the first `ask`."""
 
     def ask(self) -> Proposal | None:
-        """Propose; None: nothing now, and if nothing is pending either, the search is over."""
+        """Propose a configuration; None if there is none now. If none is pending, the search is over."""
 
     def tell(self, proposal: Proposal, outcome: Outcome) -> None:
-        """Take the result of a pending proposal."""
+        """Receive the result of a pending proposal."""
 
 
 def make_driver(
@@ -96,17 +96,17 @@ def make_driver(
 
     Args:
         name: a key of `DRIVERS`.
-        sampler: one of its samplers.
-        space: what is searched.
-        objective: what for.
-        seed: the same seed, results and order of calls give the same proposals.
-        trials: proposals at most, known results included.
+        sampler: one of the driver's samplers.
+        space: the search space.
+        objective: the goal of the search and its budgets.
+        seed: seed of the sampler. The same seed, results and order of calls give the same proposals.
+        trials: most proposals, including results of earlier sessions.
         enqueue: configurations to try first; constants of the space may be left out.
-        epochs: most epochs of a training, for hyperband.
+        epochs: with hyperband, the most epochs of a training.
 
     Raises:
-        InputError: an unknown name, or a sampler that cannot search this space for this objective.
-        EnvironmentFault: the sampler's extra is not installed.
+        InputError: a name is unknown, or the sampler cannot search this space for this objective.
+        EnvironmentFault: the optional package of the sampler is not installed.
 
     Example:
         >>> from invact.search.objectives import Objective
@@ -140,7 +140,7 @@ def _check_fit(sampler: str, space: SearchSpace, objective: Objective, epochs: i
         if len(objective.directions) > 1:
             raise InputError(
                 f'sampler: received "cmaes" with kind = "{objective.kind}". '
-                "Allowed: cmaes with one objective; for a Pareto front tpe, nsga2, nsga3 or gp"
+                "Allowed: cmaes with a single objective; for a Pareto front use tpe, nsga2, nsga3 or gp"
             )
         ranges = [
             parameter.name
@@ -150,7 +150,7 @@ def _check_fit(sampler: str, space: SearchSpace, objective: Objective, epochs: i
         if len(ranges) < 2:
             raise InputError(
                 f'sampler: received "cmaes" on a space with {len(ranges)} unconditional ranges of numbers '
-                f"({', '.join(ranges) or 'none'}). Allowed: at least 2, choices do not count"
+                f"({', '.join(ranges) or 'none'}). Allowed: at least 2; choices do not count"
             )
     if sampler == "hyperband":
         if epochs is None or epochs < 1:
@@ -160,6 +160,6 @@ def _check_fit(sampler: str, space: SearchSpace, objective: Objective, epochs: i
         ]
         if searched:
             raise InputError(
-                'sampler: received "hyperband" on a space that searches epochs. Allowed: fix epochs, '
-                "hyperband chooses them"
+                'sampler: received "hyperband" on a space that searches epochs. Allowed: fix epochs in '
+                "the space, because hyperband chooses the epochs of each trial"
             )

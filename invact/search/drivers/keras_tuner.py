@@ -1,6 +1,6 @@
-"""Keras Tuner as a driver: its oracles, asked and told without a `Tuner`, and without files.
+"""The Keras Tuner driver, which uses the oracles of Keras Tuner without a `Tuner` and without files.
 
-`import keras_tuner` loads TensorFlow, so only this module does it.
+`import keras_tuner` loads TensorFlow, so only this module imports it.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from invact.training.results import Status
 __all__ = ["KerasTunerDriver", "make", "scores"]
 
 _REPLAYED = ("grid", "hyperband")
-"""Oracles that follow a plan: on resume they propose the same again, and are told what is known."""
+"""Oracles with a fixed plan. On resume they propose the same trials again and are told the known results."""
 
 _AUGMENTATION = 0.05
-"""Weight of the sum in the augmented Chebyshev norm; the value of ParEGO."""
+"""Weight of the sum in the augmented Chebyshev norm, as in ParEGO."""
 
 
 def scores(objective: Objective, outcomes: Sequence[Outcome], weight: float) -> list[float]:
-    """Give each result one number to maximise: feasible in [0, 1], infeasible in (-1, 0).
+    """Return one score to maximise for each result: feasible in [0, 1], infeasible in (-1, 0).
 
-    Each value of the objective is scaled to a loss in [0, 1] over the feasible results. With two values,
-    the score is 1 minus their augmented Chebyshev norm (ParEGO: Knowles, 2006,
-    doi:10.1109/TEVC.2005.851274): max(w l) + 0.05 sum(w l), over 1.05. An infeasible result scores
-    -v / (1 + v) for a violation v, so that the way back is downhill; a training that diverged scores 0.
+    Each value of the objective is scaled to a loss in [0, 1] over the feasible results. With two values, the
+    score is 1 minus their augmented Chebyshev norm (max(w l) + 0.05 sum(w l)) / 1.05 (ParEGO: Knowles, 2006,
+    doi:10.1109/TEVC.2005.851274). An infeasible result with violation v scores -v / (1 + v), so that a
+    smaller violation has a better score. A diverged training scores 0.
 
     Args:
         objective: gives the values, directions and violations.
-        outcomes: finished, diverged or over budget.
-        weight: of the first value, in [0, 1]; the second has the rest.
+        outcomes: results with status FINISHED, DIVERGED or OVER_BUDGET.
+        weight: weight of the first value, in [0, 1]; the second value has weight 1 - `weight`.
 
     Example:
         >>> found = [Outcome(Status.FINISHED, {"macs": 10}, 0.9), Outcome(Status.FINISHED, {"macs": 5}, 0.5)]
@@ -53,7 +53,7 @@ def scores(objective: Objective, outcomes: Sequence[Outcome], weight: float) -> 
     result = [0.0] * len(outcomes)
     losses: dict[int, list[float]] = {}
     for index, outcome in enumerate(outcomes):
-        # What was not measured is not counted as missing: the budget alone makes it infeasible.
+        # An accuracy that was not measured must not count as a violation of `min_accuracy`.
         accuracy = 1.0 if outcome.accuracy is None else outcome.accuracy
         violation = objective.violation(accuracy, outcome.costs)
         if violation > 0:
@@ -80,7 +80,7 @@ def scores(objective: Objective, outcomes: Sequence[Outcome], weight: float) -> 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what no user can act on: old `threading` names, and fits that stop early."""
+    """Hide warnings that a user cannot act on: old `threading` names, and fits that stop early."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="(currentThread|getName)", category=DeprecationWarning)
         warnings.filterwarnings("ignore", module="sklearn.gaussian_process")
@@ -88,7 +88,7 @@ def _quiet() -> Iterator[None]:
 
 
 class _Steered:
-    """Mixed into an oracle: proposes what it is given, leaves scoring to the driver, and writes no file."""
+    """Mix-in for an oracle: it proposes `given`, leaves scoring to the driver, and writes no files."""
 
     given: Values | None = None
 
@@ -124,7 +124,7 @@ def _oracle(sampler: str, trials: int, epochs: int | None, common: dict[str, Any
 
 
 class KerasTunerDriver:
-    """A `Driver` over one Keras Tuner oracle; see `invact.search.drivers.make_driver`."""
+    """A `Driver` that uses one Keras Tuner oracle; see `invact.search.drivers.make_driver`."""
 
     def __init__(
         self,
@@ -150,13 +150,13 @@ class KerasTunerDriver:
         self._oracle: Any = None
 
     def know(self, values: Values, outcome: Outcome, epochs: int | None = None) -> None:
-        """Take a result recorded earlier."""
+        """Receive a result of an earlier session."""
         assert self._oracle is None, "know comes before the first ask"
         checked = self._space.check(values, "known result")
         self._known.append((checked, outcome, epochs if self._sampler == "hyperband" else None))
 
     def ask(self) -> Proposal | None:
-        """Propose a configuration, or None."""
+        """Propose a configuration; None if there is none now."""
         with _quiet():
             if self._oracle is None:
                 self._begin()
@@ -169,7 +169,7 @@ class KerasTunerDriver:
             return self._plan() if self._sampler in _REPLAYED else self._draw()
 
     def tell(self, proposal: Proposal, outcome: Outcome) -> None:
-        """Take the result of a pending proposal."""
+        """Receive the result of a pending proposal."""
         self._results[proposal_key(proposal.values, proposal.epochs)] = outcome
         trial = self._pending.pop(proposal.number)
         with _quiet():
@@ -179,7 +179,7 @@ class KerasTunerDriver:
     def _begin(self) -> None:
         space = self._space
         if self._sampler == "grid":
-            # Keras Tuner's grid takes ten points of a logarithmic range; the scale is nothing to a grid.
+            # Keras Tuner uses only ten points of a logarithmic range; a grid needs all points and no scale.
             plain = (
                 replace(p, domain=replace(p.domain, log=False)) if getattr(p.domain, "log", False) else p  # type: ignore[type-var]
                 for p in space.parameters
@@ -187,13 +187,13 @@ class KerasTunerDriver:
             space = replace(space, parameters=tuple(plain))
         hp = keras_tuner.HyperParameters()
         space.hyperparameters(hp)
-        # A plan must come again; draws must not.
+        # A resumed plan must repeat its proposals; a resumed random sampler must not repeat its draws.
         known = 0 if self._sampler in _REPLAYED else len(self._known)
         common = {
             "objective": keras_tuner.Objective("score", "max"),
             "hyperparameters": hp,
             "seed": sampler_seed(self._seed, known),
-            # Failures are the coordinator's concern: by default three in a row end a search.
+            # By default three failures in a row end a search, but the coordinator handles failures.
             "max_consecutive_failed_trials": sys.maxsize,
         }
         self._oracle = _oracle(self._sampler, self._trials, self._epochs, common)
@@ -206,21 +206,21 @@ class KerasTunerDriver:
                 self._end(self._trial(values), outcome)
 
     def _trial(self, values: Values | None = None) -> Any:
-        """Create a trial; a name for each keeps any number of them under way."""
+        """Create a trial with its own tuner name, because an oracle allows one open trial for each name."""
         if values is not None:
-            # What is left out would be drawn by Keras Tuner, without a seed, if only to be ignored.
+            # Keras Tuner would draw missing values without a seed, so inactive parameters get their defaults.
             defaults = {entry.name: entry.default for entry in self._oracle.hyperparameters.space}
             self._oracle.given = {**defaults, **values}
-        # Threads for matrices this small triple the time of a fit, at the cost of the trainings beside it.
+        # On matrices this small, several threads triple the time of a fit and slow down running trainings.
         single = threadpool_limits(1) if self._sampler == "bayesian" else nullcontext()
         with single:
             return self._oracle.create_trial(f"tuner{len(self._oracle.start_order)}")
 
     def _end(self, trial: Any, outcome: Outcome | None) -> None:
         if outcome is None or outcome.status is Status.FAILED:
-            trial.status = "FAILED"  # Oracles leave it out.
+            trial.status = "FAILED"  # Oracles ignore failed trials.
         else:
-            # Over budget is a result, with a score below every feasible one: a failure would not steer.
+            # OVER_BUDGET is a result, with a score below every feasible score. A failure is ignored.
             trial.status = "COMPLETED"
             self._scored[trial.trial_id] = outcome
         self._oracle.end_trial(trial)
@@ -243,7 +243,7 @@ class KerasTunerDriver:
             if proposal_key(values) not in self._ledger:
                 return self._propose(trial, values)
             self._end(trial, None)
-        # Random search gives up after 20 collisions, the Gaussian process knows no duplicates.
+        # Random search stops after 20 duplicates, and the Gaussian process does not check for duplicates.
         values_left = self._ledger.unseen()
         return None if values_left is None else self._propose(self._trial(values_left), values_left)
 
@@ -254,7 +254,7 @@ class KerasTunerDriver:
             epochs = hp.values.get("tuner/epochs")
             key = proposal_key(values, epochs)
             if self._sampler == "grid":
-                # Its order owes nothing to results, but it would wait for each before the next.
+                # The order of a grid does not depend on results, but the oracle waits for each result.
                 trial.status = "COMPLETED"
                 self._oracle.end_trial(trial)
                 if key not in self._ledger:
@@ -262,7 +262,7 @@ class KerasTunerDriver:
             elif (outcome := self._result(values, key)) is not None:
                 self._end(trial, outcome)
                 self._rescore()
-            elif key in self._ledger:  # Enqueued, and still under way.
+            elif key in self._ledger:  # It was enqueued and is still pending.
                 self._end(trial, None)
             else:
                 return self._propose(trial, values, epochs)
@@ -271,7 +271,7 @@ class KerasTunerDriver:
     def _result(self, values: Values, key: Key) -> Outcome | None:
         if key in self._results:
             return self._results[key]
-        # Over budget after one epoch is over budget after nine: a promotion of it need not be tried.
+        # The cost does not depend on the epochs, so a promoted trial would be over budget too.
         return next(
             (
                 outcome

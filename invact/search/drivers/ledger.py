@@ -1,4 +1,4 @@
-"""The ledger of a search: numbers, duplicates, what is enqueued and what is left."""
+"""The `Ledger` that both drivers share: it numbers proposals, detects duplicates and holds enqueued ones."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _DRAWS = 1_000
 
 
 def proposal_key(values: Values, epochs: int | None = None) -> Key:
-    """Identify a configuration and its epochs."""
+    """Return a hashable key for a configuration and its epochs."""
     return tuple(sorted(values.items())), epochs
 
 
 def sampler_seed(*numbers: int) -> int:
-    """Mix numbers into a seed from 1 to 2**32 - 1: to Keras Tuner, 0 means random.
+    """Mix numbers into a seed from 1 to 2**32 - 1; it is never 0, because Keras Tuner takes 0 as random.
 
     Example:
         >>> sampler_seed(0, 1) != sampler_seed(1, 0)
@@ -36,10 +36,10 @@ def sampler_seed(*numbers: int) -> int:
 
 
 def startup(trials: int) -> int:
-    """Return how many trials come before a model, or make a generation: a quarter, from 4 to 10.
+    """Return the number of random trials before a model, and the size of a generation: a quarter, 4 to 10.
 
-    The libraries' own (10 in TPE, 50 in NSGA, 3 for each parameter in Keras Tuner) would spend a search of
-    20 trials wholly or mostly at random.
+    With the defaults of the libraries (10 in TPE, 50 in NSGA, 3 for each parameter in Keras Tuner), all or
+    most trials of a search of 20 would be random.
 
     Example:
         >>> [startup(trials) for trials in (8, 20, 200)]
@@ -49,12 +49,12 @@ def startup(trials: int) -> int:
 
 
 class Ledger:
-    """What was proposed and what may still be.
+    """The proposals made so far, and those that are still possible.
 
     Args:
-        space: what is searched.
-        seed: of the draws that replace duplicates.
-        trials: proposals at most, known results included.
+        space: the search space.
+        seed: seed of the draws that replace duplicates.
+        trials: most proposals, including results of earlier sessions.
         enqueue: complete configurations to propose first.
     """
 
@@ -71,22 +71,22 @@ class Ledger:
         return key in self._seen
 
     def record(self, key: Key) -> int:
-        """Count a configuration as proposed and return its number."""
+        """Mark a configuration as proposed and return its number."""
         self._seen.add(key)
         self.count += 1
         return self.count - 1
 
     def propose(self, values: Values, epochs: int | None = None) -> Proposal:
-        """Record and number a configuration."""
+        """Record a configuration and return it as a numbered proposal."""
         return Proposal(self.record(proposal_key(values, epochs)), dict(values), epochs)
 
     @property
     def exhausted(self) -> bool:
-        """All trials are proposed."""
+        """Whether all trials have been proposed."""
         return self.count >= self._trials
 
     def dequeue(self, epochs: int | None = None) -> Values | None:
-        """Take the next enqueued configuration that was not proposed yet."""
+        """Remove and return the next enqueued configuration that is not proposed yet, or None."""
         while self._queue:
             values = self._queue.popleft()
             if proposal_key(values, epochs) not in self._seen:
@@ -96,7 +96,7 @@ class Ledger:
     def unseen(self) -> Values | None:
         """Draw a configuration that was not proposed yet; None if there is none.
 
-        For when a sampler insists on a configuration whose result is known.
+        It is used when a sampler repeatedly proposes configurations with known results.
         """
         if self._size <= _ENUMERABLE:
             left = [values for values in self._space.grid() if proposal_key(values) not in self._seen]

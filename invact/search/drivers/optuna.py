@@ -1,6 +1,7 @@
-"""Optuna as a driver: an in-memory study, asked and told. No second record is kept.
+"""The Optuna driver, which uses an in-memory study through ask and tell.
 
-On resume the study is rebuilt from the results known, so that it cannot disagree with the record.
+The study is not stored. On resume it is rebuilt from the recorded results, so it always agrees with the
+record.
 """
 
 from __future__ import annotations
@@ -35,17 +36,17 @@ from invact.training.results import Status
 __all__ = ["OptunaDriver", "make"]
 
 _REPLAYED = ("nsga2", "nsga3", "cmaes", "qmc")
-"""Samplers whose memory (generation, distribution, place in the sequence) is made while proposing."""
+"""Samplers that build their state (generation, distribution, position in the sequence) while proposing."""
 
 _PATIENCE = 50
-"""Duplicates taken from a sampler before it is overruled by a random configuration."""
+"""Duplicates to accept from a sampler before a random configuration replaces its proposal."""
 
 _GP_PATIENCE = 2
-"""The Gaussian process would take a second over each, to come to the same conclusion."""
+"""`_PATIENCE` of the Gaussian process, which needs a second for each proposal and repeats it."""
 
 
 class _Grid(BruteForceSampler):
-    """Every configuration once, in random order; follows conditions, which `GridSampler` cannot."""
+    """Proposes every configuration once, in random order. Unlike `GridSampler` it supports conditions."""
 
     def after_trial(
         self,
@@ -54,7 +55,7 @@ class _Grid(BruteForceSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        # The original calls `Study.stop` at the end, which raises outside of `Study.optimize`.
+        # The base class calls `Study.stop` at the end, which raises outside of `Study.optimize`.
         pass
 
 
@@ -65,7 +66,8 @@ def _sampler(name: str, seed: int, stream: int, trials: int) -> BaseSampler:
         "nsga2": lambda: NSGAIISampler(seed=seed, population_size=first),
         "nsga3": lambda: NSGAIIISampler(seed=seed, population_size=first),
         "random": lambda: RandomSampler(seed=seed),
-        # The sequence continues on resume, hence one seed; what does not fit into it is drawn afresh.
+        # The sequence continues on resume, so its seed never changes. Parameters that are not part of the
+        # sequence are drawn at random.
         "qmc": lambda: QMCSampler(
             seed=stream,
             scramble=True,
@@ -75,7 +77,7 @@ def _sampler(name: str, seed: int, stream: int, trials: int) -> BaseSampler:
         ),
         "grid": lambda: _Grid(seed=seed),
         "gp": lambda: GPSampler(seed=seed, n_startup_trials=first, warn_independent_sampling=False),
-        # Choices and conditional parameters are drawn at random: CMA-ES has no notion of them.
+        # CMA-ES does not support choices and conditional parameters, so they are drawn at random.
         "cmaes": lambda: CmaEsSampler(seed=seed, n_startup_trials=1, warn_independent_sampling=False),
     }
     return makers[name]()
@@ -83,7 +85,7 @@ def _sampler(name: str, seed: int, stream: int, trials: int) -> BaseSampler:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back Optuna's notes on its own calls, without touching anyone else's settings for longer."""
+    """Hide Optuna's log messages and warnings for a block, and restore the user's settings afterwards."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -95,7 +97,7 @@ def _quiet() -> Iterator[None]:
 
 
 class OptunaDriver:
-    """A `Driver` over one Optuna sampler; see `invact.search.drivers.make_driver`."""
+    """A `Driver` that uses one Optuna sampler; see `invact.search.drivers.make_driver`."""
 
     def __init__(
         self,
@@ -116,16 +118,16 @@ class OptunaDriver:
         self._pending: dict[int, optuna.Trial] = {}
         self._results: dict[Key, Outcome] = {}
         self._lowest: float | None = None
-        self._dearest: dict[str, float] = {}
+        self._highest: dict[str, float] = {}
         self._study: optuna.Study | None = None
 
     def know(self, values: Values, outcome: Outcome, epochs: int | None = None) -> None:
-        """Take a result recorded earlier."""
+        """Receive a result of an earlier session."""
         assert self._study is None, "know comes before the first ask"
         self._known.append((self._space.check(values, "known result"), outcome))
 
     def ask(self) -> Proposal | None:
-        """Propose a configuration, or None."""
+        """Propose a configuration; None if there is none now."""
         with _quiet():
             study = self._study = self._study or self._begin()
             if self._ledger.exhausted:
@@ -144,28 +146,29 @@ class OptunaDriver:
             return self._propose(*self._draw(study))
 
     def tell(self, proposal: Proposal, outcome: Outcome) -> None:
-        """Take the result of a pending proposal."""
+        """Receive the result of a pending proposal."""
         assert self._study is not None
         with _quiet():
             self._results[proposal_key(proposal.values)] = outcome
             self._finish(self._study, self._pending.pop(proposal.number), outcome)
 
     def _draw(self, study: optuna.Study) -> tuple[optuna.Trial, dict[str, Scalar]]:
-        # Threads for matrices this small triple a fit's time, at the cost of the trainings beside it.
-        # Where all results are equal it divides 0 by 0, and goes on as it should.
+        # On matrices this small, several threads triple the time of a fit and slow down running trainings.
+        # If all results are equal the fit divides 0 by 0, and then continues correctly.
         single = threadpool_limits(1) if self._sampler == "gp" else nullcontext()
         with single, np.errstate(invalid="ignore"):
             trial = study.ask()
             if self._sampler in _REPLAYED:
-                # Made on first need, which an enqueued trial does not have: it would belong to no generation.
+                # Optuna computes this lazily, and never for an enqueued trial, which would then belong to no
+                # generation.
                 _ = trial.relative_params
             return trial, self._space.suggest(trial)
 
     def _repeat(self, study: optuna.Study, trial: optuna.Trial, values: Values) -> None:
-        """Take back what was proposed before.
+        """Withdraw a trial whose configuration was proposed before.
 
-        TPE would insist on it until it is overruled: it gets the known result again, and moves on. The
-        others move on by themselves, and see no failed trial.
+        TPE would propose the same configuration again, so it gets the known result once more. The other
+        samplers propose something else by themselves and ignore failed trials.
         """
         outcome = self._results.get(proposal_key(values)) if self._sampler == "tpe" else None
         if outcome is None:
@@ -179,7 +182,7 @@ class OptunaDriver:
         return proposal
 
     def _begin(self) -> optuna.Study:
-        # A resumed sampler must not draw its first random numbers again.
+        # A resumed sampler must not repeat the random numbers of the first session.
         seed = sampler_seed(self._seed, len(self._known))
         directions = ("maximize",) if self._sampler == "cmaes" else self._objective.directions
         study = optuna.create_study(
@@ -220,28 +223,28 @@ class OptunaDriver:
         study.tell(trial, numbers)
 
     def _measure(self, outcome: Outcome) -> tuple[list[float], dict[str, float]]:
-        """Turn a result into the objective's values and constraints (feasible when at most 0).
+        """Convert a result to the objective's values and constraints (feasible if at most 0).
 
-        A configuration over budget is told as COMPLETE, with a violated constraint: NSGA and the Gaussian
-        process look at no other state, and TPE ranks by the constraint before the state. All its values
-        must be there. TPE and NSGA never compare them with those of a feasible trial; the Gaussian
-        process fits them, so what was not measured is the worst measured so far: pessimistic, and on the
-        scale of the others, where a 0 would flatten their differences.
+        A configuration over budget is reported as COMPLETE with a violated constraint. NSGA and the Gaussian
+        process ignore every other state, and TPE ranks by the constraint before the state. Such a trial needs
+        all values. TPE and NSGA never compare them with the values of a feasible trial, but the Gaussian
+        process fits them. Therefore a value that was not measured is the worst measured value so far: it is
+        pessimistic and has the scale of the others, whereas a 0 would hide their differences.
         """
-        # A training that diverged is as bad as can be, whatever it measured on the way.
+        # A diverged training counts as accuracy 0, whatever it measured before.
         accuracy = 0.0 if outcome.status is Status.DIVERGED else outcome.accuracy
         if accuracy is None:
             accuracy = self._lowest or 0.0
         elif outcome.status is Status.FINISHED:
             self._lowest = accuracy if self._lowest is None else min(self._lowest, accuracy)
         objective = self._objective
-        costs = {name: outcome.costs.get(name, self._dearest.get(name, 0.0)) for name in objective.measures}
-        self._dearest |= {
-            name: max(cost, self._dearest.get(name, cost)) for name, cost in outcome.costs.items()
+        costs = {name: outcome.costs.get(name, self._highest.get(name, 0.0)) for name in objective.measures}
+        self._highest |= {
+            name: max(cost, self._highest.get(name, cost)) for name, cost in outcome.costs.items()
         }
         shortfall = objective.shortfall(accuracy)
         if self._sampler == "cmaes":
-            # It reads ranks, and no constraint: any scale with the feasible above the infeasible will do.
+            # CMA-ES reads only ranks and no constraints: any scale works if feasible is above infeasible.
             if (violation := max(objective.overrun(costs), shortfall)) > 0:
                 return [-violation], {}
             value = objective.values(accuracy, costs)[0]
@@ -261,5 +264,5 @@ def make(
     enqueue: Sequence[Values],
     epochs: int | None,
 ) -> OptunaDriver:
-    """Make the driver for `invact.search.drivers.make_driver`; no sampler here chooses epochs."""
+    """Make the driver for `invact.search.drivers.make_driver`; `epochs` is unused by these samplers."""
     return OptunaDriver(sampler, space, objective, seed, trials, enqueue)

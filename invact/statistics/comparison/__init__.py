@@ -1,1 +1,1 @@
-"""Comparisons of two arms: tests against a margin, intervals, and checks of their assumptions."""
+"""Comparisons of two arms: tests against a margin, confidence intervals, and checks of assumptions."""

@@ -1,4 +1,4 @@
-"""What a paired t test rests on: spread, single seeds, symmetry instead of normality, the margin."""
+"""Checks of a paired t test: spread of the arms, single seeds, a sign-flip test, the smallest margin."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["Diagnostics", "SignFlip", "diagnose", "normal_envelope", "sign_flip"
 Floats: TypeAlias = "NDArray[np.float64]"
 
 EXACT = 15
-"""Pairs up to which all 2^n assignments of signs are enumerated."""
+"""Largest number of pairs for which all 2^n assignments of signs are enumerated."""
 RESAMPLES = 99_999
-"""Assignments drawn beyond that; with the one observed, p values are multiples of 1e-5."""
+"""Assignments drawn for more pairs. With the observed one, p values are multiples of 1e-5."""
 
 
 @dataclass(frozen=True)
 class SignFlip:
-    """A sign-flip test at the shifted null hypothesis.
+    """Result of a sign-flip test of non-inferiority.
 
     Attributes:
-        p_value: of H0: differences are symmetric about -margin, or about something lower.
-        exact: whether every assignment of signs was enumerated. If not, they were drawn, with a fixed seed.
+        p_value: p value of H0: the differences are symmetric about -margin or about a lower value.
+        exact: whether all assignments of signs were enumerated. Otherwise they were drawn with a fixed seed.
     """
 
     p_value: float
@@ -42,21 +42,22 @@ class SignFlip:
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """What the paired non-inferiority t test rests on.
+    """Checks of the assumptions of a paired non-inferiority t test.
 
     Attributes:
-        n: pairs.
-        spread_ratio: standard deviation of the treatment over that of the control; None where the control
+        n: number of pairs.
+        spread_ratio: standard deviation of the treatment divided by that of the control; None if the control
             has no spread.
-        spread_interval: of it, at 1 - 2 alpha; None with fewer than three pairs, or an arm without spread.
-        left_out: p value of the non-inferiority test without each pair in turn, shape (n,); empty with two
-            pairs.
-        worst: index of the pair without which the p value is largest; None with two pairs.
-        sign_flip: the test that needs symmetry, but no normality.
-        smallest_margin: the test holds at alpha for every margin above this, as a fraction; 0 where the
-            whole interval of the difference is above 0.
+        spread_interval: confidence interval of spread_ratio at 1 - 2 alpha; None with fewer than three pairs
+            or if an arm has no spread.
+        left_out: p values of the non-inferiority test when one pair is left out, for each pair, shape (n,);
+            empty with two pairs.
+        worst: index of the pair whose removal gives the largest p value; None with two pairs.
+        sign_flip: result of a test that assumes symmetry, but not normality.
+        smallest_margin: smallest margin, as a fraction, above which the test is significant at alpha; 0 if
+            the whole interval of the difference is above 0.
         order: indices of the pairs by ascending difference, shape (n,).
-        ordered: the differences in that order, shape (n,).
+        ordered: differences in this order, shape (n,).
         quantiles: medians of normal order statistics, for a QQ plot; shape (n,).
     """
 
@@ -73,19 +74,19 @@ class Diagnostics:
 
 
 def diagnose(control: ArrayLike, treatment: ArrayLike, margin: float, alpha: float = 0.05) -> Diagnostics:
-    """Examine the fixed-n paired non-inferiority test of two arms. It decides nothing.
+    """Check the assumptions of the paired non-inferiority test of two arms. The result changes no verdict.
 
     Args:
-        control: accuracy of the control as fractions, one for each seed; shape (n,), two or more.
-        treatment: of the treatment, with the same seeds in the same order; shape (n,).
-        margin: in (0, 1), as a fraction.
+        control: accuracies of the control as fractions, one for each seed; shape (n,), two or more.
+        treatment: accuracies of the treatment, with the same seeds in the same order; shape (n,).
+        margin: non-inferiority margin, in (0, 1), as a fraction.
         alpha: one-sided level, in (0, 0.5).
 
     Raises:
-        InputError: shapes differ, fewer than two pairs ("insufficient"), a value that is no accuracy in
-            [0, 1], or a margin or an alpha outside its range.
+        InputError: shapes differ, fewer than two pairs ("insufficient"), an accuracy outside [0, 1], or a
+            margin or an alpha outside its range.
 
-    Source: Filliben, Technometrics 17, 1975 (the quantiles); see `spread_ratio` and `sign_flip`.
+    Source: Filliben, Technometrics 17, 1975 (quantiles); see `spread_ratio` and `sign_flip`.
 
     Example:
         >>> found = diagnose([0.90, 0.91, 0.92, 0.90], [0.90, 0.912, 0.919, 0.901], margin=0.005)
@@ -118,24 +119,24 @@ def diagnose(control: ArrayLike, treatment: ArrayLike, margin: float, alpha: flo
 def spread_ratio(
     control: ArrayLike, treatment: ArrayLike, confidence: float = 0.95
 ) -> tuple[float | None, tuple[float, float] | None]:
-    """Ratio of the standard deviations of two paired arms, treatment over control, and its interval.
+    """Compute the ratio of the standard deviations of two paired arms, treatment / control, and its interval.
 
-    Var(T) = k^2 Var(C) is the same as no correlation between T - k C and T + k C, which Pearson's test
-    judges with n - 2 degrees of freedom, whatever the correlation r of the pairs. Inverted, with F the ratio
-    of the sample variances and K = 1 + 2 (1 - r^2) t^2 / (n - 2), the interval of k^2 is
-    F (K -+ sqrt(K^2 - 1)). It presumes normal noise.
+    Var(T) = k^2 Var(C) holds exactly when T - k C and T + k C are uncorrelated. Pearson's test of this
+    correlation has n - 2 degrees of freedom and is valid for any correlation r of the pairs. The interval of
+    k^2 contains all values that the test does not reject: F (K -+ sqrt(K^2 - 1)), where F is the ratio of the
+    sample variances and K = 1 + 2 (1 - r^2) t^2 / (n - 2). It assumes normal noise.
 
     Args:
-        control: as for `diagnose`, and so is treatment.
-        treatment: see there.
-        confidence: two-sided, in (0, 1).
+        control: as for `diagnose`.
+        treatment: as for `diagnose`.
+        confidence: two-sided confidence level, in (0, 1).
 
     Returns:
-        The ratio, None where the control has no spread; and its interval, None with fewer than three pairs
-        or where either has none.
+        The ratio, or None if the control has no spread; and its interval, or None if there are fewer than
+        three pairs or an arm has no spread.
 
     Raises:
-        InputError: as `diagnose`, or `confidence` is out of range.
+        InputError: as `diagnose`; `confidence` is out of range.
 
     Source: Pitman, Biometrika 31, 1939; Morgan, ibid.
 
@@ -155,20 +156,21 @@ def spread_ratio(
         return ratio, None
     r = float(np.corrcoef(old, new)[0, 1])
     t = float(special.stdtrit(len(old) - 2, (1 + confidence) / 2))
-    # F (K -+ sqrt(K^2 - 1)) is F exp(-+ arccosh(K)), which cannot cancel.
+    # F (K -+ sqrt(K^2 - 1)) equals F exp(-+ arccosh(K)), which has no cancellation.
     reach = math.acosh(1 + 2 * max(1 - r**2, 0.0) * t**2 / (len(old) - 2)) / 2
     return ratio, (ratio * math.exp(-reach), ratio * math.exp(reach))
 
 
 def sign_flip(differences: ArrayLike, margin: float) -> SignFlip:
-    """Test non-inferiority by flipping the signs of differences + margin; exact for symmetric noise.
+    """Test non-inferiority by flipping the signs of differences + margin; exact if the noise is symmetric.
 
-    The p value is the share of all 2^n assignments of signs whose sum is as large as the one observed, itself
-    included, so 2^-n at least. With more than 15 pairs 99,999 assignments are drawn, with a fixed seed.
+    The p value is the share of all 2^n assignments of signs whose sum is at least as large as the observed
+    one. The observed assignment counts, so the p value is at least 2^-n. With more than 15 pairs, 99,999
+    assignments are drawn with a fixed seed.
 
     Args:
         differences: accuracy of the treatment minus that of the control, as fractions; shape (n,).
-        margin: in (0, 1), as a fraction.
+        margin: non-inferiority margin, in (0, 1), as a fraction.
 
     Raises:
         InputError: as `non_inferiority`.
@@ -180,8 +182,8 @@ def sign_flip(differences: ArrayLike, margin: float) -> SignFlip:
         >>> sign_flip([0.001, 0.0, -0.002, 0.002], margin=0.005)
         SignFlip(p_value=0.0625, exact=True)
     """
-    non_inferiority(differences, margin)  # refuses what is no series of differences
-    # Whole multiples of the resolution add up without rounding, so that ties are ties.
+    non_inferiority(differences, margin)  # checks the arguments
+    # Integer multiples of the resolution add up without rounding, so equal sums compare as equal.
     shifted = np.rint((np.asarray(differences, dtype=float) + margin) / RESOLUTION)
     exact = len(shifted) <= EXACT
     result = stats.permutation_test(
@@ -198,15 +200,16 @@ def sign_flip(differences: ArrayLike, margin: float) -> SignFlip:
 
 @lru_cache(maxsize=64)
 def normal_envelope(n: int, confidence: float = 0.95, draws: int = 40_000) -> tuple[Floats, Floats]:
-    """Band that the whole of an ordered normal sample stays within, for a QQ plot.
+    """Compute the band of a QQ plot that contains a whole normal sample with a given confidence.
 
-    The sample is taken as a QQ plot shows it, (x - mean) / sd by its own mean and sd. Each point has the same
-    share of the draws outside its limits, chosen such that `confidence` of the draws are within all of them.
+    The sample is standardised as (x - mean) / sd with its own mean and sd, as a QQ plot shows it. For each
+    point the same share of the draws is outside its limits. This share is chosen so that the share
+    `confidence` of the draws is within all limits.
 
     Args:
-        n: two or more.
-        confidence: that all n points are within, in (0, 1).
-        draws: normal samples, of a fixed seed; each is taken mirrored, too.
+        n: sample size, two or more.
+        confidence: probability that all n points of a normal sample are within the band, in (0, 1).
+        draws: number of normal samples, drawn with a fixed seed; the mirror image of each is used too.
 
     Returns:
         Lower and upper limits, shape (n,), read-only.
@@ -224,7 +227,8 @@ def normal_envelope(n: int, confidence: float = 0.95, draws: int = 40_000) -> tu
     drawn = np.sort(np.random.default_rng(0).standard_normal((draws, n)), axis=1)
     drawn = (drawn - drawn.mean(axis=1, keepdims=True)) / drawn.std(axis=1, ddof=1, keepdims=True)
     drawn = np.concatenate([drawn, -drawn[:, ::-1]])
-    # How far out a draw is: of its points' ranks among those of all draws, the one nearest to an end.
+    # The depth of a draw: each point has a rank among the same points of all draws; the depth is the smallest
+    # distance of a rank from an end. A small depth means an extreme draw.
     ranks = np.argsort(np.argsort(drawn, axis=0), axis=0)
     depth = np.sort(np.minimum(ranks, len(drawn) - 1 - ranks).min(axis=1))
     cut = depth[math.floor((1 - confidence) * len(drawn))]
@@ -242,11 +246,11 @@ def _paired(control: ArrayLike, treatment: ArrayLike) -> tuple[Floats, Floats]:
             raise InputError(f"{name}: received shape {found.shape}. Allowed: (n,), one for each seed")
         if len(found) < 2:
             raise InputError(f"{name}: insufficient: received {len(found)}. Allowed: 2 or more pairs")
-        # NaN fails this too.
+        # NaN fails this comparison too.
         if not ((found >= 0) & (found <= 1)).all():
-            raise InputError(f"{name}: received a value that is no accuracy. Allowed: [0, 1]")
+            raise InputError(f"{name}: received a value that is not an accuracy. Allowed: [0, 1]")
         arms.append(found)
     old, new = arms
     if old.shape != new.shape:
-        raise InputError(f"treatment: received {len(new)} seeds. Allowed: as control, {len(old)}")
+        raise InputError(f"treatment: received {len(new)} seeds. Allowed: {len(old)}, as for the control")
     return old, new

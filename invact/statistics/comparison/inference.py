@@ -1,6 +1,6 @@
-"""Is the treatment as accurate as the control? Paired tests against a margin that was fixed beforehand."""
-# A difference that is not significant is no evidence of equality, so the hypothesis to reject is always the
-# unwanted one: that the treatment is worse than the control by the margin or more.
+"""Paired tests of whether the treatment is as accurate as the control, against a margin fixed beforehand."""
+# A difference that is not significant is not evidence of equality. Therefore the null hypothesis is always
+# that the treatment is worse than the control by the margin or more.
 
 from __future__ import annotations
 
@@ -27,24 +27,26 @@ __all__ = [
 ]
 
 RESOLUTION = 1e-12
-"""Accuracy below which a difference is rounding: an accuracy is a count over at most some 1e9 images."""
+"""Smaller differences of accuracies are rounding errors: an accuracy is a count out of 1e9 images at most."""
 
 
 @dataclass(frozen=True)
 class NonInferiority:
-    """A paired one-sided t test against a margin.
+    """Result of a paired one-sided t test against a margin.
 
     Attributes:
-        n: pairs.
-        mean: of the differences treatment - control, in accuracy fractions.
-        sd: their standard deviation, with n - 1.
-        t: (mean + margin) / (sd / sqrt(n)).
-        p_value: of H0: mean <= -margin (inferior). Small is evidence of non-inferiority.
-        p_inferior: of the opposite H0: mean >= -margin. Small is evidence of inferiority beyond the margin.
-        interval: two-sided interval of the mean at 1 - 2 alpha: its lower end is above -margin exactly when
-            p_value < alpha, its upper end below -margin exactly when p_inferior < alpha.
-        margin: the loss of accuracy that still counts as equal, as a fraction; 0 for superiority.
-        alpha: one-sided level.
+        n: number of pairs.
+        mean: mean of the differences treatment - control, in accuracy fractions.
+        sd: standard deviation of the differences, with n - 1 degrees of freedom.
+        t: test statistic (mean + margin) / (sd / sqrt(n)).
+        p_value: p value of H0: mean <= -margin (inferior). A small value is evidence of non-inferiority.
+        p_inferior: p value of the opposite H0: mean >= -margin. A small value is evidence of a loss of more
+            than the margin.
+        interval: two-sided confidence interval of the mean at 1 - 2 alpha. Its lower end is above -margin
+            exactly when p_value < alpha; its upper end is below -margin exactly when p_inferior < alpha.
+        margin: non-inferiority margin: the largest loss of accuracy that still counts as equal, as a
+            fraction; 0 in a test of superiority.
+        alpha: one-sided level of the test.
     """
 
     n: int
@@ -59,14 +61,14 @@ class NonInferiority:
 
 
 def non_inferiority(differences: ArrayLike, margin: float, alpha: float = 0.05) -> NonInferiority:
-    """Test whether the treatment loses less than `margin` to the control, seed by seed.
+    """Test whether the treatment loses less accuracy than `margin` against the control, seed by seed.
 
-    With d the n paired differences, t = (mean(d) + margin) / (sd(d) / sqrt(n)) is compared with Student's t
-    of n - 1 degrees of freedom; H0: mean <= -margin is rejected for large t.
+    d are the n paired differences. t = (mean(d) + margin) / (sd(d) / sqrt(n)) is compared with Student's t
+    with n - 1 degrees of freedom; H0: mean <= -margin is rejected if t is large.
 
-    Without any spread (all differences equal to within rounding) the answer is the sign: p_value is 0 and
-    p_inferior 1 above -margin, the reverse below it. On -margin itself both are 1, because the boundary
-    belongs to both null hypotheses.
+    If all differences are equal (except for rounding), the result depends only on their sign relative to the
+    margin: above -margin, p_value is 0 and p_inferior is 1; below -margin, p_value is 1 and p_inferior is 0.
+    Exactly at -margin both are 1, because the boundary belongs to both null hypotheses.
 
     Args:
         differences: accuracy of the treatment minus that of the control, as fractions; shape (n,), one
@@ -75,7 +77,7 @@ def non_inferiority(differences: ArrayLike, margin: float, alpha: float = 0.05) 
         alpha: one-sided level, in (0, 0.5).
 
     Raises:
-        InputError: fewer than two differences ("insufficient"), one that is not a finite number in
+        InputError: fewer than two differences ("insufficient"), a difference that is not a finite number in
             [-1, 1], or a margin or an alpha outside its range.
 
     Source: Wellek, Testing Statistical Hypotheses of Equivalence and Noninferiority, 2nd ed., 2010.
@@ -90,7 +92,7 @@ def non_inferiority(differences: ArrayLike, margin: float, alpha: float = 0.05) 
 
 
 def superiority(differences: ArrayLike, alpha: float = 0.05) -> NonInferiority:
-    """Test whether the treatment is better than the control: `non_inferiority` with a margin of 0.
+    """Test whether the treatment is better than the control, as `non_inferiority` with a margin of 0.
 
     Args:
         differences: as for `non_inferiority`; shape (n,).
@@ -107,7 +109,7 @@ def superiority(differences: ArrayLike, alpha: float = 0.05) -> NonInferiority:
 
 
 def one_sided(differences: ArrayLike, margin: float, alpha: float) -> NonInferiority:
-    """Test H0: mean <= -margin, where 0 is allowed too: the tests that serve either purpose call this."""
+    """Test H0: mean <= -margin, where the margin may also be 0; for non-inferiority and superiority."""
     values, mean, sd = _summary(differences)
     if margin != 0:
         _check(margin)
@@ -129,14 +131,14 @@ def one_sided(differences: ArrayLike, margin: float, alpha: float) -> NonInferio
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Two one-sided tests.
+    """Result of two one-sided tests (TOST).
 
     Attributes:
-        t_lower: against the lower bound, -margin.
-        p_lower: of H0: mean <= -margin.
-        t_upper: against the upper bound, +margin.
-        p_upper: of H0: mean >= +margin.
-        p_value: the larger of the two; below alpha, the arms are equivalent.
+        t_lower: test statistic against the lower bound, -margin.
+        p_lower: p value of H0: mean <= -margin.
+        t_upper: test statistic against the upper bound, +margin.
+        p_upper: p value of H0: mean >= +margin.
+        p_value: larger of the two p values. If it is below alpha, the arms are equivalent.
     """
 
     t_lower: float
@@ -175,14 +177,14 @@ def _two_one_sided(mean: float, sd: float, n: int, margin: float) -> Equivalence
 
 
 def _against(mean: float, sd: float, n: int, bound: float) -> tuple[float, float, float]:
-    """t, p of H0: mean <= bound, and p of H0: mean >= bound."""
+    """t, the p value of H0: mean <= bound, and the p value of H0: mean >= bound."""
     distance = mean - bound
     if sd == 0:
         if abs(distance) <= RESOLUTION:
             return 0.0, 1.0, 1.0
         return math.copysign(math.inf, distance), float(distance < 0), float(distance > 0)
     t = distance / (sd / math.sqrt(n))
-    # The lower tail at -t is the upper tail at t, without the cancellation of 1 - P.
+    # The lower tail at -t equals the upper tail at t and avoids the cancellation in 1 - P.
     return t, float(special.stdtr(n - 1, -t)), float(special.stdtr(n - 1, t))
 
 
@@ -192,9 +194,11 @@ def _summary(differences: ArrayLike) -> tuple[NDArray[np.float64], float, float]
         raise InputError(f"differences: received shape {values.shape}. Allowed: (n,), one for each seed")
     if len(values) < 2:
         raise InputError(f"differences: insufficient: received {len(values)}. Allowed: 2 or more pairs")
-    # NaN fails this too. Percent instead of fractions is the likely mistake.
+    # NaN fails this comparison too. The usual mistake is percent instead of fractions.
     if not (np.abs(values) <= 1).all():
-        raise InputError("differences: received a value that is no accuracy difference. Allowed: [-1, 1]")
+        raise InputError(
+            "differences: received a value that is not a difference of two fractions. Allowed: [-1, 1]"
+        )
     mean = float(values.mean())
     sd = 0.0 if np.ptp(values) <= RESOLUTION else float(values.std(ddof=1))
     return values, mean, sd
@@ -211,9 +215,10 @@ def _check_level(alpha: float) -> None:
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Adjust p values so that rejecting those below alpha keeps the family-wise error at alpha.
+    """Adjust p values by Holm's method, which keeps the family-wise error at alpha.
 
-    The k-th smallest of m is multiplied by m - k + 1; the result is made monotone and cut at 1.
+    The k-th smallest of m p values is multiplied by m - k + 1. Then the results are made monotone and limited
+    to 1. Reject the hypotheses whose adjusted p value is below alpha.
 
     Args:
         p_values: shape (m,), in [0, 1].
@@ -233,7 +238,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(p_values, dtype=float)
     if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
         raise InputError(f"p values: received {values.tolist()}. Allowed: a sequence of values in [0, 1]")
-    # Not statsmodels' multipletests, which collects all garbage on each call: 130 ms for three values.
+    # statsmodels' multipletests runs a full garbage collection at each call: 130 ms for three values.
     order = np.argsort(values, kind="stable")
     stepped = np.arange(len(values), 0, -1) * values[order]
     adjusted = np.empty_like(values)

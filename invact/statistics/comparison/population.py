@@ -1,4 +1,4 @@
-"""Two scopes of a difference in accuracy: on this test set, and for the images it was drawn from."""
+"""Two scopes of a difference in accuracy: this test set, and the population its images were drawn from."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Scope", "Scopes", "population_interval", "scopes"]
 
 @dataclass(frozen=True)
 class Scope:
-    """What can be said of the mean within one scope.
+    """Uncertainty of the mean difference within one scope.
 
     Attributes:
         se: standard error of the mean, in accuracy fractions.
-        df: degrees of freedom of the variance estimate behind it.
-        interval: mean -+ t * se.
+        df: degrees of freedom of the variance estimate from which se is computed.
+        interval: confidence interval, mean -+ t * se.
     """
 
     se: float
@@ -34,15 +34,15 @@ class Scope:
 
 @dataclass(frozen=True)
 class Scopes:
-    """A difference in accuracy, treatment - control, in two scopes.
+    """Difference in accuracy, treatment - control, in two scopes.
 
     Attributes:
-        mean: over seeds and items, in accuracy fractions.
-        seeds: new seeds, on exactly these test items.
-        population: new seeds, and new items of the population that these were drawn from.
-        seed_variance: between seeds, of the difference expected over items. May be negative.
-        item_variance: between items, of the difference expected over seeds. May be negative.
-        cell_variance: the rest: within one seed and item.
+        mean: mean over seeds and items, in accuracy fractions.
+        seeds: scope of new seeds on exactly these test items.
+        population: scope of new seeds and new items from the population that the items were drawn from.
+        seed_variance: estimated variance between seeds of the mean over items. It may be negative.
+        item_variance: estimated variance between items of the mean over seeds. It may be negative.
+        cell_variance: remaining variance, within one seed and item.
     """
 
     mean: float
@@ -54,25 +54,26 @@ class Scopes:
 
 
 def scopes(control: ArrayLike, treatment: ArrayLike, confidence: float = 0.95) -> Scopes:
-    """Bound the difference in accuracy, for this test set and for the population of images.
+    """Compute intervals of the difference in accuracy for this test set and for the population of images.
 
-    With d_ij = treatment - control for seed i of S and item j of N, crossed random effects
-    d_ij = mu + a_i + b_j + e_ij, and the mean squares of the two-way analysis of variance
+    d_ij = treatment - control for seed i of S and item j of N. The model has crossed random effects,
+    d_ij = mu + a_i + b_j + e_ij. The mean squares of the two-way analysis of variance are
 
         MS_S = N sum_i (d_i. - d..)^2 / (S - 1)            expected: N var(a) + var(e)
         MS_I = S sum_j (d_.j - d..)^2 / (N - 1)            expected: S var(b) + var(e)
         MS_E = sum_ij (d_ij - d_i. - d_.j + d..)^2 / ((S - 1)(N - 1))        var(e)
 
-    the mean has, over seeds and items, Var(d..) = var(a) / S + var(b) / N + var(e) / (S N). Unbiased for it
-    is (MS_S + MS_I - MS_E) / (S N), with Satterthwaite's degrees of freedom; it is not let fall below
-    MS_S / (S N), what is left where var(b) is 0. On this test set alone the items do not vary, and the
+    Over seeds and items, the mean has the variance Var(d..) = var(a) / S + var(b) / N + var(e) / (S N). Its
+    unbiased estimate is (MS_S + MS_I - MS_E) / (S N), with Satterthwaite's degrees of freedom. The result is
+    never below MS_S / (S N), the value for var(b) = 0. For this test set alone the items do not vary; the
     variance is MS_S / (S N), with S - 1 degrees of freedom.
 
     Args:
-        control: whether each item was classified correctly; shape (seeds, items), of bool or 0 and 1. A run
-            that failed stays in, with what it got right.
-        treatment: the same seeds and items, in the same order; shape (seeds, items).
-        confidence: two-sided.
+        control: whether each item was classified correctly; shape (seeds, items), bool or 0 and 1. Keep a
+            failed run, with the items that it classified correctly.
+        treatment: the same for the treatment, with the same seeds and items in the same order; shape (seeds,
+            items).
+        confidence: two-sided confidence level.
 
     Raises:
         InputError: shapes differ, fewer than two seeds ("insufficient") or items, or a value is missing.
@@ -91,7 +92,7 @@ def scopes(control: ArrayLike, treatment: ArrayLike, confidence: float = 0.95) -
     check_confidence(confidence)
     old, new = _correct(control, "control"), _correct(treatment, "treatment")
     if old.shape != new.shape:
-        raise InputError(f"treatment: received shape {new.shape}. Allowed: that of control, {old.shape}")
+        raise InputError(f"treatment: received shape {new.shape}. Allowed: {old.shape}, as for the control")
     differences = new - old
     seeds, items = differences.shape
     mean = float(differences.mean())
@@ -110,22 +111,24 @@ def scopes(control: ArrayLike, treatment: ArrayLike, confidence: float = 0.95) -
 
 
 def population_interval(found: Scopes, estimate: float, interval: tuple[float, float]) -> tuple[float, float]:
-    """Carry an adjusted interval over to the population of images: that of a test that may stop early.
+    """Convert the adjusted interval of a test that may stop early to the population of images.
 
-    The interval after a stop is for this test set. With h the distance of either end from the estimate, and
-    H_seeds and H_population half the widths of the two intervals of a fixed number of seeds, the end moves to
+    The interval after a stop is valid for this test set. h is the distance of an end from the estimate.
+    H_seeds and H_population are half the widths of the two intervals in `found`, which are for a fixed number
+    of seeds. The end moves to
 
-        estimate -+ sqrt(h^2 + H_population^2 - H_seeds^2),
+        estimate -+ sqrt(h^2 + H_population^2 - H_seeds^2).
 
-    the last two being what items add, and not let fall below 0 together. Where the adjustment changes
-    nothing, h = H_seeds and the result is the two-way interval; where items add nothing, it is the adjusted
-    one. Adding squared distances is the method of variance estimates recovery; taking the item part from the
-    two-way interval, instead of its own quantile times its own standard error, avoids over-coverage by 1 %.
+    The difference H_population^2 - H_seeds^2 is the part of the items; if it is negative, 0 is used. If the
+    adjustment for stopping changes nothing, h = H_seeds and the result is the two-way interval. If the items
+    add nothing, the result is the adjusted interval. Adding squared distances is the method of variance
+    estimates recovery (MOVER). Here the part of the items comes from the two-way interval; its own quantile
+    times its own standard error would give a coverage that is 1 % too high.
 
     Args:
-        found: the two scopes of the same seeds and at the same confidence as the interval.
-        estimate: of the difference after the stop, in accuracy fractions.
-        interval: adjusted, for this test set. An end may be infinite.
+        found: result of `scopes` for the same seeds and the same confidence as the interval.
+        estimate: estimate of the difference after the stop, in accuracy fractions.
+        interval: adjusted interval for this test set. An end may be infinite.
 
     Raises:
         InputError: a value is not a number.
@@ -146,7 +149,7 @@ def population_interval(found: Scopes, estimate: float, interval: tuple[float, f
         (scope.interval[1] - scope.interval[0]) / 2 for scope in (found.seeds, found.population)
     )
     items = math.sqrt(max(population**2 - seeds**2, 0.0))
-    # The mean may be beyond the interval of an e-process, which keeps the narrowest ends so far.
+    # The interval of an e-process is the intersection of all intervals so far, so the mean may be outside it.
     middle = min(max(estimate, low), high)
     return middle - math.hypot(middle - low, items), middle + math.hypot(high - middle, items)
 
@@ -158,7 +161,7 @@ def mean_squares(differences: NDArray[np.float64]) -> tuple[NDArray[np.float64],
     mean = by_seed.mean(axis=-1)
     of_seeds = items * np.square(by_seed - mean[..., None]).sum(axis=-1)
     of_items = seeds * np.square(by_item - mean[..., None]).sum(axis=-1)
-    # Differences are at most 1, so the sum of squares loses nothing that matters to cancellation.
+    # Differences are at most 1 in size, so the cancellation in this sum of squares is harmless.
     total = np.square(differences).sum(axis=(-2, -1)) - seeds * items * mean**2
     rest = np.maximum(total - of_seeds - of_items, 0)
     return of_seeds / (seeds - 1), of_items / (items - 1), rest / ((seeds - 1) * (items - 1))
@@ -171,7 +174,7 @@ def population_variance(
     a, b, e = (np.asarray(values, dtype=float) for values in (between_seeds, between_items, rest))
     total = np.maximum(a + b - e, a)
     weight = a**2 / (seeds - 1) + b**2 / (items - 1) + e**2 / ((seeds - 1) * (items - 1))
-    # Without any spread the interval is a point, whatever the degrees of freedom.
+    # Without any spread the interval is a point for any degrees of freedom.
     df = np.where(weight > 0, total**2 / np.where(weight > 0, weight, 1), seeds - 1)
     return total / (seeds * items), np.maximum(df, 1)
 
@@ -189,8 +192,10 @@ def _correct(values: ArrayLike, name: str) -> NDArray[np.float64]:
     seeds, items = correct.shape
     if seeds < 2 or items < 2:
         raise InputError(
-            f"{name}: insufficient: received {seeds} seeds and {items} items. Allowed: 2 or more"
+            f"{name}: insufficient: received {seeds} seeds and {items} items. Allowed: 2 or more of each"
         )
     if not np.isin(correct, (0, 1)).all():
-        raise InputError(f"{name}: received a value that is not correct or wrong. Allowed: True and False")
+        raise InputError(
+            f"{name}: received a value that is not a bool. Allowed: True (correct) and False (wrong)"
+        )
     return correct.astype(float)

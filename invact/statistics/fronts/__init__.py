@@ -1,1 +1,1 @@
-"""Statistics of fronts: which points are non-dominated, and how that varies over training seeds."""
+"""Statistics of fronts: which points are non-dominated, and how this varies over training seeds."""

@@ -1,4 +1,4 @@
-"""Dominance: which points of accuracy against cost no other beats, and how much they beat together."""
+"""Dominance: which points of accuracy and cost no other point beats, and the area that they dominate."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ __all__ = ["hypervolume", "non_dominated"]
 def non_dominated(accuracy: ArrayLike, cost: ArrayLike) -> NDArray[np.bool_]:
     """Mark the points that no other point dominates.
 
-    One point dominates another when it is no less accurate, no more costly, and better in one of the two.
-    Of equal points the first is kept. A point that is not finite is never marked. O(n log n).
+    One point dominates another if it is at least as accurate, costs at most as much, and is better in one of
+    the two. If points are equal, the first one is marked. A point that is not finite is never marked. The
+    running time is O(n log n).
 
     Args:
         accuracy: shape (n,), to maximise.
@@ -37,7 +38,8 @@ def non_dominated(accuracy: ArrayLike, cost: ArrayLike) -> NDArray[np.bool_]:
     gain, loss = _pair(accuracy, cost)
     mask = np.zeros(len(gain), dtype=bool)
     known = np.flatnonzero(np.isfinite(gain) & np.isfinite(loss))
-    # Cheapest first, then most accurate, then as received: a point stands when it beats all before it.
+    # Cheapest first, then most accurate, then as received: a point is non-dominated if it is more accurate
+    # than all points before it.
     order = known[np.lexsort((known, -gain[known], loss[known]))]
     best_before = np.maximum.accumulate(np.concatenate(([-np.inf], gain[order])))[:-1]
     mask[order[gain[order] > best_before]] = True
@@ -45,19 +47,19 @@ def non_dominated(accuracy: ArrayLike, cost: ArrayLike) -> NDArray[np.bool_]:
 
 
 def hypervolume(accuracy: ArrayLike, cost: ArrayLike, reference: tuple[float, float]) -> float:
-    """Area that the points dominate, up to a reference point; larger is better.
+    """Compute the area that the points dominate, up to a reference point; larger is better.
 
-    With the front sorted by cost c_1 < ... < c_k and c_{k+1} that of the reference, the area is
+    The front is sorted by cost, c_1 < ... < c_k, and c_{k+1} is the cost of the reference. The area is
     sum_i (accuracy_i - accuracy_reference) (c_{i+1} - c_i). Points that do not dominate the reference add
     nothing.
 
     Args:
         accuracy: fractions, shape (n,).
         cost: shape (n,), in any measure.
-        reference: (accuracy, cost) of the worst point that counts.
+        reference: (accuracy, cost) of the reference point, which bounds the area.
 
     Returns:
-        Area, in accuracy fractions times the unit of the cost.
+        The area, in accuracy fractions times the unit of the cost.
 
     Raises:
         InputError: the shapes differ, or the reference is not finite.
@@ -81,6 +83,6 @@ def _pair(accuracy: ArrayLike, cost: ArrayLike) -> tuple[NDArray[np.float64], ND
     gain, loss = np.asarray(accuracy, dtype=float), np.asarray(cost, dtype=float)
     if gain.ndim != 1 or gain.shape != loss.shape:
         raise InputError(
-            f"accuracy, cost: received shapes {gain.shape} and {loss.shape}. Allowed: equal, (n,)"
+            f"accuracy, cost: received shapes {gain.shape} and {loss.shape}. Allowed: equal shapes, (n,)"
         )
     return gain, loss

@@ -1,4 +1,4 @@
-"""The gap between two fronts, at all budgets at once: does one arm's front dominate the other's?"""
+"""Gaps between two fronts, at all budgets at once: does the front of one arm dominate the other front?"""
 
 from __future__ import annotations
 
@@ -24,21 +24,24 @@ if TYPE_CHECKING:
 __all__ = ["FrontGap", "front_gap"]
 
 DRAWS = 10_000
-"""Normal draws behind the critical value: its own error is then below 1 %."""
+"""Number of normal draws for the critical value; its Monte Carlo error is then below 1 %."""
 
 
 @dataclass(frozen=True)
 class FrontGap:
-    """The gap between two fronts, treatment - control, over budgets.
+    """Gap between two fronts, treatment - control, over budgets.
 
     Attributes:
         budgets: costs, ascending.
-        gap: of attained test accuracy.
-        low: simultaneous lower limits: all gaps are within the band at once, at the confidence.
-        high: simultaneous upper limits.
-        margin: the loss of accuracy that still counts as equal.
-        dominates: non-inferior at all budgets (low > -margin) and better at one (low > 0) at least.
-        dominated: the other way round, high < margin at all budgets and high < 0 at one at least.
+        gap: difference in attained test accuracy at each budget.
+        low: lower limits of the simultaneous band, which contains the gaps at all budgets together with the
+            given confidence.
+        high: upper limits of the simultaneous band.
+        margin: non-inferiority margin: the largest loss of accuracy that still counts as equal.
+        dominates: whether the treatment is non-inferior at all budgets (low > -margin) and better at one
+            budget at least (low > 0).
+        dominated: whether the control dominates in this sense: high < margin at all budgets, and high < 0 at
+            one budget at least.
     """
 
     budgets: tuple[float, ...]
@@ -59,26 +62,27 @@ def front_gap(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> FrontGap:
-    """Compare two arms' fronts at all budgets at once.
+    """Compare the fronts of two arms at all budgets at once.
 
-    Both arms are resampled with the same draw of seeds. The band is gap -+ c se, se as in `front_bootstrap`.
-    c is the quantile of the largest |Z| over the budgets, Z normal with the correlations of the resampled
-    gaps, carried to Student's t of S - 1 degrees of freedom at the same tail. A few seeds overstate
-    correlations, so each r^2 is first adjusted to 1 - (1 - r^2) (S - 1) / (S - 2). Both errors of `dominates`
-    are one-sided, so their level is (1 - confidence) / 2.
+    A resample draws the same seeds for both arms. The band is gap -+ c se, with se as in `front_bootstrap`.
+    c is the quantile of the largest |Z| over the budgets, where Z is normal with the correlations of the
+    resampled gaps. This quantile is converted to the quantile of Student's t with S - 1 degrees of freedom
+    that has the same tail probability. With few seeds, correlations are overestimated; therefore each r^2 is
+    first adjusted to 1 - (1 - r^2) (S - 1) / (S - 2). Both errors of `dominates` are one-sided, so their
+    level is (1 - confidence) / 2.
 
     Args:
-        control: on the same seeds, in the same order, as the treatment.
-        treatment: see there.
-        margin: in (0, 1), as a fraction.
-        budgets: shape (budgets,), within which both arms have a configuration; all costs unless given.
-        resamples: 100 or more.
-        confidence: of the simultaneous band, two-sided.
-        seed: of the resampling.
+        control: configurations of the control.
+        treatment: configurations of the treatment, with the same seeds in the same order.
+        margin: non-inferiority margin, in (0, 1), as a fraction.
+        budgets: shape (budgets,); both arms need a configuration within each. All costs unless given.
+        resamples: number of resamples, 100 or more.
+        confidence: two-sided confidence level of the simultaneous band.
+        seed: seed of the resampling.
 
     Raises:
-        InputError: the arms differ in the number of seeds, there are fewer than three ("insufficient"), or an
-            argument is out of range.
+        InputError: the arms differ in the number of seeds, there are fewer than three seeds ("insufficient"),
+            or an argument is out of range.
 
     Source: Hothorn, Bretz and Westfall, Biometrical Journal 50, 2008 (simultaneous inference by max-t).
 
@@ -90,7 +94,9 @@ def front_gap(
     """
     seeds = control.test.shape[1]
     if treatment.test.shape[1] != seeds:
-        raise InputError(f"treatment: received {treatment.test.shape[1]} seeds. Allowed: as control, {seeds}")
+        raise InputError(
+            f"treatment: received {treatment.test.shape[1]} seeds. Allowed: {seeds}, as for the control"
+        )
     if seeds < 3:
         raise InputError(f"seeds: insufficient: received {seeds}. Allowed: 3 or more")
     if not 0 < margin < 1:
@@ -115,13 +121,14 @@ def front_gap(
 
 def _critical(drawn: NDArray[np.float64], seeds: int, confidence: float, seed: int) -> float:
     """Half-width of the simultaneous band in standard errors; drawn has shape (resamples, budgets)."""
-    # Budgets without spread (but for rounding) have no say: their band is a point.
+    # A budget whose gap does not vary (except for rounding) has no correlation, and its band is a point.
     moving = drawn[:, drawn.std(axis=0) > 1e-12]
     if not moving.size:
         return 0.0
     r = np.atleast_2d(np.corrcoef(moving, rowvar=False))
     r = np.sign(r) * np.sqrt(np.maximum(1 - (1 - r**2) * (seeds - 1) / (seeds - 2), 0))
-    # Adjusted one by one they may be no correlations of anything: take the nearest, by cutting eigenvalues.
+    # After the adjustment the matrix may have negative eigenvalues. Setting them to 0 makes it a valid
+    # correlation matrix that is close to it.
     values, vectors = np.linalg.eigh(r)
     root = vectors * np.sqrt(np.maximum(values, 0))
     root /= np.linalg.norm(root, axis=1, keepdims=True)

@@ -1,5 +1,5 @@
-"""Attainment surfaces of a front: what a quarter, half and three quarters of its resamples reach."""
-# The only module that loads moocore, an extra.
+"""Attainment surfaces of a front: the accuracy that a given share of its resamples reaches."""
+# moocore is an optional dependency. No other module imports it.
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Surface", "attainment_surfaces"]
 
 @dataclass(frozen=True)
 class Surface:
-    """The best test accuracy that a share of the fronts attains, over budgets.
+    """Best test accuracy that a given share of the resampled fronts attains, over budgets.
 
     Attributes:
-        share: of the resampled fronts, at least.
-        cost: where the accuracy rises, ascending.
-        accuracy: attained from each of `cost` on, ascending.
+        share: smallest share of the resampled fronts that attain the surface.
+        cost: costs at which the accuracy rises, ascending.
+        accuracy: accuracy that is attained from each cost on, ascending.
     """
 
     share: float
@@ -38,22 +38,25 @@ def attainment_surfaces(
     resamples: int = 2_000,
     seed: int = 0,
 ) -> tuple[Surface, ...]:
-    """Summarise the empirical attainment function of the resampled fronts, by `moocore.eaf`.
+    """Summarise the empirical attainment function of the resampled fronts with `moocore.eaf`.
 
-    A resample's front is what is non-dominated in validation accuracy against cost, scored by (cost, test
-    accuracy). A point (c, a) is attained by it when one of its configurations costs at most c and has at
-    least a. The surface of share p bounds what p of the resamples attain. Any configuration of the front
-    counts, also a cheaper one that the test set happens to prefer: where test accuracy falls with the budget
-    a surface stays above `attainment`, which scores only what validation selects.
+    The front of a resample contains the configurations that are non-dominated in validation accuracy and
+    cost; each is then represented by (cost, test accuracy). A front attains the point (c, a) if one of its
+    configurations costs at most c and has a test accuracy of at least a. The surface of share p is the
+    boundary of the points that a share p of the resamples attains.
+
+    All configurations of the front count, also a cheaper one that has a higher test accuracy by chance. If
+    the test accuracy falls as the budget rises, a surface is therefore above `attainment`, which uses only
+    the configuration that validation selects.
 
     Args:
         candidates: accuracies and costs.
-        shares: in (0, 1].
-        resamples: 100 or more.
-        seed: of the resampling.
+        shares: shares of the resamples, each in (0, 1].
+        resamples: number of resamples, 100 or more.
+        seed: seed of the resampling.
 
     Returns:
-        One surface for each share, in their order.
+        One surface for each share, in the order of the shares.
 
     Raises:
         InputError: an argument is out of range.
@@ -75,7 +78,7 @@ def attainment_surfaces(
         raise EnvironmentFault("attainment surfaces need moocore: pip install 'invact[eaf]'") from None
     weights = resample(candidates.test.shape[1], resamples, 0.95, seed)
     fronts, configurations = np.nonzero(Selection(candidates, weights, candidates.cost).non_dominated)
-    # moocore minimises.
+    # moocore minimises all objectives.
     losses = -(weights @ candidates.test.T)[fronts, configurations]
     points = np.column_stack([candidates.cost[configurations], losses])
     surfaces = []

@@ -1,6 +1,6 @@
-"""Fronts with uncertainty: the cost is given, accuracy is noisy, and selection flatters."""
-# Every resample selects on its own validation accuracies and is scored on the test accuracies of the same
-# seeds, so that the luck of selection is part of the uncertainty.
+"""Fronts with uncertainty: a bootstrap over training seeds, and the optimism that selection causes."""
+# Each resample selects configurations by its own validation accuracies and reports the test accuracies of the
+# same seeds. In this way the uncertainty includes the effect of selecting by chance.
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 __all__ = ["DIGITS", "Candidates", "UncertainFront", "attainment", "front_bootstrap"]
 
 DIGITS = 12
-"""Decimals of a mean accuracy: what is finer is rounding, and must not decide between equals."""
+"""Decimals to which a mean accuracy is rounded, so that rounding errors do not rank equal means."""
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """The configurations of one arm, each trained on the same seeds.
+    """Configurations of one arm, all trained with the same seeds.
 
     Args:
-        validation: accuracy, shape (configurations, seeds). Selection reads this.
-        test: accuracy, shape (configurations, seeds).
-        cost: shape (configurations,), positive, in any measure: MACs, milliseconds.
+        validation: validation accuracy, shape (configurations, seeds). Selection uses only this accuracy.
+        test: test accuracy, shape (configurations, seeds).
+        cost: shape (configurations,), positive, in any unit, for example MACs or milliseconds.
 
     Raises:
-        InputError: shapes differ, there are fewer than two seeds ("insufficient"), or a value is missing: a
-            failed run counts at chance level, or its configuration is left out whole.
+        InputError: shapes differ, there are fewer than two seeds ("insufficient"), or a value is missing.
+            Give a failed run the accuracy of chance level, or leave out its configuration with all its runs.
     """
 
     validation: Floats
@@ -45,16 +45,16 @@ class Candidates:
         seen, scored, costs = (np.array(values, dtype=float) for values in (validation, test, cost))
         if seen.ndim != 2 or seen.shape != scored.shape or costs.shape != seen.shape[:1] or not len(costs):
             shapes = f"{seen.shape}, {scored.shape}, {costs.shape}"
-            allowed = "two of (configurations, seeds), one of (configurations,)"
+            allowed = "(configurations, seeds) twice, then (configurations,)"
             raise InputError(f"validation, test, cost: received shapes {shapes}. Allowed: {allowed}")
         if seen.shape[1] < 2:
             raise InputError(f"seeds: insufficient: received {seen.shape[1]}. Allowed: 2 or more")
         for name, values in (("validation", seen), ("test", scored)):
-            # NaN fails this too.
+            # NaN fails this comparison too.
             if not ((values >= 0) & (values <= 1)).all():
-                raise InputError(f"{name}: received a value that is no accuracy. Allowed: [0, 1]")
+                raise InputError(f"{name}: received a value that is not an accuracy. Allowed: [0, 1]")
         if not (np.isfinite(costs) & (costs > 0)).all():
-            raise InputError("cost: received a value that is not a positive number")
+            raise InputError("cost: received a value that is not a positive number. Allowed: finite, above 0")
         for name, values in (("validation", seen), ("test", scored), ("cost", costs)):
             values.flags.writeable = False
             object.__setattr__(self, name, values)
@@ -62,18 +62,19 @@ class Candidates:
 
 @dataclass(frozen=True)
 class UncertainFront:
-    """A front of test accuracy over budgets.
+    """Front of test accuracy over budgets, with its uncertainty.
 
     Attributes:
         budgets: costs, ascending.
         attained: test accuracy of the configuration that validation selects within each budget.
-        low: pointwise lower limit of `attained`.
-        high: pointwise upper limit.
-        p_non_dominated: of each configuration, as received: share of the resamples whose front (validation
-            accuracy against cost) has it.
-        optimism: at each budget, validation minus test accuracy of what was selected, mean of the resamples.
-        baseline: at each budget, validation minus test accuracy of all configurations within it, selected or
-            not. What `optimism` exceeds this by is how far selection flatters.
+        low: lower limit of `attained`, for each budget alone (pointwise).
+        high: upper limit of `attained`, for each budget alone.
+        p_non_dominated: for each configuration, in the order received: share of the resamples whose front
+            (validation accuracy and cost) contains it.
+        optimism: for each budget, validation minus test accuracy of the selected configuration, mean over the
+            resamples.
+        baseline: for each budget, mean of validation minus test accuracy over all configurations within it.
+            The difference `optimism` - `baseline` is the part that selection causes.
     """
 
     budgets: tuple[float, ...]
@@ -94,17 +95,18 @@ def front_bootstrap(
 ) -> UncertainFront:
     """Bootstrap a front over its seeds.
 
-    A resample draws the seeds with replacement, the same for all configurations: valid at any correlation
-    between them. The band is attained -+ t se, with t of S - 1 degrees of freedom for S seeds and se the
-    standard deviation over the resamples times sqrt(S / (S - 1)): for a single configuration it is the t
-    interval of its mean, which percentiles of few seeds fall short of.
+    A resample draws the seeds with replacement. It uses the same seeds for all configurations, so the result
+    is valid for any correlation between configurations. The band is attained -+ t se. For S seeds, t has
+    S - 1 degrees of freedom, and se is the standard deviation over the resamples times sqrt(S / (S - 1)). For
+    a single configuration the band is the t interval of its mean; a percentile interval would be too narrow
+    with few seeds.
 
     Args:
         candidates: accuracies and costs.
-        budgets: shape (budgets,), none below the cheapest configuration; the costs of all unless given.
-        resamples: 100 or more.
-        confidence: of the pointwise band, two-sided.
-        seed: of the resampling.
+        budgets: shape (budgets,), none below the cheapest configuration; all costs unless given.
+        resamples: number of resamples, 100 or more.
+        confidence: two-sided confidence level of the pointwise band.
+        seed: seed of the resampling.
 
     Raises:
         InputError: an argument is out of range.
@@ -139,17 +141,17 @@ def front_bootstrap(
 def attainment(
     candidates: Candidates, budgets: ArrayLike, levels: ArrayLike, resamples: int = 10_000, seed: int = 0
 ) -> Floats:
-    """Empirical attainment function: how often a resampled front reaches an accuracy within a budget.
+    """Compute the empirical attainment function: how often a resampled front reaches an accuracy in a budget.
 
     Args:
         candidates: accuracies and costs.
         budgets: shape (budgets,), none below the cheapest configuration.
         levels: test accuracies, shape (levels,).
-        resamples: 100 or more.
-        seed: of the resampling.
+        resamples: number of resamples, 100 or more.
+        seed: seed of the resampling.
 
     Returns:
-        Shares of the resamples, shape (budgets, levels), in the ascending order of the budgets.
+        Shares of the resamples, shape (budgets, levels), with the budgets in ascending order.
 
     Raises:
         InputError: an argument is out of range.
@@ -163,21 +165,21 @@ def attainment(
     """
     limits = common_budgets(budgets, candidates)
     weights = resample(candidates.test.shape[1], resamples, 0.95, seed)
-    # Sorted once, a search gives the share below each level without a cube of comparisons.
+    # Sorting once needs less memory than a comparison of all resamples, budgets and levels.
     ordered = np.sort(Selection(candidates, weights, limits).test, axis=0)
     below = [np.searchsorted(column, np.asarray(levels, dtype=float)) for column in ordered.T]
     return np.asarray(1 - np.array(below) / len(ordered))
 
 
 class Selection:
-    """What validation selects in each resample and budget: accuracies of shape (resamples, budgets)."""
+    """Accuracies of what validation selects in each resample and budget, shape (resamples, budgets)."""
 
     def __init__(self, candidates: Candidates, weights: Floats, budgets: Floats) -> None:
         order = np.argsort(candidates.cost, kind="stable")
         cost = candidates.cost[order]
         validation, test = (weights @ of[order].T for of in (candidates.validation, candidates.test))
         validation = validation.round(DIGITS)
-        # The holder of the record among the configurations up to each one, cheapest first.
+        # Index of the most accurate configuration among each one and all cheaper ones, cheapest first.
         record = np.maximum.accumulate(validation, axis=1)
         new = np.ones(validation.shape, dtype=bool)
         new[:, 1:] = validation[:, 1:] > record[:, :-1]
@@ -185,7 +187,7 @@ class Selection:
         chosen = holder[:, np.searchsorted(cost, budgets, side="right") - 1]
         self.validation = np.take_along_axis(validation, chosen, axis=1)
         self.test = np.take_along_axis(test, chosen, axis=1)
-        # Who holds it once all of the same cost have been seen is on the front.
+        # Once all configurations of one cost are compared, the most accurate one so far is on the front.
         last = np.append(np.diff(cost) > 0, True)
         ranked = np.zeros(validation.shape, dtype=bool)
         np.put_along_axis(ranked, holder[:, last], True, axis=1)
@@ -194,7 +196,7 @@ class Selection:
 
 
 def resample(seeds: int, resamples: int, confidence: float, seed: int) -> Floats:
-    """Share of each seed in each resample, shape (resamples, seeds)."""
+    """Draw resamples; the result is the share of each seed in each resample, shape (resamples, seeds)."""
     check_confidence(confidence)
     if resamples < 100:
         raise InputError(f"resamples: received {resamples!r}. Allowed: 100 or more")
@@ -203,17 +205,17 @@ def resample(seeds: int, resamples: int, confidence: float, seed: int) -> Floats
 
 
 def whole(seeds: int) -> Floats:
-    """The data as they are: equal shares, shape (1, seeds)."""
+    """Equal shares of all seeds, which give the mean of the data; shape (1, seeds)."""
     return np.full((1, seeds), 1 / seeds)
 
 
 def standard_error(drawn: Floats, seeds: int) -> Floats:
-    """Of each column of drawn, shape (resamples, ...), without the bootstrap's factor of (S - 1) / S."""
+    """Standard error of each column of drawn, shape (resamples, ...), with the factor sqrt(S / (S - 1))."""
     return np.asarray(drawn.std(axis=0) * np.sqrt(seeds / (seeds - 1)))
 
 
 def common_budgets(budgets: ArrayLike | None, *arms: Candidates) -> Floats:
-    """The budgets given, or the costs of all arms, ascending, within which every arm has a configuration."""
+    """The given budgets, or the costs of all arms, ascending; every arm has a configuration within each."""
     cheapest = max(float(arm.cost.min()) for arm in arms)
     if budgets is None:
         known = np.concatenate([arm.cost for arm in arms])

@@ -1,1 +1,1 @@
-"""Equivalence ratios: how many filters, or MACs, the treatment needs for the accuracy of the control."""
+"""Equivalence ratios: how many filters or MACs the treatment needs to be as accurate as the control."""

@@ -1,6 +1,6 @@
-"""Equivalence ratios: how many filters, or MACs, does the treatment need for the accuracy of the control?"""
-# A ratio is given only where its assumptions hold. Elsewhere it is "not identifiable", with the reasons, and
-# what remains is the ratio read off at several accuracies: a description, not an estimate.
+"""Equivalence ratios: how many filters or MACs does the treatment need to be as accurate as the control?"""
+# A ratio is estimated only where its assumptions hold. Otherwise the result is "not identifiable", with the
+# reasons, and gives only the ratio at several accuracies, as a description of the data.
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ __all__ = ["Gates", "Ratio", "curve_ratio", "line_ratio", "ratio_by_level"]
 
 @dataclass(frozen=True)
 class Gates:
-    """What a ratio must pass to be given as one number.
+    """Conditions under which a ratio may be reported as one number.
 
     Attributes:
-        g: must be below this.
-        slope_bounds: must contain the whole 90 % interval of the ratio of slopes (equivalence at 5 %).
-        lack_of_fit: the p value of lack of fit must be at least this.
-        widths: each arm needs this many within the range of accuracies that both reach.
+        g: upper limit of `Fieller.g`; a small g means that the slope is known precisely.
+        slope_bounds: limits that must contain the whole 90 % interval of the ratio of slopes (an equivalence
+            test at 5 %).
+        lack_of_fit: smallest allowed p value of the test of lack of fit.
+        widths: number of widths that each arm needs within the range of accuracies that both arms reach.
 
     Raises:
         InputError: a value is out of range.
@@ -44,7 +45,9 @@ class Gates:
         if not 0 < self.g < 1:
             raise InputError(f"g: received {self.g!r}. Allowed: (0, 1)")
         if not 0 < low < 1 < high:
-            raise InputError(f"slope_bounds: received {self.slope_bounds!r}. Allowed: one below 1, one above")
+            raise InputError(
+                f"slope_bounds: received {self.slope_bounds!r}. Allowed: one number below 1 and one above"
+            )
         if not 0 < self.lack_of_fit < 1:
             raise InputError(f"lack_of_fit: received {self.lack_of_fit!r}. Allowed: (0, 1)")
         if self.widths < 3:
@@ -53,16 +56,16 @@ class Gates:
 
 @dataclass(frozen=True)
 class Ratio:
-    """An equivalence ratio, or why there is none.
+    """An equivalence ratio, or the reasons why it cannot be estimated.
 
     Attributes:
-        estimate: width of the treatment over that of the control at equal accuracy; None where it is not
-            identifiable. Below 1 the treatment needs less.
-        interval: of it; None with the estimate.
-        reasons: the gates that failed, in words; empty where the ratio is identifiable.
-        levels: accuracies that both arms reach, ascending; empty where there are none.
-        ratios: the ratio read off the arms' means at each level, whether identifiable or not.
-        fit: all figures behind it. Its own ratio assumes that the gates were passed.
+        estimate: width of the treatment divided by the width of the control at equal accuracy; None if the
+            ratio is not identifiable. Below 1, the treatment needs less.
+        interval: confidence interval of the estimate; None if the estimate is None.
+        reasons: the gates that failed, in words; empty if the ratio is identifiable.
+        levels: accuracies that both arms reach, ascending; empty if there are none.
+        ratios: ratio at each level, read from the means of the arms, also if it is not identifiable.
+        fit: the fitted model with all its figures. Its own ratio is valid only if all gates were passed.
     """
 
     estimate: float | None
@@ -74,7 +77,7 @@ class Ratio:
 
     @property
     def identifiable(self) -> bool:
-        """Whether every gate was passed."""
+        """Whether all gates were passed."""
         return not self.reasons
 
 
@@ -85,14 +88,15 @@ def curve_ratio(
     confidence: float = 0.95,
     gates: Gates | None = None,
 ) -> Ratio:
-    """Estimate the equivalence ratio from the shared curve; the interval is the t-based one.
+    """Estimate the equivalence ratio from a shared curve, with an interval from Student's t.
 
     Args:
-        widths: shape (n,): filters, or MACs; five or more staggered ones in each arm, on the steep part.
+        widths: shape (n,), filters or MACs. Use five or more in each arm, different in the two arms, on the
+            steep part of the curve.
         accuracies: shape (n,), one for each training.
         treatment: shape (n,), True for the treatment.
-        confidence: two-sided.
-        gates: the defaults unless given.
+        confidence: two-sided confidence level.
+        gates: conditions that the fit must pass; the default values of `Gates` unless given.
 
     Raises:
         InputError: as `shared_curve`.
@@ -122,15 +126,15 @@ def line_ratio(
 ) -> Ratio:
     """Estimate the equivalence ratio from parallel lines in ln(width), with Fieller's interval.
 
-    It is 1 / the relative potency of the treatment.
+    The ratio is 1 / (relative potency of the treatment).
 
     Args:
-        widths: shape (n,): filters, or MACs.
+        widths: shape (n,), filters or MACs.
         accuracies: shape (n,), one for each training.
         treatment: shape (n,), True for the treatment.
         blocks: as for `parallel_line`.
-        confidence: two-sided.
-        gates: the defaults unless given.
+        confidence: two-sided confidence level.
+        gates: conditions that the fit must pass; the default values of `Gates` unless given.
 
     Raises:
         InputError: as `parallel_line`.
@@ -172,7 +176,7 @@ def _reasons(
     slopes: tuple[float, float],
     p_fit: float | None,
 ) -> tuple[str, ...]:
-    # Each gate is put so that NaN fails it.
+    # Every comparison is written so that NaN fails the gate.
     reasons = []
     if not g < gates.g:
         reasons.append(f"g is {g:.3g}, not below {gates.g:g}: the accuracy hardly rises with the width")
@@ -199,7 +203,7 @@ Arm = tuple[list[float], list[float], list[int]]
 
 
 def _arms(data: Observations) -> tuple[Arm, Arm]:
-    """Widths, mean accuracies and replicates of the control and of the treatment, by increasing width."""
+    """Widths, mean accuracies and numbers of replicates of control and treatment, by increasing width."""
     arms = []
     for arm in (~data.test, data.test):
         widths, index, counts = np.unique(data.doses[arm], return_inverse=True, return_counts=True)
@@ -209,7 +213,7 @@ def _arms(data: Observations) -> tuple[Arm, Arm]:
 
 
 def _common(data: Observations) -> tuple[list[float], list[float]]:
-    """The widths of each arm whose mean accuracy lies in the range that both arms reach."""
+    """Widths of each arm whose mean accuracy lies in the range that both arms reach."""
     control, treatment = _arms(data)
     low = max(min(control[1]), min(treatment[1]))
     high = min(max(control[1]), max(treatment[1]))
@@ -223,22 +227,23 @@ def _common(data: Observations) -> tuple[list[float], list[float]]:
 def ratio_by_level(
     widths: ArrayLike, accuracies: ArrayLike, treatment: ArrayLike, count: int = 5
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Read the ratio off at several accuracies, without a model of the curve.
+    """Compute the ratio at several accuracies, without a model of the curve.
 
-    Each arm's means are made monotone in the width (isotonic least squares, weighted by replicates) and
-    joined by lines over ln(width). At an accuracy, the ratio is the treatment's width over the control's.
+    The means of each arm are made monotone in the width (isotonic least squares, weighted by replicates) and
+    interpolated linearly over ln(width). The ratio at an accuracy is the width of the treatment divided by
+    the width of the control.
 
     Args:
         widths: shape (n,).
         accuracies: shape (n,).
         treatment: shape (n,), True for the treatment.
-        count: levels, at least two, evenly over the range of accuracies that both arms reach.
+        count: number of levels, at least two, spaced evenly over the accuracies that both arms reach.
 
     Returns:
-        Levels, ascending, and ratios, of length `count`; both empty where the arms share no range.
+        Levels, ascending, and ratios, of length `count`; both empty if the arms share no range.
 
     Raises:
-        InputError: as `parallel_line`, or `count` is below two.
+        InputError: as `parallel_line`; `count` is below two.
 
     Example:
         >>> width = [1, 2, 4, 8, 1, 2, 4, 8]
@@ -253,7 +258,7 @@ def ratio_by_level(
     steps = []
     for doses, means, counts in _arms(data):
         rising = optimize.isotonic_regression(means, weights=counts).x
-        # Of a flat stretch, the cheapest width is what its accuracy takes.
+        # Several widths may have the same accuracy: the cheapest one is what this accuracy needs.
         first = np.concatenate(([True], np.diff(rising) > 0))
         steps.append((rising[first], np.log(doses)[first]))
     low, high = max(steps[0][0][0], steps[1][0][0]), min(steps[0][0][-1], steps[1][0][-1])

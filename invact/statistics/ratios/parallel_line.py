@@ -1,6 +1,6 @@
 """Parallel-line assay: how much of the standard does one unit of the test preparation replace?"""
-# Here the preparations are two arms, the doses their widths or MACs, the responses their accuracies; the
-# mathematics is that of any bioassay, so a published one can be fed straight in.
+# In invact the preparations are two arms, the doses are their widths or MACs, and the responses are their
+# accuracies. The terms are those of a bioassay, so that a published assay can be used as a test.
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["AnovaRow", "Fieller", "Observations", "ParallelLine", "fieller", "observations", "parallel_line"]
 
 SLOPE_ALPHA = 0.05
-"""One-sided level of the equivalence test of the slopes: their ratio has an interval at 1 - 2 x 5 %."""
+"""One-sided level of the equivalence test of the slopes: the interval of their ratio is at 1 - 2 x 5 %."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,11 @@ class Fieller:
 
     Attributes:
         ratio: numerator / denominator.
-        interval: all ratios that the test of numerator - ratio * denominator = 0 does not reject;
-            (-inf, inf) where that set is unbounded.
-        g: squared half-width of the denominator's interval, over the squared denominator. At 1 and above
-            the denominator may be 0 and the set is unbounded; near 0 the delta method would do.
+        interval: all ratios for which the test of numerator - ratio * denominator = 0 does not reject;
+            (-inf, inf) if this set is unbounded.
+        g: squared half-width of the denominator's interval, divided by the squared denominator. If g is 1 or
+            more, the denominator may be 0 and the set is unbounded; if g is near 0, the simpler delta method
+            gives nearly the same interval.
     """
 
     ratio: float
@@ -42,17 +43,17 @@ class Fieller:
 def fieller(
     numerator: float, denominator: float, covariance: ArrayLike, df: int, confidence: float = 0.95
 ) -> Fieller:
-    """Bound the ratio of two normal estimates.
+    """Compute Fieller's interval for the ratio of two normal estimates.
 
-    The interval holds each rho with (u - rho v)^2 <= t^2 (V11 - 2 rho V12 + rho^2 V22), t the quantile of
-    Student's t at (1 + confidence) / 2; g = t^2 V22 / v^2.
+    The interval contains each rho with (u - rho v)^2 <= t^2 (V11 - 2 rho V12 + rho^2 V22), where t is the
+    quantile of Student's t at (1 + confidence) / 2. g = t^2 V22 / v^2.
 
     Args:
         numerator: u.
         denominator: v.
         covariance: V, the estimated covariance of (u, v); shape (2, 2).
         df: degrees of freedom of the variance estimate in V.
-        confidence: two-sided, in (0, 1).
+        confidence: two-sided confidence level, in (0, 1).
 
     Raises:
         InputError: a value is not finite, the denominator is 0, or `confidence` or `df` is out of range.
@@ -67,7 +68,10 @@ def fieller(
     spread = np.asarray(covariance, dtype=float)
     check_confidence(confidence)
     if spread.shape != (2, 2) or not np.isfinite([numerator, denominator, *spread.flat]).all() or df < 1:
-        raise InputError("fieller: received values that are no two estimates with covariance and df >= 1")
+        raise InputError(
+            "fieller: received values that cannot be used. Allowed: two finite estimates, a finite covariance"
+            " of shape (2, 2), and df of 1 or more"
+        )
     if denominator == 0:
         raise InputError("fieller: denominator: received 0. Allowed: another number")
     low, high, g = limits(
@@ -79,7 +83,7 @@ def fieller(
 def limits(
     u: ArrayLike, v: ArrayLike, spread: ArrayLike, t_squared: float
 ) -> tuple[NDArray[np.float64], ...]:
-    """Fieller's low and high ends and g, for arrays: u and v of shape (...), spread (..., 2, 2)."""
+    """Lower and upper end of Fieller's interval, and g, for arrays: u and v (...), spread (..., 2, 2)."""
     u, v, spread = (np.asarray(values, dtype=float) for values in (u, v, spread))
     # The set is quadratic in rho: square * rho^2 - 2 * linear * rho + constant <= 0.
     square = v**2 - t_squared * spread[..., 1, 1]
@@ -87,7 +91,7 @@ def limits(
     constant = u**2 - t_squared * spread[..., 0, 0]
     bounded = square > 0
     safe = np.where(bounded, square, 1.0)
-    # Rounding may bring the discriminant, 0 without any spread, below 0.
+    # Without any spread the discriminant is 0, and rounding may make it negative.
     root = np.sqrt(np.maximum(linear**2 - square * constant, 0))
     low = np.where(bounded, (linear - root) / safe, -np.inf)
     high = np.where(bounded, (linear + root) / safe, np.inf)
@@ -96,7 +100,7 @@ def limits(
 
 @dataclass(frozen=True)
 class AnovaRow:
-    """One line of the analysis of variance; F and p are against the residual, None where there is none."""
+    """One row of the analysis of variance, tested against the residual; f is None if there is no test."""
 
     source: str
     df: int
@@ -110,16 +114,17 @@ class ParallelLine:
     """A parallel-line assay.
 
     Attributes:
-        potency: doses of the standard that one dose of the test preparation is worth.
-        interval: Fieller's, of the potency; (0, inf) where g >= 1.
-        g: of the common slope, see `Fieller`.
+        potency: number of doses of the standard that have the effect of one dose of the test preparation.
+        interval: Fieller's interval of the potency; (0, inf) if g >= 1.
+        g: relative uncertainty of the common slope, see `Fieller`.
         slope: common slope, response per unit of ln(dose).
-        slope_ratio: slope of the test preparation over that of the standard, each fitted on its own.
-        slope_interval: Fieller's at 90 %: inside bounds, the slopes are equivalent at 5 %.
+        slope_ratio: slope of the test preparation divided by the slope of the standard, each fitted alone.
+        slope_interval: Fieller's interval of slope_ratio at 90 %. If it lies within given bounds, the slopes
+            are equivalent at 5 %.
         variance: residual mean square, within treatments (and blocks).
-        df: its degrees of freedom.
-        anova: Blocks (where there are any), Preparations, Regression, Non-parallelism, Non-linearity,
-            Residual, Total; sums of squares in this order, each given those before it.
+        df: degrees of freedom of the variance.
+        anova: rows Blocks (if there are any), Preparations, Regression, Non-parallelism, Non-linearity,
+            Residual, Total. The sums of squares are sequential: each source is added to those before it.
     """
 
     potency: float
@@ -142,20 +147,21 @@ def parallel_line(
 ) -> ParallelLine:
     """Estimate the relative potency from log-linear responses of two preparations.
 
-    With x = ln(dose), z = 1 for the test preparation and 0 for the standard, and blocks where given,
-    response = a + d z + b x + block, potency = exp(d / b). Fieller's interval uses the mean square within
-    treatments and blocks. Doses need neither be equal nor equally spaced nor equally replicated.
+    The model is response = a + d z + b x + block, with x = ln(dose), z = 1 for the test preparation and 0 for
+    the standard, and a block effect if blocks are given. The potency is exp(d / b). Fieller's interval uses
+    the mean square within treatments and blocks. The doses of the preparations may differ, and they need not
+    be equally spaced or equally replicated.
 
     Args:
         doses: shape (n,), positive, in one unit for both preparations.
         responses: shape (n,), one for each training.
         test: shape (n,), True for the test preparation, False for the standard.
         blocks: shape (n,), labels of the blocks; None for a completely randomised design.
-        confidence: of the potency's interval, two-sided.
+        confidence: two-sided confidence level of the interval of the potency.
 
     Raises:
-        InputError: shapes differ, a dose is not positive, a response is not finite (a failed run must be
-            given its value, not dropped), a preparation has fewer than three doses, nothing is replicated,
+        InputError: shapes differ, a dose is not positive, a response is not finite (a failed run must have a
+            value and must not be dropped), a preparation has fewer than three doses, no dose is replicated,
             or blocks are confounded with preparations.
 
     Source: Finney, Statistical Method in Biological Assay, 3rd ed., 1978; European Pharmacopoeia, chapter
@@ -178,13 +184,13 @@ def parallel_line(
     separate = np.column_stack([parallel, data.test * x])
     saturated = np.column_stack([grand, data.cell_columns()])
     if np.linalg.matrix_rank(separate) < separate.shape[1]:
-        raise InputError("blocks: received blocks that cannot be told from preparations or doses")
+        raise InputError("blocks: received blocks that are confounded with preparations or doses")
 
     chain = [np.ones((len(y), 1)), grand, both, parallel, separate, saturated]
     rest = [residual(design, y) for design in chain]
     sum_left, df = rest[-1]
     if df < 1:
-        raise InputError("responses: received no replicates. Allowed: two or more at some dose")
+        raise InputError("responses: received no replicates. Allowed: two or more at one dose at least")
     variance = float(sum_left) / df
     sources = ("Blocks", "Preparations", "Regression", "Non-parallelism", "Non-linearity")
     rows = [
@@ -198,7 +204,7 @@ def parallel_line(
     effects, spread = estimates(parallel, y)
     potency = fieller(effects[-2], effects[-1], variance * spread[-2:, -2:], df, confidence)
     effects, spread = estimates(separate, y)
-    # The test preparation's slope is the standard's plus their difference.
+    # The last coefficient is the difference between the two slopes.
     mix = np.zeros((2, separate.shape[1]))
     mix[:, -2], mix[0, -1] = 1, 1
     steep = mix @ effects
@@ -226,7 +232,7 @@ def _tested(source: str, df: int, sum_of_squares: float, variance: float, error_
 
 
 def _block_columns(blocks: ArrayLike | None, n: int) -> NDArray[np.float64]:
-    """The constant, and one column for each block but the first."""
+    """A constant column, and one column for each block except the first."""
     if blocks is None:
         return np.ones((n, 1))
     labels = np.asarray(blocks)
@@ -237,7 +243,7 @@ def _block_columns(blocks: ArrayLike | None, n: int) -> NDArray[np.float64]:
 
 
 def residual(design: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
-    """Residual sum of squares of y, shape (n,) or (n, m), and its degrees of freedom."""
+    """Residual sum of squares of y, which has shape (n,) or (n, m), and its degrees of freedom."""
     left, singular, _ = np.linalg.svd(design, full_matrices=False)
     rank = int((singular > singular[0] * len(y) * np.finfo(float).eps).sum())
     basis = left[:, :rank]
@@ -247,21 +253,21 @@ def residual(design: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArr
 def estimates(
     design: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Least-squares coefficients for y, shape (n,) or (n, m), and their covariance for a variance of 1."""
+    """Least-squares coefficients of y, which has shape (n,) or (n, m), and their covariance at variance 1."""
     inverse = np.linalg.pinv(design)
     return inverse @ y, inverse @ inverse.T
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Checked doses and responses of two preparations, all of shape (n,)."""
+    """Checked doses and responses of two preparations; all arrays have shape (n,)."""
 
     doses: NDArray[np.float64]
     responses: NDArray[np.float64]
     test: NDArray[np.bool_]
 
     def cell_columns(self) -> NDArray[np.float64]:
-        """One column for each (preparation, dose)."""
+        """Indicator matrix with one column for each (preparation, dose)."""
         _, index = np.unique(np.column_stack([self.test, self.doses]), axis=0, return_inverse=True)
         return np.eye(index.max() + 1)[index.ravel()]
 
@@ -270,22 +276,22 @@ def observations(doses: ArrayLike, responses: ArrayLike, test: ArrayLike) -> Obs
     """Check doses, responses and preparations.
 
     Raises:
-        InputError: see `parallel_line`.
+        InputError: as `parallel_line`.
     """
     x, y, z = np.asarray(doses, dtype=float), np.asarray(responses, dtype=float), np.asarray(test)
     if x.ndim != 1 or not x.shape == y.shape == z.shape:
         shapes = f"{x.shape}, {y.shape} and {z.shape}"
-        raise InputError(f"doses, responses, test: received shapes {shapes}. Allowed: equal, (n,)")
+        raise InputError(f"doses, responses, test: received shapes {shapes}. Allowed: equal shapes, (n,)")
     if not (np.isfinite(x) & (x > 0)).all():
-        raise InputError("doses: received a value that is not a positive number")
+        raise InputError("doses: received a value that is not a positive number. Allowed: above 0")
     if not np.isfinite(y).all():
         raise InputError(
-            "responses: received a value that is not finite. A failed run counts at chance level"
+            "responses: received a value that is not finite. Allowed: numbers (chance level for a failed run)"
         )
     if not np.isin(z, (0, 1)).all():
-        raise InputError("test: received another value. Allowed: True (test) and False (standard)")
+        raise InputError("test: received a value that is not a bool. Allowed: True (test), False (standard)")
     z = z.astype(bool)
     for name, arm in (("standard", ~z), ("test", z)):
         if (count := len(np.unique(x[arm]))) < 3:
-            raise InputError(f"doses: {name}: received {count} different. Allowed: three or more")
+            raise InputError(f"doses: {name}: received {count} different doses. Allowed: three or more")
     return Observations(x, y, z)

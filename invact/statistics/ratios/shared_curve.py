@@ -1,4 +1,4 @@
-"""Shared curve: two arms on one saturating curve, one shifted along the width."""
+"""Shared curve: one saturating curve of accuracy over width, shifted along the width for the treatment."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["SharedCurve", "shared_curve"]
 
 FLATTEST, STEEPEST = -3.0, 3.0
-"""c beyond these has no identifiable curvature: a straight line in ln(x) below, a step above."""
+"""Limits of c. Below, the curve is a straight line in ln(x); above, it is a step: neither identifies c."""
 LARGEST_CONDITION = 1e8
-"""Of the Jacobian with columns of length 1; its square still leaves half the digits."""
+"""Largest condition number of the Jacobian with columns of length 1; its square leaves half the digits."""
 FARTHEST = 7.0
-"""Largest shift, in ln(width), that the profile is followed to: a ratio of about 1,000."""
+"""Largest shift, in ln(width), up to which the profile is searched: a ratio of about 1,000."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,22 @@ class SharedCurve:
 
     Attributes:
         asymptote: A, the accuracy at infinite width.
-        b: ln of the distance to it at x = 1.
+        b: ln of the distance to the asymptote at x = 1.
         c: ln of the exponent of the power law.
-        shift: lambda; the treatment at width x does what the control does at x exp(lambda).
-        ratio: R = exp(-lambda), the width the treatment needs over that of the control.
-        interval: of R, from Student's t with n - 4 degrees of freedom on lambda.
-        profile: of R, by inverting the F test of each lambda: all that it does not reject, as far as the
-            connected set around the estimate goes; 0 or inf where it is open.
-        g: squared half-width of the steepness' relative interval, the analogue of Fieller's.
-        slope_ratio: steepness of the treatment over that of the control at equal accuracy, when the arms may
-            differ in the exponent but not in A.
-        slope_interval: of it, at 90 %: inside bounds, the curves are equivalent in shape at 5 %.
-        p_lack_of_fit: of the F test against one mean for each (arm, width); None without replicates.
-        sd: residual standard deviation, with df.
+        shift: lambda; the treatment at width x is as accurate as the control at width x exp(lambda).
+        ratio: R = exp(-lambda), the width that the treatment needs divided by the width of the control.
+        interval: confidence interval of R, from Student's t with n - 4 degrees of freedom on lambda.
+        profile: profile interval of R: the connected set of ratios around the estimate that the F test does
+            not reject; an end is 0 or inf if the set is not bounded there.
+        g: squared half-width of the relative interval of the steepness, the analogue of Fieller's g.
+        slope_ratio: steepness of the treatment divided by the steepness of the control at equal accuracy, in
+            a model in which the arms may differ in the exponent but share A.
+        slope_interval: interval of slope_ratio at 90 %. If it lies within given bounds, the shapes of the
+            curves are equivalent at 5 %.
+        p_lack_of_fit: p value of the F test against one mean for each (arm, width); None without replicates.
+        sd: residual standard deviation, with df degrees of freedom.
         df: n - 4.
-        problems: why the fit must not be read, in words; empty when it converged and is identified.
+        problems: why the fit must not be used, in words; empty if it converged and is identified.
     """
 
     asymptote: float
@@ -68,22 +69,23 @@ class SharedCurve:
 def shared_curve(
     widths: ArrayLike, accuracies: ArrayLike, treatment: ArrayLike, confidence: float = 0.95
 ) -> SharedCurve:
-    """Fit one saturating curve to two arms, and the shift between them.
+    """Fit one saturating curve and the shift between two arms.
 
-    accuracy = A - exp(b - e^c (ln x + lambda z)), by least squares (Levenberg-Marquardt, analytic Jacobian)
-    from the best points of a grid over (c, lambda), on which A and e^b are linear.
+    The model is accuracy = A - exp(b - e^c (ln x + lambda z)), with z = 1 for the treatment. It is fitted by
+    least squares (Levenberg-Marquardt, analytic Jacobian). The starting values are the best points of a grid
+    over (c, lambda); at each point A and e^b are linear parameters.
 
     Args:
-        widths: shape (n,), positive: filters, or MACs.
+        widths: shape (n,), positive, filters or MACs.
         accuracies: shape (n,), one for each training.
         treatment: shape (n,), True for the treatment, False for the control.
-        confidence: of the ratio's intervals, two-sided.
+        confidence: two-sided confidence level of the intervals of the ratio.
 
     Raises:
-        InputError: as `parallel_line`, or fewer than six trainings.
+        InputError: as `parallel_line`; fewer than six trainings.
 
     Source: Bates and Watts, Nonlinear Regression Analysis and Its Applications, 1988 (t and profile
-    intervals); Golub and Pereyra, SIAM Journal on Numerical Analysis 10, 1973 (the linear parameters).
+    intervals); Golub and Pereyra, SIAM Journal on Numerical Analysis 10, 1973 (linear parameters).
 
     Example:
         >>> width = np.array([6, 9, 13, 19, 28] * 4)
@@ -97,8 +99,8 @@ def shared_curve(
     data = observations(widths, accuracies, treatment)
     n = len(data.responses)
     if n < 6:
-        raise InputError(f"accuracies: received {n}. Allowed: six or more")
-    # Around the middle of ln(x), b and c are nearly uncorrelated.
+        raise InputError(f"accuracies: received {n} values. Allowed: six or more")
+    # With ln(x) centred, b and c are nearly uncorrelated, which makes the fit stable.
     middle = float(np.log(data.doses).mean())
     x, y, z = np.log(data.doses) - middle, data.responses, data.test.astype(float)
     fit = best_fit(x, y, z)
@@ -140,12 +142,12 @@ def shared_curve(
 def starts(
     x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64], count: int = 3
 ) -> NDArray[np.float64]:
-    """The best (A, b, c, lambda) of a grid, shape (count, 4): A and e^b by linear least squares."""
+    """The best (A, b, c, lambda) of a grid, shape (count, 4); A and e^b come from linear least squares."""
     c, shift = (axis.ravel() for axis in np.meshgrid(np.linspace(-2, 2, 9), np.linspace(-2, 2, 17)))
     u = np.exp(-np.exp(c)[:, None] * (x + shift[:, None] * z))
     centred = u - u.mean(axis=1, keepdims=True)
     size = -(centred @ y) / np.square(centred).sum(axis=1)
-    # A negative size is a curve that falls with the width: flat is the nearest that is allowed.
+    # With a negative size the curve falls with the width. A nearly flat curve is the nearest allowed one.
     size = np.maximum(size, 1e-6 * float(np.ptp(y)) + 1e-12)
     asymptote = y.mean() + size * u.mean(axis=1)
     left = np.square(y - asymptote[:, None] + size[:, None] * u).sum(axis=1)
@@ -156,7 +158,7 @@ def starts(
 def best_fit(
     x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64]
 ) -> optimize.OptimizeResult:
-    """Fit (A, b, c, lambda) from several starts; `agreed` counts those that found the same minimum."""
+    """Fit (A, b, c, lambda) from several starts; `agreed` counts the starts that found the same minimum."""
     fits = [solve(x, y, z, point) for point in starts(x, y, z)]
     best = min(fits, key=lambda fit: float(fit.cost))
     best.agreed = sum(fit.cost <= best.cost * (1 + 1e-6) + 1e-20 for fit in fits)
@@ -170,7 +172,7 @@ def solve(
     start: NDArray[np.float64],
     fixed: float | None = None,
 ) -> optimize.OptimizeResult:
-    """Fit (A, b, c), then lambda unless it is fixed, then ln of the ratio of exponents if `start` has it."""
+    """Fit A, b, c; lambda unless it is fixed; and the ln of the ratio of exponents if `start` has it."""
 
     def full(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return values if fixed is None else np.append(values, fixed)
@@ -191,9 +193,9 @@ def solve(
 def curve(
     values: NDArray[np.float64], x: NDArray[np.float64], z: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Accuracy, shape (n,), and its Jacobian, shape (n, 4 or 5), at (A, b, c, lambda[, slope])."""
+    """Accuracy, shape (n,), and its Jacobian, shape (n, 4 or 5), for values (A, b, c, lambda[, slope])."""
     asymptote, b, c, shift, *slope = values
-    # A trial step may go anywhere; clipping keeps it finite, and such a step is then refused.
+    # A trial step of the solver may be extreme. Clipping keeps it finite, and the solver then rejects it.
     exponent = np.exp(np.clip(c + (slope[0] * z if slope else 0.0), -30, 10))
     power = exponent * (x + shift * z)
     below = np.exp(np.clip(b - power, -300, 100))
@@ -204,13 +206,13 @@ def curve(
 
 
 def inverse(jacobian: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Covariance of the parameters for a variance of 1: (J'J)^-1."""
+    """Covariance of the parameters at a residual variance of 1: (J'J)^-1."""
     pseudo = np.linalg.pinv(jacobian)
     return np.asarray(pseudo @ pseudo.T)
 
 
 def faults(fit: optimize.OptimizeResult) -> tuple[str, ...]:
-    """Why the result of `best_fit` must not be read, in words."""
+    """Why the result of `best_fit` must not be used, in words; empty if there is no problem."""
     length = np.linalg.norm(fit.jac, axis=0)
     degenerate = (length == 0).any()
     found = {
@@ -232,7 +234,7 @@ def _profile(
     least: float,
     bound: float,
 ) -> tuple[float, float]:
-    """The shifts around the best at which sqrt(RSS - least) reaches `bound`."""
+    """The shifts below and above the best one at which sqrt(RSS - least) reaches `bound`."""
     shift = float(best[3])
     last = best[:3]
 

@@ -1,1 +1,1 @@
-"""Sequential tests: when to look, what to conclude, and how many runs to plan."""
+"""Sequential tests: when to look at the data, what to conclude, and how many runs to plan."""

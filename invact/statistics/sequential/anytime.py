@@ -1,4 +1,4 @@
-"""A paired t test that may stop after any pair: an e-process, its p value and its confidence sequence."""
+"""A paired t test that may stop after any pair: e-process, p value and confidence sequence."""
 
 from __future__ import annotations
 
@@ -22,29 +22,32 @@ __all__ = ["SCALE", "Anytime", "anytime", "e_values"]
 Floats: TypeAlias = "NDArray[np.float64]"
 
 SCALE = 1.0
-"""Standard deviations by which the mean is expected to differ from -margin, unless told."""
+"""Default of the expected distance of the mean from -margin, in standard deviations."""
 
 
 def e_values(differences: ArrayLike, margin: float, scale: float = SCALE) -> Floats:
-    """E-process against H0: mean <= -margin, after each pair.
+    """Compute the e-process against H0: mean <= -margin after each pair.
 
-    With x the n differences plus the margin, w = sum(x) / sqrt(n sum(x^2)) and
+    An e-process measures the evidence against H0. Under H0 it ever reaches 1 / alpha with a probability of at
+    most alpha, so a test may look at it after each pair.
+
+    x are the n differences plus the margin. With w = sum(x) / sqrt(n sum(x^2)) and
     rho = n scale^2 / (1 + n scale^2), the e-value is
 
         2 T_n(sqrt(n rho) w / sqrt(1 - rho w^2)) / (sqrt(1 + n scale^2) (1 - rho w^2)^(n / 2)),
 
-    T_n being the distribution function of Student's t with n degrees of freedom. It is the likelihood ratio
-    of the t statistic (the right-Haar ratio, free of the variance) between mean / sd = delta and 0, mixed
-    over delta ~ |N(0, scale^2)|.
+    where T_n is the distribution function of Student's t with n degrees of freedom. It is the likelihood
+    ratio of the t statistic (the right-Haar ratio, which does not depend on the variance) between
+    mean / sd = delta and 0, averaged over delta ~ |N(0, scale^2)|.
 
-    For normal differences of mean -margin the process is a martingale of mean 1 (in the filtration of the t
-    statistics), so it ever reaches 1 / alpha with probability alpha at most. A smaller mean lowers every t
-    of a series together, hence every e-value, which grows with t: one-sided validity follows.
+    For normal differences with mean -margin the process is a martingale with mean 1 (in the filtration of the
+    t statistics), so it ever reaches 1 / alpha with probability alpha at most. The e-value increases with t,
+    and a smaller mean lowers all t of a series. So the test is valid for all of H0.
 
     Args:
         differences: shape (..., n), in order.
-        margin: a fraction.
-        scale: of the mixture, in standard deviations of the differences; positive.
+        margin: non-inferiority margin, as a fraction.
+        scale: scale of the mixture, in standard deviations of the differences; positive.
 
     Returns:
         E-values after 1, 2, ... n pairs; shape (..., n).
@@ -65,7 +68,7 @@ def e_values(differences: ArrayLike, margin: float, scale: float = SCALE) -> Flo
     x = np.where(np.abs(x) <= RESOLUTION, 0.0, x)
     n = np.arange(1, x.shape[-1] + 1)
     squares = n * np.cumsum(x**2, axis=-1)
-    # All differences on -margin tell nothing: an e-value of 1.
+    # If all differences equal -margin, there is no evidence in either direction: the e-value is 1.
     cosine = np.cumsum(x, axis=-1) / np.sqrt(np.where(squares > 0, squares, 1.0))
     return np.where(squares > 0, np.exp(_log_e(np.clip(cosine, -1, 1), n, scale)), 1.0)
 
@@ -82,12 +85,12 @@ def _log_e(cosine: ArrayLike, n: ArrayLike, scale: float) -> Floats:
 
 @lru_cache(maxsize=1024)
 def _reach(n: int, alpha: float, scale: float) -> float:
-    """Half the width of the confidence sequence at n, in standard errors: the t of the e-value 1 / alpha."""
+    """Half-width of the confidence sequence at n, in standard errors: the t with an e-value of 1 / alpha."""
 
     def excess(cosine: float) -> float:
         return float(_log_e(cosine, n, scale)) + math.log(alpha)
 
-    # Few pairs cannot reach 1 / alpha, however large their mean.
+    # With few pairs the e-value cannot reach 1 / alpha for any mean.
     if n < 2 or excess(1.0) <= 0:
         return math.inf
     cosine = float(optimize.brentq(excess, -1.0, 1.0, xtol=1e-13))
@@ -96,19 +99,19 @@ def _reach(n: int, alpha: float, scale: float) -> float:
 
 @dataclass(frozen=True)
 class Anytime:
-    """Outcome of the anytime-valid non-inferiority test.
+    """Outcome of the non-inferiority test that may stop after any pair.
 
     Attributes:
         decision: NON_INFERIOR, INFERIOR or CONTINUE.
-        n: pairs used: up to the first at which it stopped, or all.
-        e_value: against H0: mean <= -margin, at n.
-        e_inferior: against H0: mean >= -margin, at n.
-        p_value: of H0: mean <= -margin, valid at any time: 1 over the largest e-value so far, at most 1.
-        p_inferior: likewise of H0: mean >= -margin.
-        interval: confidence sequence of the mean at n, 1 - 2 alpha at all times together: the intersection of
-            the intervals so far. Infinite until enough pairs are seen.
-        margin: the loss that still counts as equal.
-        alpha: one-sided level.
+        n: number of pairs used: up to the pair at which the test stopped, or all.
+        e_value: e-value against H0: mean <= -margin, at n.
+        e_inferior: e-value against H0: mean >= -margin, at n.
+        p_value: p value of H0: mean <= -margin, valid at any time: 1 / (largest e-value so far), at most 1.
+        p_inferior: the same for H0: mean >= -margin.
+        interval: confidence sequence of the mean at n: the intersection of all intervals so far. It is valid
+            at 1 - 2 alpha for all n together. Infinite until there are enough pairs.
+        margin: non-inferiority margin: the largest loss of accuracy that still counts as equal.
+        alpha: one-sided level of the test.
     """
 
     decision: Decision
@@ -123,16 +126,17 @@ class Anytime:
 
 
 def anytime(differences: ArrayLike, margin: float, alpha: float = 0.05, scale: float = SCALE) -> Anytime:
-    """Test after each pair whether the treatment loses less than `margin`, without any plan of looks.
+    """Test after each pair whether the treatment loses less than `margin`; no looks need to be planned.
 
-    It stops at the first pair with an e-value of 1 / alpha or more, in either direction (`e_values`).
+    The test stops at the first pair at which one of the two e-values is 1 / alpha or more (`e_values`).
 
     Args:
-        differences: accuracy of the treatment minus that of the control, as fractions, in order; shape (n,),
-            two or more.
+        differences: accuracy of the treatment minus that of the control, as fractions, in the planned order;
+            shape (n,), two or more.
         margin: in [0, 1), as a fraction; 0 tests superiority.
         alpha: one-sided level, in (0, 0.5).
-        scale: expected (mean + margin) / sd. It has to be fixed beforehand; it changes power, not validity.
+        scale: expected (mean + margin) / sd. It must be fixed beforehand; it changes the power, but not the
+            validity of the test.
 
     Raises:
         InputError: as `non_inferiority` and `e_values`.
@@ -142,7 +146,7 @@ def anytime(differences: ArrayLike, margin: float, alpha: float = 0.05, scale: f
         >>> result.decision, result.n
         (<Decision.NON_INFERIOR: 'NON_INFERIOR'>, 4)
     """
-    one_sided(differences, margin, alpha)  # refuses what is no series of differences
+    one_sided(differences, margin, alpha)  # checks the arguments
     values = np.asarray(differences, dtype=float)
     above = e_values(values, margin, scale)
     below = e_values(-values, -margin, scale)

@@ -1,5 +1,5 @@
-"""When may one look early? Boundaries of group-sequential tests, for the normal and for the t statistic."""
-# A t statistic is not a normal one: with 5 pairs it crosses a normal bound far too often.
+"""Boundaries of group-sequential tests, for the normal and the t statistic, and the stage-wise p value."""
+# Bounds for a normal statistic are not valid for a t statistic: with 5 pairs, t crosses them far too often.
 
 from __future__ import annotations
 
@@ -32,20 +32,22 @@ __all__ = [
 Floats: TypeAlias = "NDArray[np.float64]"
 
 LOOKS = (5, 7, 9, 12, 15)
-"""Pairs at which the sequential test looks, unless told."""
+"""Default looks of the sequential test, in pairs."""
 
 
 def wang_tsiatis(information: ArrayLike, alpha: float, shape: float, sides: int = 2) -> Floats:
-    """Bounds z_k = c (I_k / I_K)^(shape - 1/2) of total error alpha: Pocock's at 1/2, O'Brien-Fleming's at 0.
+    """Compute bounds z_k = c (I_k / I_K)^(shape - 1/2) with a total type I error of alpha.
+
+    shape 1/2 gives Pocock's bounds, shape 0 gives O'Brien and Fleming's.
 
     Args:
-        information: increasing and positive; shape (K,).
-        alpha: total type I error, over both sides if sides is 2.
-        shape: how early the error is spent; late at 0.
+        information: information at each look, increasing and positive; shape (K,).
+        alpha: total type I error, of both sides together if sides is 2.
+        shape: how early the error is spent; at 0 most of it is spent late.
         sides: 1 or 2.
 
     Returns:
-        Bounds on z (on its absolute value if sides is 2), shape (K,).
+        Bounds on z, or on its absolute value if sides is 2; shape (K,).
 
     Source: Wang and Tsiatis, Biometrics 43, 1987.
 
@@ -64,12 +66,13 @@ def wang_tsiatis(information: ArrayLike, alpha: float, shape: float, sides: int 
 
 
 def spending_bounds(information: ArrayLike, alpha: float) -> Floats:
-    """One-sided bounds on z that spend the error as 2 - 2 Phi(z_(alpha/2) / sqrt(I / I_K)).
+    """Compute one-sided bounds on z that spend the error as 2 - 2 Phi(z_(alpha/2) / sqrt(I / I_K)).
 
     Returns:
         Bounds, shape (K,).
 
-    Source: Lan and DeMets, Biometrika 70, 1983: the spending that resembles O'Brien and Fleming's bounds.
+    Source: Lan and DeMets, Biometrika 70, 1983 (the spending function that is close to O'Brien and Fleming's
+    bounds).
 
     Example:
         >>> spending_bounds([1, 2], 0.025).round(3).tolist()
@@ -83,7 +86,7 @@ def spending_bounds(information: ArrayLike, alpha: float) -> Floats:
         def excess(bound: float, look: int = look, target: float = target) -> float:
             return sum(normal_exits([*bounds, bound], values[:look]).upper) - target
 
-        # Past 8.5 nothing can be told from no look at all.
+        # A bound above 8.5 has the same effect as no look.
         bounds.append(float(optimize.brentq(excess, 0.0, 8.5)) if excess(8.5) < 0 else 8.5)
     return np.array(bounds)
 
@@ -92,21 +95,24 @@ def spending_bounds(information: ArrayLike, alpha: float) -> Floats:
 def nominal_levels(
     looks: tuple[int, ...] = LOOKS, alpha: float = 0.05, shape: tuple[float, ...] | None = None
 ) -> tuple[float, ...]:
-    """One-sided p values below which a t test may stop at each look, for a total type I error of alpha.
+    """Compute the nominal levels: the p value below which a t test stops at each look.
 
-    The levels are c times a given shape; one constant c is found such that the sequence of *t statistics*
-    crosses with probability alpha. The shape is that of the normal theory with Lan and DeMets' spending.
+    The total one-sided type I error is alpha.
+
+    The levels are a constant c times a given shape. c is chosen so that the sequence of *t statistics*
+    crosses a bound with probability alpha. By default the shape comes from normal theory with Lan and DeMets'
+    spending.
 
     Args:
-        looks: pairs at each look: at least two looks, increasing, from 2 pairs on.
+        looks: number of pairs at each look; at least two looks, increasing, the first with 2 pairs or more.
         alpha: total one-sided type I error, in (0, 0.5).
-        shape: positive, one for each look, if another is wanted: equal values are like Pocock's.
+        shape: another shape, one positive number for each look; equal numbers correspond to Pocock's bounds.
 
     Raises:
         InputError: an argument is not as described.
 
     Source: Jennison and Turnbull, Group Sequential Methods, 2000, sections 4.4 (significance levels in place
-    of bounds) and 7.2 (spending). Here the constant removes what that approximation leaves.
+    of bounds) and 7.2 (spending). The constant c removes the error of that approximation.
 
     Example:
         >>> [round(level, 4) for level in nominal_levels((5, 10), 0.05, shape=(1.0, 1.0))]
@@ -118,19 +124,22 @@ def nominal_levels(
     if shape is None:
         shape = tuple(special.ndtr(-spending_bounds(looks, alpha)))
     elif len(shape) != len(looks) or not all(0 < value < math.inf for value in shape):
-        raise InputError(f"shape: received {shape!r}. Allowed: {len(looks)} positive numbers, one a look")
+        raise InputError(
+            f"shape: received {shape!r}. Allowed: {len(looks)} positive numbers, one for each look"
+        )
     form = np.asarray(shape, dtype=float)
 
     def excess(constant: float) -> float:
         return sum(t_exits(critical(constant * form, looks), looks).upper) - alpha
 
-    # Bonferroni spends too little; alpha at any one of the looks too much.
+    # The solution is between the Bonferroni correction, which spends too little, and the constant that gives
+    # one look the level alpha, which spends too much.
     constant = optimize.brentq(excess, alpha / form.sum(), alpha / form.max(), xtol=1e-12)
     return tuple(float(level) for level in constant * form)
 
 
 def check_looks(looks: Sequence[int]) -> None:
-    """Refuse looks that are no plan.
+    """Raise InputError unless the looks are two or more increasing numbers of pairs, the first at least 2.
 
     Example:
         >>> check_looks((5, 7, 9))
@@ -138,11 +147,13 @@ def check_looks(looks: Sequence[int]) -> None:
     whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in looks)
     increasing = whole and all(a < b for a, b in itertools.pairwise(looks))
     if len(looks) < 2 or not increasing or looks[0] < 2:
-        raise InputError(f"looks: received {list(looks)}. Allowed: two or more, increasing, from 2 pairs on")
+        raise InputError(
+            f"looks: received {list(looks)}. Allowed: two or more increasing numbers of pairs, each 2 or more"
+        )
 
 
 def critical(levels: ArrayLike, looks: Sequence[int]) -> Floats:
-    """Turn nominal one-sided p values into bounds on t.
+    """Convert nominal one-sided p values to bounds on t.
 
     Example:
         >>> critical([0.05, 0.05], (5, 10)).round(3).tolist()
@@ -152,10 +163,11 @@ def critical(levels: ArrayLike, looks: Sequence[int]) -> Floats:
 
 
 def futility_bounds(looks: Sequence[int], futility: bool = True) -> Floats:
-    """Bounds on t at or below which to stop for futility: 0 from the second look to the last but one.
+    """Compute the bounds on t at or below which the test stops for futility.
 
-    A t of 0 is a mean of -margin: the claim would have to be won against the trend. Elsewhere, or without
-    futility, -inf.
+    The bound is 0 at all looks except the first and the last, where it is -inf. Without futility all bounds
+    are -inf. At t = 0 the mean is -margin, so non-inferiority could be shown only against the trend of the
+    data.
 
     Example:
         >>> futility_bounds((5, 7, 9)).tolist()
@@ -175,22 +187,23 @@ def stagewise_p(
     looks: Sequence[int] = LOOKS,
     futility: bool = False,
 ) -> Floats:
-    """P value of having stopped at a look with t, by stage-wise ordering.
+    """Compute the p value after a stop at a look with statistic t, by stage-wise ordering.
 
-    An earlier stop for non-inferiority is more extreme than any later outcome, and a larger t more extreme
-    than a smaller one at the same look. The p value of H0: mean <= -margin (shift 0) is exact for normal
-    differences d. For H0: mean <= theta the bounds of earlier looks move: with m^2 the mean of
-    (d - theta)^2 and shift = (theta + margin) / m, a bound at the angle phi moves to
-    phi - arcsin(shift cos(phi)). m^2 is all that is known of the variance under that hypothesis; it is taken
-    from the stop for all looks, which is the one approximation. At the first look there is none.
+    In this ordering an earlier stop for non-inferiority is more extreme than any later outcome, and at the
+    same look a larger t is more extreme than a smaller one. For H0: mean <= -margin (shift 0) the p value is
+    exact if the differences d are normal. For H0: mean <= theta the bounds of the earlier looks move: m^2 is
+    the mean of (d - theta)^2, shift = (theta + margin) / m, and a bound at the angle phi moves to
+    phi - arcsin(shift cos(phi)). The only approximation is that all earlier looks use m^2 of the stop; at the
+    first look there is none.
 
     Args:
         t: statistics against theta at the look of the stop, shape (R,).
-        look: its index.
-        shift: of theta from -margin, in root mean squares about theta.
-        alpha: of the design.
-        looks: of the design.
-        futility: whether the futility rule is taken as binding. False is valid whether or not it is obeyed.
+        look: index of this look.
+        shift: distance of theta from -margin, divided by the root mean square of the differences about theta.
+        alpha: one-sided level of the design.
+        looks: number of pairs at each look of the design.
+        futility: whether the futility rule is treated as binding. False is valid whether or not the rule is
+            followed.
 
     Returns:
         P values, shape (R,).

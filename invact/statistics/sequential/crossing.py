@@ -1,7 +1,8 @@
-"""How likely is a statistic to cross a bound at one of several looks? Exact laws, for z and for t."""
-# The sequence of t statistics takes no more than one dimension: with S the sum and Q the sum of squares of n
-# normal observations of mean 0, the angle phi, sin(phi) = S / sqrt(n Q), is independent of Q (Basu), so the
-# angles of growing n are a Markov chain that does not depend on the variance, and t = sqrt(n - 1) tan(phi).
+"""Exact probabilities that a z or t statistic crosses a bound at one of several looks."""
+# One dimension is enough for the sequence of t statistics. S is the sum and Q the sum of squares of n normal
+# observations with mean 0. The angle phi with sin(phi) = S / sqrt(n Q) is independent of Q (Basu's theorem).
+# Therefore the angles for increasing n are a Markov chain that does not depend on the variance, and
+# t = sqrt(n - 1) tan(phi).
 
 from __future__ import annotations
 
@@ -22,18 +23,19 @@ __all__ = ["Exits", "normal_exits", "t_exits", "t_tail"]
 Floats: TypeAlias = "NDArray[np.float64]"
 
 CELLS = 400
-"""Cells of the angle. Doubling them moves an error of 0.05 by 1e-5, and a power by 1e-4."""
+"""Number of cells of the angle. Twice as many change an error of 0.05 by 1e-5 and a power by 1e-4."""
 EDGES = np.linspace(math.pi / 2, -math.pi / 2, CELLS + 1)  # descending: upper tails keep their precision
 MIDDLES = (EDGES[1:] + EDGES[:-1]) / 2
 
 
 @dataclass(frozen=True)
 class Exits:
-    """Where a sequential test leaves the region of continuation.
+    """Probabilities that a sequential test stops at each look.
 
     Attributes:
-        upper: probability of leaving through the upper bound at each look, for the first time.
-        lower: likewise through the lower bound.
+        upper: for each look, the probability that a bound is crossed there for the first time and that it is
+            the upper one.
+        lower: the same for the lower bound.
     """
 
     upper: tuple[float, ...]
@@ -41,12 +43,12 @@ class Exits:
 
 
 def normal_exits(upper: ArrayLike, information: ArrayLike, lower: ArrayLike | None = None) -> Exits:
-    """Exit probabilities of z statistics with independent increments, under the null hypothesis.
+    """Compute exit probabilities of z statistics with independent increments, under the null hypothesis.
 
     Args:
         upper: bounds on z, shape (K,).
         information: increasing and positive, in any unit; shape (K,).
-        lower: bounds on z, shape (K,); none unless given.
+        lower: bounds on z, shape (K,); no lower bounds unless given.
 
     Source: Armitage, McPherson, Rowe, J. Royal Statistical Society A 132, 1969: recursive integration, here
     with 128 Gauss-Legendre nodes for each look.
@@ -57,7 +59,7 @@ def normal_exits(upper: ArrayLike, information: ArrayLike, lower: ArrayLike | No
     """
     scale = np.sqrt(np.asarray(information, dtype=float))
     tops = np.asarray(upper, dtype=float) * scale
-    # 9 standard deviations are as far as double precision sees.
+    # The probability beyond 9 standard deviations is lost in double precision.
     floors = (np.full(len(scale), -9.0) if lower is None else np.asarray(lower, dtype=float)) * scale
     nodes, weights = np.polynomial.legendre.leggauss(128)
     places, masses, before = np.zeros(1), np.ones(1), 0.0
@@ -76,16 +78,17 @@ def normal_exits(upper: ArrayLike, information: ArrayLike, lower: ArrayLike | No
 def t_exits(
     upper: ArrayLike, looks: Sequence[int], lower: ArrayLike | None = None, effect: float = 0.0
 ) -> Exits:
-    """Exit probabilities of the sequence of one-sample t statistics, from its exact law.
+    """Compute exit probabilities of the sequence of one-sample t statistics, from its exact distribution.
 
     Args:
         upper: bounds on t, shape (K,).
-        looks: observations at each look, increasing, from 2 on.
-        lower: bounds on t, shape (K,); none unless given. -inf where there is none.
-        effect: mean of the observations over their standard deviation.
+        looks: number of observations at each look, increasing, 2 or more.
+        lower: bounds on t, shape (K,), -inf at a look without a lower bound; no lower bounds unless given.
+        effect: mean of the observations divided by their standard deviation.
 
-    Source: the law under an effect is the one without it times the likelihood ratio of the last t, which
-    is sufficient for the whole sequence: Hall, Wijsman, Ghosh, Annals of Mathematical Statistics 36, 1965.
+    Source: Hall, Wijsman, Ghosh, Annals of Mathematical Statistics 36, 1965. The last t is sufficient for the
+    whole sequence, so the distribution under an effect is the distribution without an effect times the
+    likelihood ratio of the last t.
 
     Example:
         >>> exits = t_exits([2.132, 1.833], (5, 10))
@@ -99,17 +102,20 @@ def t_exits(
 def t_tail(
     t: ArrayLike, upper: ArrayLike, looks: Sequence[int], lower: ArrayLike | None = None
 ) -> tuple[float, Floats]:
-    """What stage-wise ordering calls more extreme than t at the last of `looks`, without an effect.
+    """Compute the probability of outcomes that are more extreme than t at the last look, without an effect.
+
+    In the stage-wise ordering these are a stop at the upper bound of an earlier look, and a larger t at the
+    last look.
 
     Args:
-        t: statistics at the last look, any shape (R,).
-        upper: bounds on t at the looks before it, shape (K - 1,).
-        looks: shape (K,).
+        t: statistics at the last look, shape (R,).
+        upper: bounds on t at the earlier looks, shape (K - 1,).
+        looks: number of observations at each look, shape (K,).
         lower: as for `t_exits`, shape (K - 1,).
 
     Returns:
-        The probability of an exit through the upper bound earlier; and that of reaching the last look
-        and being at or above t there, shape (R,).
+        The probability of crossing an earlier upper bound; and the probabilities of reaching the last look
+        with a statistic of t or more, shape (R,).
 
     Example:
         >>> earlier, now = t_tail([1.833], [], (10,))
@@ -129,7 +135,7 @@ def t_tail(
 def _chain(
     upper: ArrayLike, looks: Sequence[int], lower: ArrayLike | None, effect: float
 ) -> tuple[Floats, list[float], list[float]]:
-    """Masses of the angle's cells that are left after the looks, and the exits at each of them."""
+    """Masses of the cells of the angle after the last look, and the exit probabilities at each look."""
     tops = np.asarray(upper, dtype=float)
     floors = np.full(len(tops), -math.inf) if lower is None else np.asarray(lower, dtype=float)
     masses, reached, left = np.zeros(CELLS), looks[0], 1.0
@@ -144,7 +150,7 @@ def _chain(
             tails = _sharpened(masses @ _kernel(n - 1))
             over, under = masses @ _transition(n - 1, bounds)
         under = max(over, under)
-        # Under the effect, too, all that is left arrives here: that fixes the ratio's constant.
+        # The ratio is known up to a constant factor. The total mass under the effect, `left`, fixes it.
         ratio = _likelihood_ratio(n, effect)
         ratio = ratio * left / (np.diff(tails) @ ratio)
         above.append(float(np.diff(np.minimum(tails, over)) @ ratio))
@@ -155,15 +161,15 @@ def _chain(
 
 
 def _first(n: int, angles: Floats) -> Floats:
-    """Upper tail of the angle of n observations."""
+    """Upper tail probabilities of the angle of n observations."""
     return np.asarray(special.stdtr(n - 1, -math.sqrt(n - 1) * np.tan(angles)))
 
 
 def _sharpened(tails: Floats) -> Floats:
-    """Tails of the point masses in the middles of the cells that integrate smooth functions as the law does.
+    """Correct the tails so that point masses in the middles of the cells integrate smooth functions exactly.
 
-    The midpoint rule with a density p takes p for p + h^2 p'' / 24; far out in a tail, where an effect puts
-    its weight, that is not small.
+    Point masses in the middles of cells of width h replace a density p by p + h^2 p'' / 24. Under an effect
+    the probability is far out in a tail, where this error is not small.
     """
     return tails - np.pad(np.diff(tails, 2), 1) / 24
 
@@ -174,10 +180,11 @@ def _kernel(n: int) -> Floats:
 
 
 def _transition(n: int, angles: Floats) -> Floats:
-    """P(angle of n + 1 observations >= angles | angle of n is a cell's middle), shape (CELLS, angles).
+    """P(angle of n + 1 observations >= angles | angle of n is the middle of a cell), shape (CELLS, angles).
 
-    With u = S / sqrt(Q) and c = x / sqrt(Q') = sin(psi) for the new observation x, u' = sqrt(1 - c^2) u + c
-    = sqrt(1 + u^2) sin(psi + arctan(u)); c is a coordinate of a point that is uniform on a sphere.
+    u = S / sqrt(Q), and c = x / sqrt(Q') = sin(psi) for the new observation x. Then
+    u' = sqrt(1 - c^2) u + c = sqrt(1 + u^2) sin(psi + arctan(u)). c is distributed like a coordinate of a
+    point that is uniform on a sphere.
     """
     u = math.sqrt(n) * np.sin(MIDDLES)[:, None]
     turn = np.arcsin(np.clip(math.sqrt(n + 1) * np.sin(angles) / np.sqrt(1 + u**2), -1, 1))
@@ -193,10 +200,10 @@ def _transition(n: int, angles: Floats) -> Floats:
 
 @lru_cache(maxsize=64)
 def _likelihood_ratio(n: int, effect: float) -> Floats:
-    """Density of t under an effect over that without one, at each cell, but for a constant factor.
+    """Density of t under an effect divided by the density without one, at each cell, up to a constant factor.
 
-    It is E[exp(effect sqrt(n) sin(phi) chi_n)]. The integral runs over 8 either side of the mode, whose width
-    is at most 1.
+    It is E[exp(effect sqrt(n) sin(phi) chi_n)]. The integral covers 8 on both sides of the mode; the peak has
+    a width of at most 1.
     """
     slope = effect * math.sqrt(n) * np.sin(MIDDLES)[:, None]
     mode = (slope + np.sqrt(slope**2 + 4 * (n - 1))) / 2

@@ -1,4 +1,4 @@
-"""A paired t test that may stop early: group-sequential looks, with inference adjusted for having stopped."""
+"""A paired t test with planned looks that may stop early, with results adjusted for the stop."""
 
 from __future__ import annotations
 
@@ -37,30 +37,31 @@ Floats: TypeAlias = "NDArray[np.float64]"
 
 
 class Decision(StrEnum):
-    """What to do after the pairs so far."""
+    """Decision after the pairs so far."""
 
     NON_INFERIOR = "NON_INFERIOR"
-    """Stop: the treatment loses less than the margin."""
+    """Stop: the treatment is shown to lose less than the margin."""
     INFERIOR = "INFERIOR"
-    """Stop: the treatment loses more than the margin."""
+    """Stop: the treatment is shown to lose more than the margin."""
     FUTILE = "FUTILE"
-    """Stop: non-inferiority is unlikely to be shown; inferiority is not shown either."""
+    """Stop: non-inferiority is unlikely to be shown, and inferiority is not shown."""
     NOT_SHOWN = "NOT_SHOWN"
-    """The last look is past, and neither could be shown."""
+    """The last look was taken; neither non-inferiority nor inferiority is shown."""
     CONTINUE = "CONTINUE"
-    """More pairs are needed."""
+    """Continue: more pairs are needed."""
 
 
 @dataclass(frozen=True)
 class Stops:
-    """Where each of several series of pairs stops.
+    """Results of the stopping rule for several series of pairs.
 
     Attributes:
-        look: index of the look, shape (R,); -1 where the series goes on.
-        crossed: whether it stopped for non-inferiority, shape (R,).
-        t: of the mean against -margin at that look, shape (R,); of no meaning where the series goes on.
-        sd: of its differences, shape (R,).
-        mean: of its differences, shape (R,).
+        look: index of the look at which the series stopped, shape (R,); -1 if it has not stopped.
+        crossed: whether the series stopped for non-inferiority, shape (R,).
+        t: t statistic of the mean against -margin at this look, shape (R,); undefined if the series has not
+            stopped.
+        sd: standard deviation of the differences up to this look, shape (R,).
+        mean: mean of the differences up to this look, shape (R,).
     """
 
     look: NDArray[np.int_]
@@ -77,14 +78,14 @@ def stops(
     looks: Sequence[int] = LOOKS,
     futility: bool = True,
 ) -> Stops:
-    """Apply the stopping rule to many series at once; the rule is that of `group_sequential`.
+    """Apply the stopping rule of `group_sequential` to many series at once.
 
     Args:
         differences: shape (R, n), in the order of the pairs; looks beyond n are not taken.
-        margin: as for `group_sequential`; so are the others.
-        alpha: see there.
-        looks: see there.
-        futility: see there.
+        margin: as for `group_sequential`.
+        alpha: as for `group_sequential`.
+        looks: as for `group_sequential`.
+        futility: as for `group_sequential`.
 
     Raises:
         InputError: alpha or looks are not as described.
@@ -100,7 +101,7 @@ def stops(
     rows = np.arange(len(values))
     mean, sd, t = (np.full((len(values), len(taken) + 1), np.nan) for _ in range(3))
     ends = np.zeros((len(values), len(taken) + 1), dtype=bool)
-    ends[:, -1] = True  # where a series that goes on is found
+    ends[:, -1] = True  # the last column marks a series that has not stopped
     crossed = np.zeros_like(ends)
     for index, n in enumerate(taken):
         part = values[:, :n]
@@ -122,7 +123,7 @@ def stops(
 
 
 def _t(distance: Floats, sd: Floats, n: int) -> Floats:
-    """As `non_inferiority` has it: without any spread, the sign."""
+    """Compute t as in `non_inferiority`: without spread it is infinite with the sign of distance, or 0."""
     spread = sd > 0
     sign = np.where(np.abs(distance) <= RESOLUTION, 0.0, np.copysign(math.inf, distance))
     return np.where(spread, distance / np.where(spread, sd / math.sqrt(n), 1.0), sign)
@@ -130,13 +131,13 @@ def _t(distance: Floats, sd: Floats, n: int) -> Floats:
 
 @dataclass(frozen=True)
 class Look:
-    """One look that was taken.
+    """Test result at one look.
 
     Attributes:
-        n: pairs.
-        mean: of the differences so far. No estimate: it is biased by the stop.
-        p_value: nominal, one-sided, of H0: mean <= -margin.
-        level: what it has to be below.
+        n: number of pairs.
+        mean: mean of the differences so far. Do not use it as an estimate: the stop makes it biased.
+        p_value: nominal one-sided p value of H0: mean <= -margin.
+        level: nominal level; the test stops if p_value is below it.
     """
 
     n: int
@@ -150,18 +151,20 @@ class Sequential:
     """Outcome of a group-sequential non-inferiority test.
 
     Attributes:
-        decision: what follows.
-        n: pairs used: those of the look at which it stopped, else of the latest look taken, or 0.
-        taken: the looks, in order.
-        p_value: of H0: mean <= -margin, adjusted for the looks; below alpha exactly when NON_INFERIOR. None
-            while going on, like the next three.
-        p_inferior: of H0: mean >= -margin, adjusted.
-        estimate: of the mean difference, median-unbiased.
-        interval: of the mean difference, adjusted, two-sided at 1 - 2 alpha. Its lower end is above -margin
-            exactly when p_value < alpha; its upper end below -margin exactly when p_inferior < alpha.
-        margin: the loss that still counts as equal.
-        alpha: one-sided level.
-        looks: pairs at the looks that were planned.
+        decision: decision after the pairs so far.
+        n: number of pairs used: up to the look at which the test stopped, or else up to the latest look; 0
+            before the first look.
+        taken: results of the looks so far, in order.
+        p_value: p value of H0: mean <= -margin, adjusted for the looks. It is below alpha exactly if the
+            decision is NON_INFERIOR. This and the next three are None while the decision is CONTINUE.
+        p_inferior: adjusted p value of H0: mean >= -margin.
+        estimate: median-unbiased estimate of the mean difference.
+        interval: adjusted confidence interval of the mean difference, two-sided at 1 - 2 alpha. Its lower end
+            is above -margin exactly when p_value < alpha; its upper end is below -margin exactly when
+            p_inferior < alpha.
+        margin: non-inferiority margin: the largest loss of accuracy that still counts as equal.
+        alpha: one-sided level of the test.
+        looks: planned number of pairs at each look.
     """
 
     decision: Decision
@@ -183,26 +186,28 @@ def group_sequential(
     looks: Sequence[int] = LOOKS,
     futility: bool = True,
 ) -> Sequential:
-    """Test, look by look, whether the treatment loses less than `margin` to the control.
+    """Test at planned looks whether the treatment loses less than `margin` against the control.
 
-    It stops for non-inferiority when the nominal p value is below the look's level (`nominal_levels`). It
-    stops for futility when the mean is at or below -margin, from the second look to the last but one. That
-    rule is not binding: the levels are calibrated without it, so that one may go on with `futility=False`.
+    The test stops for non-inferiority if the nominal p value is below the level of the look
+    (`nominal_levels`). It stops for futility if the mean is at or below -margin, at all looks except the
+    first and the last. The futility rule is not binding: the levels are calculated without it, so the error
+    is also kept if the test continues with `futility=False`.
 
-    After a stop the p value, the estimate and the interval follow the stage-wise ordering (`stagewise_p`).
-    Each reading takes futility the way that is valid whether or not it was obeyed: as not binding for the
-    p value and the lower end, as binding for the other two. Pairs after the stop are not used.
+    After a stop, the p values, the estimate and the interval use the stage-wise ordering (`stagewise_p`).
+    p_value and the lower end treat futility as not binding; p_inferior, the estimate and the upper end treat
+    it as binding. In this way each result is valid whether or not the rule was followed. Pairs after the stop
+    are not used.
 
     Args:
-        differences: accuracy of the treatment minus that of the control, as fractions, in the order planned;
+        differences: accuracy of the treatment minus that of the control, as fractions, in the planned order;
             shape (n,), two or more.
-        margin: in [0, 1), as a fraction; 0 tests superiority.
+        margin: non-inferiority margin, in [0, 1), as a fraction; 0 tests superiority.
         alpha: one-sided level, in (0, 0.5).
-        looks: pairs at each look, at least two looks, increasing.
+        looks: number of pairs at each look; at least two looks, increasing.
         futility: whether to stop for futility.
 
     Raises:
-        InputError: more differences than the last look, or an argument that is not as described.
+        InputError: more differences than the last look uses, or an argument that is not as described.
 
     Example:
         >>> group_sequential([0.001, -0.0005, 0.0004, 0.001, -0.001], margin=0.005).decision
@@ -212,10 +217,10 @@ def group_sequential(
     """
     looks = tuple(looks)
     levels = nominal_levels(looks, alpha)
-    one_sided(differences, margin, alpha)  # refuses what is no series of differences
+    one_sided(differences, margin, alpha)  # checks the arguments
     values = np.asarray(differences, dtype=float)
     if len(values) > looks[-1]:
-        raise InputError(f"differences: received {len(values)}. Allowed: {looks[-1]}, the last look, at most")
+        raise InputError(f"differences: received {len(values)}. Allowed: at most {looks[-1]}, the last look")
     stop = stops(values[None], margin, alpha, looks, futility)
     look = int(stop.look[0])
     reached = [n for n in looks if n <= len(values)] if look < 0 else looks[: look + 1]
@@ -249,7 +254,7 @@ def group_sequential(
 def _theta_at(
     level: float, t: float, look: int, alpha: float, looks: tuple[int, ...], futility: bool
 ) -> float:
-    """(theta + margin) / sd at which the p value of H0: mean <= theta, which grows with it, is `level`."""
+    """The (theta + margin) / sd at which the p value of H0: mean <= theta equals `level`."""
     root = math.sqrt(looks[look])
 
     def excess(theta: float) -> float:

@@ -1,7 +1,7 @@
-"""The ladder: ratios of filters tested from the easiest down, each against all that a claim has to beat."""
-# Fixed sequence: each ratio is tested at the full level, and only after all easier ones have passed, so that
-# the chance of any false claim is that of the first false one. Within a ratio every test has to pass
-# (intersection-union), which needs no adjustment either.
+"""The ladder: a claim's ratios of filters, tested from the largest to the smallest, and their verdicts."""
+# Fixed sequence: each ratio is tested at the full level, and only after all larger ratios have passed. The
+# probability of any false claim is therefore at most that of the first false one. Within a ratio all tests
+# must pass (intersection-union), which needs no adjustment either.
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ __all__ = ["Comparison", "OverSets", "Rung", "Series", "Verdict", "climb", "comp
 
 
 class Verdict(StrEnum):
-    """What the evidence says about a claim of equal accuracy."""
+    """Verdict on a claim of equal accuracy with fewer filters or MACs."""
 
     SUPPORTED = "SUPPORTED"
-    """Non-inferior within the margin, and better than what it has to beat."""
+    """The treatment is non-inferior within the margin, and better than all arms that it has to beat."""
     REFUTED = "REFUTED"
     """The treatment loses more than the margin."""
     INCONCLUSIVE = "INCONCLUSIVE"
-    """Neither could be shown; not the same as equal."""
+    """Neither is shown. This does not mean that the arms are equal."""
     NO_ASSAY_SENSITIVITY = "NO_ASSAY_SENSITIVITY"
-    """The task cannot tell the control from a smaller network: nothing may be claimed on it."""
+    """The task does not show that the control is better than a smaller network: no claim is possible."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +41,8 @@ class Series:
     """Accuracies of one arm, in the order of the seeds.
 
     Args:
-        accuracy: fractions, shape (n,). A run that failed counts at chance level.
-        failed: which of them did, shape (n,); none unless given.
+        accuracy: accuracies as fractions, shape (n,). A failed run has the accuracy of chance level.
+        failed: whether each run failed, shape (n,); no failed runs unless given.
 
     Raises:
         InputError: the shapes differ.
@@ -59,9 +59,8 @@ class Series:
         values = np.array(accuracy, dtype=float)
         marks = np.zeros(values.shape, bool) if failed is None else np.array(failed, dtype=bool)
         if values.ndim != 1 or values.shape != marks.shape:
-            raise InputError(
-                f"accuracy, failed: received shapes {values.shape} and {marks.shape}. Allowed: equal, (n,)"
-            )
+            shapes = f"{values.shape} and {marks.shape}"
+            raise InputError(f"accuracy, failed: received shapes {shapes}. Allowed: equal shapes, (n,)")
         object.__setattr__(self, "accuracy", values)
         object.__setattr__(self, "failed", marks)
 
@@ -71,12 +70,12 @@ class Series:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A treatment against one other arm, as assigned and per protocol.
+    """Comparison of the treatment with one other arm, with and without failed runs.
 
     Attributes:
-        outcome: of all pairs, failed runs at chance level (intention to treat).
-        excluded: pairs up to the stop in which a run failed.
-        per_protocol: whether the test holds without those pairs as well.
+        outcome: result on all pairs, with failed runs at chance level (intention to treat).
+        excluded: number of pairs up to the stop in which a run failed.
+        per_protocol: whether the test is also significant without these pairs (per protocol).
     """
 
     outcome: ProcedureResult
@@ -85,7 +84,7 @@ class Comparison:
 
     @property
     def shown(self) -> bool:
-        """Whether it is shown both ways."""
+        """Whether the result is shown with and without the pairs in which a run failed."""
         return self.outcome.shown and self.per_protocol
 
     @property
@@ -95,13 +94,13 @@ class Comparison:
 
 
 def compare(treatment: Series, other: Series, margin: float, procedure: Procedure) -> Comparison | None:
-    """Test a treatment against another arm on the pairs that both have; None with fewer than two.
+    """Test the treatment against another arm on the pairs that both have; None with fewer than two pairs.
 
     Args:
-        treatment: its runs, in the order of the seeds.
-        other: the other arm's, with the same seeds.
-        margin: in [0, 1), as a fraction; 0 tests superiority.
-        procedure: fixed beforehand.
+        treatment: runs of the treatment, in the order of the seeds.
+        other: runs of the other arm, with the same seeds.
+        margin: non-inferiority margin, in [0, 1), as a fraction; 0 tests superiority.
+        procedure: test that was fixed beforehand.
 
     Raises:
         InputError: as `non_inferiority`.
@@ -126,24 +125,24 @@ def compare(treatment: Series, other: Series, margin: float, procedure: Procedur
 
 @dataclass(frozen=True)
 class Rung:
-    """One ratio of filters.
+    """Results and verdicts of one ratio of filters, which is one rung of the ladder.
 
     Attributes:
-        ratio: filters of the treatment over those of the control.
-        macs_ratio: likewise for MACs, as counted.
+        ratio: filters of the treatment divided by filters of the control.
+        macs_ratio: counted MACs of the treatment divided by counted MACs of the control.
         non_inferiority: treatment against control; None before its first two pairs.
-        superiority: the same pairs with a margin of 0; None unless non-inferiority was shown.
-        placebo: treatment against the control's activation at the treatment's filters, margin 0; None where
-            it was not reached.
-        matched: treatment against the control's activation at the treatment's MACs, margin 0; None where it
-            was not reached, or the treatment saves no MACs.
-        verdict: on fewer filters.
-        macs_verdict: on fewer MACs; None where the ratio saves none.
-        p_value: of the claim on filters, adjusted for the ladder: the largest p value up to this rung, of
-            those that it needs.
-        macs_p_value: of the claim on MACs, likewise over the rungs that save MACs.
-        wanted: arm (`treatment`, `control`, `placebo`, `matched`) -> number of runs it needs next; empty once
-            the rung is decided.
+        superiority: the same pairs with a margin of 0; None unless non-inferiority is shown.
+        placebo: treatment against the placebo (the control's activation with the treatment's filters), margin
+            0; None if the test did not come to it.
+        matched: treatment against the matched arm (the control's activation with the treatment's MACs),
+            margin 0; None if the test did not come to it, or if the treatment saves no MACs.
+        verdict: verdict of the claim on filters.
+        macs_verdict: verdict of the claim on MACs; None if the ratio saves no MACs.
+        p_value: p value of the claim on filters, adjusted for the ladder: the largest of all p values that
+            the claim needs, up to this rung.
+        macs_p_value: the same for the claim on MACs, over the rungs that save MACs.
+        wanted: arm (`treatment`, `control`, `placebo`, `matched`) -> number of runs that it needs next; empty
+            if the rung is decided.
     """
 
     ratio: float
@@ -166,25 +165,26 @@ def climb(
     margin: float,
     procedure: Procedure,
 ) -> tuple[Rung, ...]:
-    """Judge the ladder as far as the runs allow, and say which runs are needed next.
+    """Compute the verdicts of the ladder from the runs so far, and the runs that are needed next.
 
-    At each ratio, from the largest down: the treatment must be non-inferior to the control; then better than
-    the placebo; and where it saves MACs, for the claim on MACs, better than the matched arm. A rung whose
-    claim on filters is not SUPPORTED ends the ladder; one whose claim on MACs is not ends that claim alone.
-    Placebo and matched arm are not needed before non-inferiority is shown.
+    The ratios are tested from the largest to the smallest. At each ratio the treatment must be non-inferior
+    to the control and then better than the placebo. If the ratio saves MACs, the claim on MACs also needs a
+    treatment that is better than the matched arm. If the claim on filters is not SUPPORTED at a ratio, the
+    ladder ends there. If only the claim on MACs is not SUPPORTED, only the claim on MACs ends. Placebo and
+    matched arm are not needed before non-inferiority is shown.
 
-    The chance of a false claim on filters at any ratio is at most alpha, and so is that of a false claim on
-    MACs.
+    The probability of a false claim on filters at any ratio is at most alpha. The same is true for a false
+    claim on MACs.
 
     Args:
-        control: its runs, in the order of the seeds.
-        arms: ratio -> arm (`treatment`, `placebo`, `matched`) -> its runs, with the control's seeds.
-        macs_ratios: ratio -> MACs of the treatment over those of the control, as counted.
-        margin: in (0, 1), as a fraction.
-        procedure: fixed beforehand; each comparison follows it.
+        control: runs of the control, in the order of the seeds.
+        arms: ratio -> arm (`treatment`, `placebo`, `matched`) -> its runs, with the seeds of the control.
+        macs_ratios: ratio -> counted MACs of the treatment divided by counted MACs of the control.
+        margin: non-inferiority margin, in (0, 1), as a fraction.
+        procedure: test that was fixed beforehand; each comparison uses it.
 
     Returns:
-        The rungs that were begun, in order. The last one's `wanted` is empty when the ladder has ended.
+        The rungs that were started, in order. If the ladder has ended, `wanted` of the last one is empty.
 
     Raises:
         InputError: as `non_inferiority`.
@@ -230,7 +230,7 @@ def climb(
 def _judge(
     control: Series, arms: Mapping[str, Series], needs_matched: bool, margin: float, procedure: Procedure
 ) -> Rung:
-    """Judge one rung by itself; its ratios and adjusted p values are the ladder's to fill in."""
+    """Compute the verdicts of one rung alone; `climb` sets its ratios and its adjusted p values."""
     nothing = Series([])
     treatment = arms.get("treatment", nothing)
     first = compare(treatment, control, margin, procedure)
@@ -275,7 +275,7 @@ def _wanted(found: Comparison | None, arms: Mapping[str, Series], procedure: Pro
     if found and found.ended:
         return {}
     n = procedure.next(min(len(series) for series in arms.values()))
-    # Beyond the last look a comparison has ended.
+    # A comparison that has not ended always has a further look.
     assert n is not None
     return dict.fromkeys(arms, n)
 
@@ -287,17 +287,18 @@ def _p(found: Comparison | None) -> float:
 
 
 def overall(rungs: tuple[Rung, ...]) -> tuple[Verdict, Verdict]:
-    """Judge a claim from its ladder: on fewer filters, and on fewer MACs.
+    """Compute the verdicts of a claim from its ladder: on fewer filters, and on fewer MACs.
 
-    Each is SUPPORTED where a rung below 1 (for MACs, one that saves any) is; otherwise REFUTED where the last
-    rung that was judged is; otherwise INCONCLUSIVE.
+    A verdict is SUPPORTED if a rung with a ratio below 1 (for MACs, a rung that saves MACs) is SUPPORTED.
+    Otherwise it is REFUTED if the last tested rung is REFUTED. Otherwise it is INCONCLUSIVE.
 
     Example:
         >>> overall(())
         (<Verdict.INCONCLUSIVE: 'INCONCLUSIVE'>, <Verdict.INCONCLUSIVE: 'INCONCLUSIVE'>)
     """
     filters = [rung.verdict for rung in rungs if rung.ratio < 1]
-    # Refuted at a ratio that saves no MACs, the ladder does not come to those that do.
+    # If a ratio that saves no MACs is refuted, the ladder never reaches the ratios that save MACs. So a rung
+    # without a verdict on MACs counts with its verdict on filters.
     macs = [rung.verdict if rung.macs_verdict is None else rung.macs_verdict for rung in rungs]
     saved = [rung.macs_verdict for rung in rungs]
     return (
@@ -314,11 +315,12 @@ def _overall(verdicts: list[Verdict], supported: bool) -> Verdict:
 
 @dataclass(frozen=True)
 class OverSets:
-    """One ratio over several data sets.
+    """Combined p values of one ratio over several data sets.
 
     Attributes:
-        on_which: p values adjusted after Holm: below alpha, the claim holds on that data set.
-        on_all: the largest p value (intersection-union): below alpha, it holds on all of them.
+        on_which: p values adjusted by Holm's method, one for each data set. If a value is below alpha, the
+            claim holds on this data set.
+        on_all: largest p value (intersection-union). If it is below alpha, the claim holds on all data sets.
     """
 
     on_which: tuple[float, ...]
@@ -326,7 +328,7 @@ class OverSets:
 
 
 def over_sets(p_values: tuple[float, ...]) -> OverSets:
-    """Combine the p values of one ratio over data sets; 1 where the ladder did not reach it.
+    """Combine the p values of one ratio over data sets; use 1 for a ladder that did not reach the ratio.
 
     Example:
         >>> over_sets((0.01, 0.03))

@@ -1,4 +1,4 @@
-"""How many pairs, and which margin? What is fixed before the confirmation, from a pilot."""
+"""Planning of a confirmation from a pilot: margin, power, number of pairs."""
 
 from __future__ import annotations
 
@@ -32,13 +32,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class MarginPlan:
-    """A margin, and whether the task can tell the arms apart at all.
+    """Margin, and whether the task has assay sensitivity.
+
+    Assay sensitivity: the task can show that the control is better than a smaller network (the placebo).
 
     Attributes:
-        margin: the loss that will count as equal, as a fraction; 0 without assay sensitivity.
+        margin: non-inferiority margin: the largest loss of accuracy that counts as equal, as a fraction; 0
+            without assay sensitivity.
         assay_sensitivity: whether `bound` is above 0.
-        bound: lower confidence bound of the control's gain over the placebo.
-        gain: its mean.
+        bound: lower confidence bound of the gain of the control over the placebo.
+        gain: mean gain of the control over the placebo.
     """
 
     margin: float
@@ -48,19 +51,19 @@ class MarginPlan:
 
 
 def plan_margin(gains: ArrayLike, cap: float = 0.003, level: float = 0.95) -> MarginPlan:
-    """Fix the margin from a pilot of control and placebo: min(cap, half the lower bound of the gain).
+    """Calculate the margin from a pilot of control and placebo: min(cap, half the lower bound of the gain).
 
-    Half keeps at least half of what the control is known to gain over merely shrinking the network. Where
-    that gain cannot be told from 0, a treatment that is "as good as the control" might be no better than the
-    placebo, and no claim is allowed.
+    With this margin, a non-inferior treatment keeps at least half of the gain that the control is shown to
+    have over a smaller network. If this gain is not shown to be above 0, a treatment that is "as good as the
+    control" might be no better than the placebo, and no claim is allowed.
 
     Args:
-        gains: accuracy of the control minus that of the placebo, one for each pilot seed; shape (n,).
-        cap: the largest margin, in (0, 1), as a fraction: 0.003 is 0.3 points.
-        level: of the one-sided confidence bound, in (0.5, 1).
+        gains: accuracy of the control minus accuracy of the placebo, one for each pilot seed; shape (n,).
+        cap: largest allowed margin, in (0, 1), as a fraction: 0.003 is 0.3 points.
+        level: level of the one-sided confidence bound, in (0.5, 1).
 
     Raises:
-        InputError: as `non_inferiority`, or a cap or a level outside its range.
+        InputError: as `non_inferiority`; a cap or a level outside its range.
 
     Source: ICH E10, 2000; FDA, Non-Inferiority Clinical Trials, 2016 (the fixed-margin method, M2 = M1 / 2).
 
@@ -78,14 +81,15 @@ def plan_margin(gains: ArrayLike, cap: float = 0.003, level: float = 0.95) -> Ma
 
 
 def sd_upper(sd: float, n: int, level: float = 0.8) -> float:
-    """Upper confidence limit of a standard deviation: sd sqrt((n - 1) / chi2_(n - 1, 1 - level)).
+    """Upper confidence limit of a standard deviation, sd sqrt((n - 1) / chi2_(n - 1, 1 - level)).
 
-    A pilot's own standard deviation is too small as often as too large; planning with it fails half the time.
+    The standard deviation of a pilot is too small about as often as it is too large. A plan that uses it
+    directly has too little power in about half of the cases.
 
     Args:
-        sd: of n normal values, with n - 1; not negative.
-        n: two or more.
-        level: in (0, 1).
+        sd: standard deviation of n normal values, with n - 1 degrees of freedom; not negative.
+        n: number of values, two or more.
+        level: confidence level, in (0, 1).
 
     Raises:
         InputError: an argument is not as described.
@@ -105,12 +109,15 @@ def sd_upper(sd: float, n: int, level: float = 0.8) -> float:
 
 
 def power(n: int, sd: float, margin: float, truth: float = 0.0, alpha: float = 0.05) -> float:
-    """Power of the paired non-inferiority t test, from the noncentral t with (truth + margin) sqrt(n) / sd.
+    """Compute the power of the paired non-inferiority t test.
+
+    It comes from the noncentral t distribution with noncentrality (truth + margin) sqrt(n) / sd.
 
     Args:
-        n: pairs, two or more.
-        sd: of the paired differences, positive: sd of an arm times sqrt(2 (1 - correlation)).
-        margin: in (0, 1), as a fraction.
+        n: number of pairs, two or more.
+        sd: standard deviation of the paired differences, positive. It is the standard deviation of an arm
+            times sqrt(2 (1 - correlation)).
+        margin: non-inferiority margin, in (0, 1), as a fraction.
         truth: true mean difference, treatment - control.
         alpha: one-sided level, in (0, 0.5).
 
@@ -129,14 +136,14 @@ def power(n: int, sd: float, margin: float, truth: float = 0.0, alpha: float = 0
 def sample_size(
     sd: float, margin: float, truth: float = 0.0, alpha: float = 0.05, target: float = 0.8
 ) -> int:
-    """The fewest pairs whose `power` is `target` or more.
+    """Compute the smallest number of pairs with a power of `target` or more.
 
     Args:
-        sd: as for `power`, and so are margin, truth and alpha; truth is above -margin.
-        margin: see there.
-        truth: see there.
-        alpha: see there.
-        target: in (alpha, 1).
+        sd: as for `power`.
+        margin: as for `power`.
+        truth: as for `power`, above -margin.
+        alpha: as for `power`.
+        target: required power, in (alpha, 1).
 
     Raises:
         InputError: an argument is not as described, or more than a million pairs would be needed.
@@ -154,7 +161,9 @@ def sample_size(
     while power(enough, sd, margin, truth, alpha) < target:
         enough *= 2
         if enough > 2**20:
-            raise InputError(f"sd: received {sd!r}: more than a million pairs for a margin of {margin!r}")
+            raise InputError(
+                f"sd: received {sd!r}, which needs more than a million pairs at margin {margin!r}"
+            )
     low = enough // 2
     while enough - low > 1:
         middle = (low + enough) // 2
@@ -163,17 +172,17 @@ def sample_size(
 
 
 def tost_power(n: int, sd: float, margin: float, truth: float = 0.0, alpha: float = 0.05) -> float:
-    """Exact power of the two one-sided t tests on two independent groups of n.
+    """Compute the exact power of the two one-sided t tests (TOST) on two independent groups of size n.
 
-    Given the pooled standard deviation s, both tests reject when the difference is in
-    (-margin + t s sqrt(2/n), margin - t s sqrt(2/n)): a normal probability, averaged over s. It is the
-    difference of two of Owen's Q functions.
+    For a given pooled standard deviation s, both tests reject if the difference is in
+    (-margin + t s sqrt(2/n), margin - t s sqrt(2/n)). The power is the normal probability of this interval,
+    averaged over s. It equals the difference of two of Owen's Q functions.
 
     Args:
-        n: observations in each group, two or more.
-        sd: of the observations, positive.
-        margin: positive, in the unit of sd.
-        truth: true difference.
+        n: number of observations in each group, two or more.
+        sd: standard deviation of the observations, positive.
+        margin: equivalence margin, positive, in the unit of sd.
+        truth: true difference of the group means.
         alpha: level of each test, in (0, 0.5).
 
     Raises:
@@ -192,7 +201,7 @@ def tost_power(n: int, sd: float, margin: float, truth: float = 0.0, alpha: floa
             raise InputError(f"{name}: received {value!r}. Allowed: a positive number")
     freedom = 2 * n - 2
     error, t = sd * math.sqrt(2 / n), -float(special.stdtrit(freedom, alpha))
-    # s / sd is chi over sqrt(freedom); above `last` the two bounds have crossed and nothing is rejected.
+    # s / sd is distributed like chi / sqrt(freedom). Above `last` the interval is empty: no test rejects.
     last = margin / (t * error)
     nodes, weights = np.polynomial.legendre.leggauss(400)
     low, high = stats.chi2.isf([1 - 1e-15, 1e-15], freedom)
@@ -209,7 +218,7 @@ def tost_power(n: int, sd: float, margin: float, truth: float = 0.0, alpha: floa
 
 @dataclass(frozen=True)
 class SequentialPower:
-    """What to expect of a group-sequential test.
+    """Expected results of a group-sequential test.
 
     Attributes:
         power: probability of showing non-inferiority.
@@ -232,13 +241,13 @@ def expected_pairs(
     looks: Sequence[int] = LOOKS,
     futility: bool = True,
 ) -> SequentialPower:
-    """Power and expected number of pairs of `group_sequential`, by integration.
+    """Compute the power and the expected number of pairs of `group_sequential`, by integration.
 
     Args:
-        sd: as for `power`, and so are margin, truth and alpha.
-        margin: see there.
-        truth: see there.
-        alpha: see there.
+        sd: as for `power`.
+        margin: as for `power`.
+        truth: as for `power`.
+        alpha: as for `power`.
         looks: as for `group_sequential`.
         futility: as for `group_sequential`.
 

@@ -1,4 +1,4 @@
-"""One way to test a series of pairs, whichever the method: fixed, group-sequential or anytime-valid."""
+"""One interface to the methods that test a series of pairs: fixed, group-sequential and anytime-valid."""
 
 from __future__ import annotations
 
@@ -21,30 +21,31 @@ __all__ = ["Method", "Procedure", "ProcedureResult"]
 
 
 class Method(StrEnum):
-    """When the pairs are looked at."""
+    """Method: at which numbers of pairs the test looks at the data."""
 
     SEQUENTIAL = "sequential"
-    """At a few planned looks, with boundaries that keep the total error."""
+    """At a few planned looks, with boundaries that keep the total type I error."""
     FIXED = "fixed"
-    """Once, at the end."""
+    """Once, after all pairs."""
     ANYTIME = "anytime"
-    """After every pair, by an e-process."""
+    """After every pair, with an e-process."""
 
 
 @dataclass(frozen=True)
 class ProcedureResult:
-    """What a procedure says of the pairs so far.
+    """Result of a procedure for the pairs so far.
 
     Attributes:
-        decision: what follows; CONTINUE while more pairs are needed.
-        n: pairs used, up to the stop.
-        taken: the looks, in order; of `anytime`, the latest.
-        p_value: of H0: mean <= -margin, adjusted for the looks; below alpha exactly when NON_INFERIOR. None
-            while going on, like the next three.
-        p_inferior: of H0: mean >= -margin, adjusted.
-        estimate: of the mean difference: median-unbiased if sequential, else the mean.
-        interval: of the mean difference, adjusted, two-sided at 1 - 2 alpha.
-        margin: the loss that still counts as equal, as a fraction; 0 for superiority.
+        decision: decision after the pairs so far; CONTINUE while more pairs are needed.
+        n: number of pairs used, up to the stop.
+        taken: results of the looks so far, in order; `anytime` gives only the latest look.
+        p_value: p value of H0: mean <= -margin, adjusted for the looks. It is below alpha exactly if the
+            decision is NON_INFERIOR. This and the next three are None while the decision is CONTINUE.
+        p_inferior: adjusted p value of H0: mean >= -margin.
+        estimate: estimate of the mean difference: median-unbiased for `sequential`, otherwise the mean.
+        interval: adjusted confidence interval of the mean difference, two-sided at 1 - 2 alpha.
+        margin: non-inferiority margin: the largest loss of accuracy that still counts as equal, as a
+            fraction; 0 in a test of superiority.
     """
 
     decision: Decision
@@ -58,7 +59,7 @@ class ProcedureResult:
 
     @property
     def shown(self) -> bool:
-        """Whether non-inferiority (with a margin of 0, superiority) is shown."""
+        """Whether non-inferiority is shown (superiority, if the margin is 0)."""
         return self.decision is Decision.NON_INFERIOR
 
     @property
@@ -69,13 +70,13 @@ class ProcedureResult:
 
 @dataclass(frozen=True)
 class Procedure:
-    """A test that was fixed beforehand: method, level and looks.
+    """Test that is fixed beforehand: method, level and looks.
 
     Attributes:
-        method: when it looks.
-        alpha: one-sided level, in (0, 0.5), of the whole procedure.
-        looks: pairs at each look; the last is the most there can be. `fixed` has one.
-        futility: whether `sequential` stops where success is unlikely; not binding.
+        method: at which numbers of pairs the test looks at the data.
+        alpha: one-sided level of the whole procedure, in (0, 0.5).
+        looks: number of pairs at each look; the last is the maximum. `fixed` and `anytime` have exactly one.
+        futility: whether `sequential` stops if success is unlikely; the rule is not binding.
 
     Raises:
         InputError: a value is out of range.
@@ -103,28 +104,28 @@ class Procedure:
 
     @property
     def most(self) -> int:
-        """The most pairs that it can take."""
+        """Maximum number of pairs."""
         return self.looks[-1]
 
     def next(self, n: int) -> int | None:
-        """How many pairs the first look after n pairs needs; None when there is none."""
+        """Number of pairs of the first look after n pairs; None if there is no further look."""
         if self.method is Method.ANYTIME:
             return max(2, n + 1) if n < self.most else None
         return next((look for look in self.looks if look > n), None)
 
     def levels(self) -> tuple[float, ...]:
-        """The nominal one-sided level of each look."""
+        """Nominal one-sided level of each look."""
         if self.method is Method.SEQUENTIAL:
             return nominal_levels(self.looks, self.alpha)
         return (self.alpha,)
 
     def test(self, differences: ArrayLike, margin: float) -> ProcedureResult:
-        """Test H0: mean <= -margin on the pairs so far, in the order planned.
+        """Test H0: mean <= -margin on the pairs so far, in the planned order.
 
         Args:
-            differences: treatment - control, as fractions; shape (n,), two or more. Those after the stop,
-                or beyond the last look, are not used.
-            margin: in [0, 1), as a fraction; 0 tests superiority.
+            differences: treatment - control, as fractions; shape (n,), two or more. Differences after the
+                stop or after the last look are not used.
+            margin: non-inferiority margin, in [0, 1), as a fraction; 0 tests superiority.
 
         Raises:
             InputError: as `non_inferiority`.
@@ -147,14 +148,14 @@ class Procedure:
         return self._anytime(values, margin)
 
     def holds(self, differences: ArrayLike, margin: float, like: ProcedureResult) -> bool:
-        """Whether the test holds as well on a part of the pairs that an outcome used.
+        """Whether the test is also significant on a part of the pairs of a result.
 
-        `sequential` and `fixed` take the nominal level of the look at which the outcome stopped.
+        `sequential` and `fixed` use the nominal level of the look at which the result stopped.
 
         Args:
-            differences: the pairs that are left.
+            differences: differences of the remaining pairs.
             margin: as for `test`.
-            like: the outcome on all of them, which has ended.
+            like: result on all pairs, which has ended.
         """
         values = np.asarray(differences, dtype=float)
         if len(values) < 2:

@@ -26,7 +26,7 @@ def arms(n=8, seed=0, sd=(0.002, 0.002), truth=0.0):
 
 
 def flips(pairs, margin):
-    """Every assignment of signs, in exact arithmetic."""
+    """P value from all assignments of signs, in exact arithmetic."""
     shifted = [Fraction(new - old, 1000) + margin for old, new in pairs]
     signs = itertools.product((1, -1), repeat=len(shifted))
     sums = [sum(sign * x for sign, x in zip(some, shifted, strict=True)) for some in signs]
@@ -52,12 +52,12 @@ def test_many_sign_flips_are_drawn():
     expected = np.mean(sums >= sums[0] - 1e-12)
     assert 0.005 < expected < 0.2
     assert found.p_value == pytest.approx(expected, abs=4 * math.sqrt(expected / 1e5))
-    # The observed assignment is one of those drawn: a p value of 0 is none.
+    # The observed assignment always counts, so the p value is never 0.
     assert sign_flip(np.full(40, 0.001), MARGIN).p_value == pytest.approx(1e-5)
 
 
-def test_sign_flips_keep_the_level_where_the_t_test_does_not_matter():
-    # Long-tailed and symmetric; at the margin the share of p values of at most k / 2^n is k / 2^n.
+def test_sign_flips_keep_the_level_with_long_tails():
+    # The noise is symmetric. At the margin, a share of k / 2^n of the p values is at most k / 2^n.
     noise = np.random.default_rng(3).standard_cauchy((2_000, 6)).clip(-50, 50) / 100 - 0.3
     p_values = np.array([sign_flip(row.clip(-1, 1), 0.3).p_value for row in noise[:, :6]])
     for level in (1 / 64, 3 / 64, 8 / 64):
@@ -78,7 +78,7 @@ def test_each_seed_left_out_is_scipys_paired_test(truth):
 
 @pytest.mark.parametrize("alpha", [0.05, 0.025])
 @pytest.mark.parametrize("truth", [-0.002, 0.01])
-def test_the_smallest_margin_is_where_the_verdict_turns(alpha, truth):
+def test_the_test_is_significant_exactly_above_the_smallest_margin(alpha, truth):
     control, treatment = arms(truth=truth)
     found = diagnose(control, treatment, MARGIN, alpha).smallest_margin
 
@@ -109,7 +109,7 @@ def test_quantiles_for_the_plot(n):
 
 @given(st.integers(3, 12), st.integers(0, 1000), st.sampled_from([0.8, 0.9, 0.95]))
 @settings(max_examples=40, deadline=None)
-def test_the_spread_interval_holds_what_the_correlation_test_does_not_reject(n, seed, confidence):
+def test_the_correlation_test_rejects_outside_the_spread_interval(n, seed, confidence):
     control, treatment = arms(n, seed, sd=(0.01, 0.015))
     ratio, (low, high) = spread_ratio(control, treatment, confidence)
     assert ratio == pytest.approx(np.std(treatment) / np.std(control))
@@ -128,7 +128,7 @@ def test_the_spread_interval_covers():
     assert covered / 4_000 == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 4_000))
 
 
-def test_diagnose_gives_the_spread_at_the_tests_level():
+def test_diagnose_uses_the_level_of_the_test_for_the_spread_interval():
     control, treatment = arms(sd=(0.002, 0.008))
     found = diagnose(control, treatment, MARGIN, alpha=0.025)
     assert (found.spread_ratio, found.spread_interval) == spread_ratio(control, treatment, 0.95)
@@ -150,7 +150,7 @@ def test_no_spread(n):
     assert (same.spread_ratio, same.spread_interval, same.smallest_margin) == (None, None, 0)
     assert set(same.left_out) <= {0}
     assert same.sign_flip.p_value == 0.5**n
-    # On the margin itself, to within rounding: neither is shown.
+    # Differences equal to -margin, except for rounding: neither non-inferiority nor inferiority is shown.
     on_it = diagnose([0.4] * n, [0.3] * n, 0.1)
     assert set(on_it.left_out) <= {1}
     assert on_it.sign_flip.p_value == 1
@@ -163,13 +163,13 @@ def test_no_spread(n):
 
 @pytest.mark.parametrize("n", [3, 8, 15])
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
-def test_the_envelope_holds_whole_samples(n, confidence):
+def test_the_envelope_contains_whole_samples(n, confidence):
     low, high = normal_envelope(n, confidence)
     drawn = np.sort(np.random.default_rng(5).normal(3, 7, (20_000, n)), axis=1)
     drawn = (drawn - drawn.mean(axis=1, keepdims=True)) / drawn.std(axis=1, ddof=1, keepdims=True)
     outside = (drawn < low) | (drawn > high)
     assert 1 - outside.any(axis=1).mean() == pytest.approx(confidence, abs=0.012)
-    # No point is spared at the cost of another.
+    # All points are outside the limits about equally often.
     shares = outside.mean(axis=0)
     assert shares.max() < 1.4 * shares.min() + 0.002
     assert low == pytest.approx(-high[::-1])
@@ -181,7 +181,7 @@ OK = [0.9, 0.91, 0.92]
 @pytest.mark.parametrize(
     ("control", "treatment", "margin", "alpha", "message"),
     [
-        (OK, [0.9, 0.91], MARGIN, 0.05, "treatment: received 2 seeds. Allowed: as control, 3"),
+        (OK, [0.9, 0.91], MARGIN, 0.05, "treatment: received 2 seeds. Allowed: 3, as for the control"),
         ([0.9], [0.9], MARGIN, 0.05, "control: insufficient"),
         (OK, [], MARGIN, 0.05, "treatment: insufficient"),
         ([OK], [OK], MARGIN, 0.05, "control: received shape"),
@@ -200,7 +200,7 @@ def test_refused(control, treatment, margin, alpha, message):
         diagnose(control, treatment, margin, alpha)
 
 
-def test_pieces_refuse():
+def test_single_functions_refuse():
     with pytest.raises(InputError, match="insufficient"):
         sign_flip([0.1], MARGIN)
     with pytest.raises(InputError, match="margin"):
@@ -232,14 +232,15 @@ def test_the_figure_draws_every_pair_at_its_quantile():
         assert (slope, level) == pytest.approx((100 * values.std(ddof=1), 100 * values.mean()))
     found = shown(figure)
     assert {"x 0.75", "x 0.5", "n = 8", "n = 30", "a claim"} <= set(found)
-    # Few seeds are named by what they are; many are not, as long as they are inside the band.
+    # A panel with few points labels each point with its seed. A panel with many points labels only the points
+    # outside the band.
     names = [text.get_text() for text in first.texts if text.get_text().isdigit()]
     by_size = 100 + np.argsort(treatment - control)
     assert names == [str(seed) for seed in by_size]
     assert not any(text.get_text().isdigit() for text in second.texts)
 
 
-def test_the_figure_names_what_is_outside_the_band():
+def test_the_figure_labels_points_outside_the_band():
     values = np.random.default_rng(7).normal(0, 0.001, 30)
     values[11] = -0.02
     (axes,) = qq_figure({"x 0.5": values}).axes
@@ -258,7 +259,7 @@ def test_the_figure_without_spread():
     (one, two) = qq_figure({"same": [0.001] * 4, "two": [0.001, 0.002]}).axes
     assert "n = 4, no spread" in [text.get_text() for text in one.texts]
     assert not one.lines
-    # Two points are on the band's limits, whatever they are.
+    # After standardisation, two points are always on the limits of the band.
     assert "n = 2" in [text.get_text() for text in two.texts]
 
 
@@ -269,7 +270,7 @@ def test_the_figure_without_spread():
         ({"x": [0.1]}, None, "panels: x"),
         ({"x": [0.1, math.nan]}, None, "panels: x"),
         ({"x": [[0.1, 0.2]]}, None, "panels: x"),
-        ({"x": [0.1, 0.2]}, {"x": [0]}, "seeds: x: received 1. Allowed: 2"),
+        ({"x": [0.1, 0.2]}, {"x": [0]}, "seeds: x: received 1 seeds. Allowed: 2"),
     ],
 )
 def test_the_figure_refuses(panels, seeds, message):

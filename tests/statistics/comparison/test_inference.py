@@ -51,7 +51,7 @@ def test_interval_and_test_agree(differences, margin, alpha):
     assert (high < -margin) == (test.p_inferior < alpha)
 
 
-def test_deep_tails_keep_their_precision():
+def test_very_small_p_values_are_precise():
     differences = np.linspace(0.0199, 0.0201, 30)
     test = non_inferiority(differences, MARGIN)
     expected = stats.ttest_1samp(differences, -MARGIN, alternative="greater").pvalue
@@ -60,7 +60,8 @@ def test_deep_tails_keep_their_precision():
 
 
 def test_direction_of_the_margin_and_of_the_arms():
-    # A loss of 0.3 points: within a margin of 0.5, beyond one of 0.1; a gain is never inferior.
+    # A loss of 0.3 points is within a margin of 0.5 points and exceeds a margin of 0.1 points. A gain is
+    # never inferior.
     loss = np.array([-0.0035, -0.0025, -0.003, -0.0032, -0.0028])
     assert non_inferiority(loss, 0.005).p_value < 0.001
     assert non_inferiority(loss, 0.001).p_inferior < 0.001
@@ -75,7 +76,7 @@ def test_direction_of_the_margin_and_of_the_arms():
         (-0.004, 0.005, (math.inf, 0.0, 1.0)),
         (-0.006, 0.005, (-math.inf, 1.0, 0.0)),
         (-0.005, 0.005, (0.0, 1.0, 1.0)),
-        # Differences of accuracies that are equal but for rounding.
+        # Accuracies whose differences are equal except for rounding.
         (0.3 - 0.4, 0.1, (0.0, 1.0, 1.0)),
     ],
 )
@@ -86,7 +87,7 @@ def test_no_spread(difference, margin, expected):
     assert test.interval == pytest.approx((difference, difference))
 
 
-def test_rounding_is_no_spread():
+def test_differences_equal_up_to_rounding_have_no_spread():
     differences = [0.93 - 0.94, 0.92 - 0.93, 0.5 - 0.51]
     assert np.ptp(differences) > 0
     test = non_inferiority(differences, 0.01)
@@ -128,7 +129,8 @@ def test_type_one_error_at_the_boundary(n, alpha):
     supported = np.mean([test.p_value < alpha for test in tests])
     refuted = np.mean([test.p_inferior < alpha for test in tests])
     error = monte_carlo_error(alpha)
-    # The upper bound is the promise. The lower one finds a test at half its level, as a two-sided one is.
+    # The upper limit is the required level. The lower limit detects a test with half the level, such as a
+    # two-sided test.
     assert alpha - 4 * error < supported <= alpha + 2 * error
     assert alpha - 4 * error < refuted <= alpha + 2 * error
 
@@ -152,7 +154,8 @@ def test_power_is_that_of_the_noncentral_t(truth):
     ],
 )
 def test_family_wise_error(truths, false):
-    # Holm keeps the level when some data sets truly are as good; adjusting by the number left would not.
+    # Holm's method keeps the level if the claim is true on some data sets only. Adjusting by the number of
+    # the remaining hypotheses would not.
     alpha = 0.05
     noise = np.random.default_rng(11).normal(np.reshape(truths, (3, 1)), SD, (REPLICATIONS, 3, 5))
     errors = 0

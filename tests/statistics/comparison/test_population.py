@@ -23,7 +23,7 @@ pairs = shapes.flatmap(lambda shape: st.tuples(*(arrays.arrays(bool, shape) for 
 
 
 def runs(seeds=6, items=200, seed=0, better=0.1):
-    """Correct or wrong; items differ in difficulty, and the arms in what they find difficult."""
+    """Draw correct or wrong answers; items differ in difficulty, and partly in each arm separately."""
     rng = np.random.default_rng(seed)
     difficulty = rng.normal(0, 2, items)
     return tuple(
@@ -33,7 +33,7 @@ def runs(seeds=6, items=200, seed=0, better=0.1):
 
 
 def naive(control, treatment):
-    """Mean squares by the definition, cell by cell."""
+    """Compute the mean squares by their definition, cell by cell."""
     d = treatment.astype(float) - control
     seeds, items = d.shape
     row = [sum(d[i]) / items for i in range(seeds)]
@@ -75,7 +75,7 @@ def test_by_seeds_alone_is_the_t_interval_of_their_accuracies():
     assert found.seeds.df == len(differences) - 1
 
 
-def test_parts_add_up_to_the_population_variance():
+def test_variance_components_add_up_to_the_population_variance():
     control, treatment = runs()
     found = scopes(control, treatment)
     seeds, items = control.shape
@@ -85,8 +85,8 @@ def test_parts_add_up_to_the_population_variance():
 
 
 def test_against_the_pigeonhole_bootstrap():
-    # Owen 2007: rows and columns resampled independently give, on average over the data, the variance of the
-    # mean with var(e) counted three times. For one array it is known exactly from the mean squares.
+    # Owen 2007: if rows and columns are resampled independently, the variance of the mean contains var(e)
+    # three times, on average over the data. For one array it can be computed exactly from the mean squares.
     control, treatment = runs(seeds=5, items=60)
     d = treatment.astype(float) - control
     seeds, items = d.shape
@@ -120,8 +120,8 @@ def test_unbiased_for_the_variance_of_the_mean():
     assert (df >= 1).all()
 
 
-def test_more_seeds_make_the_narrow_scope_worse():
-    # What seeds cannot average out: the items. Ten sets of runs, for the spread of a variance is wide.
+def test_more_seeds_do_not_average_out_the_items():
+    # Ten sets of runs are needed because estimates of a variance vary widely.
     ratios = []
     for seeds in (3, 10, 30):
         found = [scopes(*runs(seeds=seeds, items=400, seed=seed)) for seed in range(10)]
@@ -153,7 +153,7 @@ def test_no_spread():
     correct = np.ones((3, 4), dtype=bool)
     found = scopes(correct, correct)
     assert found.seeds.interval == found.population.interval == (0, 0)
-    # A run that failed stays in, at what it got right.
+    # A failed run counts with the items that it classified correctly.
     failed = correct.copy()
     failed[0] = False
     found = scopes(correct, failed)
@@ -190,7 +190,7 @@ def test_confidence_refused():
 
 
 @given(pairs)
-def test_adjusting_nothing_gives_the_two_way_interval(arms):
+def test_without_an_adjustment_the_result_is_the_two_way_interval(arms):
     found = scopes(*arms)
     both = population_interval(found, found.mean, found.seeds.interval)
     wider = max(np.diff(found.population.interval)[0], np.diff(found.seeds.interval)[0]) / 2
@@ -209,12 +209,12 @@ def test_squares_of_both_scopes_add_up_on_either_side(arms, below, above, estima
     assert (high - estimate) ** 2 == pytest.approx(above**2 + items, rel=1e-6, abs=1e-9)
 
 
-def test_an_estimate_beyond_its_interval_is_on_its_end():
+def test_an_estimate_outside_its_interval_moves_to_the_nearest_end():
     found = scopes(*runs())
     low, high = population_interval(found, 0.3, (0.1, 0.2))
     assert (low, high) == population_interval(found, 0.2, (0.1, 0.2))
     assert high > 0.2
-    # An e-process bounds nothing before it has seen enough.
+    # The interval of an e-process is infinite until there are enough pairs.
     assert population_interval(found, 0.3, (-math.inf, math.inf)) == (-math.inf, math.inf)
     for broken in ((math.nan, 0.2), (0.1, math.nan)):
         with pytest.raises(InputError, match="interval"):
@@ -233,7 +233,7 @@ def ends(simulations):
     return simulations.Ends.of(0.025, (5, 9), nodes=15)
 
 
-def test_the_simulation_is_of_the_public_functions(simulations, ends):
+def test_the_simulation_agrees_with_the_public_functions(simulations, ends):
     world = simulations.World(0.2, 0.5, 0.0)
     found = simulations.population_ends(world, ends, 200, seed=3)
     drawn = world.draw(np.random.default_rng(3), 200, 9)

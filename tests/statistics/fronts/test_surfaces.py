@@ -13,7 +13,7 @@ from invact.statistics.fronts.uncertainty import attainment
 
 
 def reached(surface, budget):
-    """The accuracy of a surface at a budget; nothing below its first corner."""
+    """Accuracy of a surface at a budget; -inf below its first corner."""
     within = [a for m, a in zip(surface.cost, surface.accuracy, strict=True) if m <= budget]
     return within[-1] if within else -np.inf
 
@@ -30,13 +30,13 @@ def test_against_the_definition(candidates, share):
             validation, test = (of[:, sample].mean(axis=1) for of in (candidates.validation, candidates.test))
             mask = non_dominated(validation, candidates.cost) & (candidates.cost <= budget)
             best.append(test[mask].max(initial=-np.inf))
-        # At least this share of the fronts is at least as good.
+        # At least this share of the fronts reaches this accuracy.
         expected = np.sort(best)[::-1][round(100 * share) - 1]
         assert reached(surface, budget) == pytest.approx(expected)
 
 
-def test_where_accuracy_rises_with_the_budget_it_is_the_function_of_what_is_selected():
-    # The front of equal validation and test accuracies rises, so both definitions are one.
+def test_surfaces_agree_with_attainment_if_the_accuracy_rises_with_the_budget():
+    # With equal validation and test accuracies the front rises, so both definitions agree.
     arm = random_arm(sd=0.01)
     same = type(arm)(arm.test, arm.test, arm.cost)
     for surface in attainment_surfaces(same):
@@ -60,7 +60,7 @@ def test_shares_refused(share):
         attainment_surfaces(random_arm(), [share])
 
 
-def test_a_missing_extra_is_said(monkeypatch):
+def test_the_message_names_the_missing_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "moocore", None)
     with pytest.raises(EnvironmentFault, match=r"pip install 'invact\[eaf\]'"):
         attainment_surfaces(random_arm())

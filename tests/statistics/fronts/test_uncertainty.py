@@ -12,12 +12,12 @@ from invact.statistics.fronts.dominance import non_dominated
 from invact.statistics.fronts.gaps import _critical, front_gap
 from invact.statistics.fronts.uncertainty import Candidates, attainment, front_bootstrap
 
-# Eighths over four seeds: every mean is exact, so that ties are ties.
+# With eighths over four seeds every mean is exact, so equal means compare as equal.
 eighths = st.integers(0, 8).map(lambda k: k / 8)
 
 
 def select(validation, macs, budget):
-    """The most accurate within the budget; of equals the cheapest, then the first."""
+    """Select the most accurate configuration within the budget; among equals the cheapest, then the first."""
     within = [k for k in range(len(macs)) if macs[k] <= budget]
     return min(within, key=lambda k: (-validation[k], macs[k], k))
 
@@ -72,7 +72,7 @@ def test_gap_against_a_naive_bootstrap(control, treatment, seed):
     assert low[se < 1e-9] == pytest.approx(0, abs=1e-9)
     moving = se > 1e-9
     if moving.any():
-        # One critical value for all budgets, between that of one test and that of Bonferroni.
+        # All budgets have one critical value, between that of a single test and that of Bonferroni.
         c = (low / np.where(moving, se, 1))[moving]
         assert c == pytest.approx(c[0])
         one, all_of_them = stats.t.isf([0.025, 0.025 / moving.sum()], SEEDS - 1)
@@ -100,7 +100,7 @@ def test_one_budget_has_the_paired_t_interval_of_the_gap():
 @pytest.mark.parametrize("seeds", [5, 20])
 @pytest.mark.parametrize("copies", [1, 3])
 def test_critical_value_of_independent_and_of_equal_budgets(seeds, copies):
-    # Sidak's is exact for independent budgets; a budget that repeats another changes nothing.
+    # Sidak's critical value is exact for independent budgets. A copy of a budget changes nothing.
     independent = np.random.default_rng(0).normal(size=(5_000, 4))
     expected = stats.t.isf((1 - 0.95 ** (1 / 4)) / 2, seeds - 1)
     found = _critical(np.tile(independent, copies), seeds, 0.95, 0)
@@ -128,6 +128,18 @@ def test_the_simultaneous_band_is_wider_than_the_pointwise_one():
         assert together.low[number] < one.low[0] < one.high[0] < together.high[number]
 
 
+def test_arms_that_vary_together_have_a_constant_gap():
+    # Both fronts rise and fall with the seed. This cancels in the gap only if a resample draws the same seeds
+    # for both arms.
+    luck = np.random.default_rng(0).normal(0, 0.01, (3, 8))
+    control = Candidates(0.8 + luck, 0.8 + luck, [100, 200, 300])
+    treatment = Candidates(0.81 + luck, 0.81 + luck, [100, 200, 300])
+    found = front_gap(control, treatment, margin=0.005, resamples=500)
+    assert found.gap == pytest.approx([0.01] * 3)
+    assert found.low == pytest.approx(found.high)
+    assert found.dominates
+
+
 def test_deterministic_by_seed():
     arm = random_arm()
     assert front_bootstrap(arm, seed=3) == front_bootstrap(arm, seed=3)
@@ -140,25 +152,26 @@ def test_selection_never_reads_the_test_set():
     arm = random_arm(sd=0.02)
     other = Candidates(arm.validation, arm.test[::-1], arm.cost)
     assert front_bootstrap(arm).p_non_dominated == front_bootstrap(other).p_non_dominated
-    # Validation prefers the first; that the test set prefers the second must not matter.
+    # Validation prefers the first configuration. The better test accuracy of the second must not matter.
     misled = Candidates([[0.9, 0.9], [0.8, 0.8]], [[0.5, 0.5], [0.7, 0.7]], [100, 100])
     assert front_bootstrap(misled).attained == (0.5,)
 
 
-def test_selection_flatters():
-    # Equal configurations: validation of the best of 20 is above its own mean by 1.87 sd, test is not.
+def test_optimism_of_selection():
+    # All configurations are equal. The validation accuracy of the best of 20 is 1.87 sd above its mean; its
+    # test accuracy is not.
     rng = np.random.default_rng(0)
     seeds, sd = 50, 0.01
     accuracies = 0.8 + rng.normal(0, sd, (2, 200, 20, seeds))
-    plain, flattery = [], []
+    plain, optimism = [], []
     for validation, test in zip(*accuracies, strict=True):
         front = front_bootstrap(Candidates(validation, test, np.full(20, 100)), resamples=100)
-        flattery.append(front.optimism[0] - front.baseline[0])
+        optimism.append(front.optimism[0] - front.baseline[0])
         plain.append(front.baseline[0])
     best_of_20 = stats.norm.expect(lambda z: 20 * z * stats.norm.cdf(z) ** 19, lb=-8, ub=8)
     assert best_of_20 == pytest.approx(1.867, abs=0.001)
-    # A resample selects with its own luck on top of that of the data: sqrt(2) times as much.
-    assert np.mean(flattery) == pytest.approx(math.sqrt(2) * best_of_20 * sd / math.sqrt(seeds), rel=0.06)
+    # A resample adds its own random error to that of the data, so the optimism is sqrt(2) times as large.
+    assert np.mean(optimism) == pytest.approx(math.sqrt(2) * best_of_20 * sd / math.sqrt(seeds), rel=0.06)
     assert np.mean(plain) == pytest.approx(0, abs=1e-4)
 
 

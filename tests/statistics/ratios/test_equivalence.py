@@ -33,7 +33,7 @@ def refused(found, reason):
     )
 
 
-def test_curve_ratio_is_the_fit_when_every_gate_is_passed():
+def test_curve_ratio_is_that_of_the_fit_if_all_gates_are_passed():
     data = experiment()
     found = curve_ratio(*data)
     fit = shared_curve(*data)
@@ -90,8 +90,8 @@ def test_slopes_that_differ_are_not_parallel(estimator):
     assert refused(estimator(widths, y, treated), "parallel")
 
 
-def test_parallelism_is_to_be_shown_not_presumed():
-    # Too noisy to find a difference of slopes, and too noisy to exclude one.
+def test_parallelism_must_be_shown():
+    # The data are too noisy to detect a difference of the slopes, and also too noisy to exclude one.
     found = line_ratio(*experiment(line, seeds=2, sd=0.012, seed=2))
     rows = {row.source: row.p_value for row in found.fit.anova}
     assert rows["Non-parallelism"] > 0.05
@@ -129,14 +129,14 @@ def test_three_widths_in_the_common_range(estimator, shape):
     assert all(ratio == pytest.approx(1, abs=0.1) for ratio in found.ratios)
 
 
-def test_arms_that_share_no_accuracy_have_no_curve_either():
+def test_arms_without_a_common_accuracy_have_no_levels():
     found = line_ratio(*experiment(line, sd=0.0003, ratio=0.01))
     assert refused(found, "only 0 widths")
     assert (found.levels, found.ratios) == ((), ())
 
 
-def test_a_failed_gate_leaves_the_ratio_as_a_curve():
-    # The ratio truly depends on the accuracy: no single number is right.
+def test_after_a_failed_gate_the_ratio_is_given_by_level():
+    # The true ratio depends on the accuracy, so no single number is correct.
     widths, _, treated = experiment()
     y = 0.8 + 0.02 * np.log(widths) * np.where(treated, 1.3, 1)
     y += np.random.default_rng(0).normal(0, 1e-4, len(y))
@@ -188,7 +188,7 @@ def test_gates_refuse(arguments, message):
     st.lists(st.integers(1, 60), min_size=3, max_size=6, unique=True),
     st.lists(st.integers(1, 60), min_size=3, max_size=6, unique=True),
 )
-def test_levels_of_a_line_give_its_ratio(ratio, control, treatment):
+def test_levels_of_a_line_have_its_ratio(ratio, control, treatment):
     widths = np.array(control + treatment, dtype=float)
     treated = np.array([False] * len(control) + [True] * len(treatment))
     levels, ratios = ratio_by_level(widths, line(widths / np.where(treated, ratio, 1)), treated)
@@ -201,7 +201,7 @@ def test_levels_of_a_line_give_its_ratio(ratio, control, treatment):
 
 
 def test_levels_of_means_that_fall():
-    # 0.62 and 0.58 are pooled to 0.6, weighted by replicates; the cheapest width that has it counts.
+    # The means 0.62 and 0.58 are pooled to 0.6, weighted by replicates; the cheapest width with 0.6 counts.
     widths = [1, 2, 4, 8, 1, 2, 4, 8]
     accuracy = [0.5, 0.62, 0.58, 0.8, 0.5, 0.6, 0.7, 0.8]
     levels, ratios = ratio_by_level(widths, accuracy, [False] * 4 + [True] * 4, 4)

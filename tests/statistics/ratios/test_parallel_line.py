@@ -93,7 +93,7 @@ def test_combistats_factor_ix():
 
 
 def experiment(seed=0, slope=0.03, sd=0.005, potency=1.5, blocks=True):
-    """Unbalanced, with unequal doses and blocks that are incomplete."""
+    """Draw an unbalanced experiment with different doses and incomplete blocks."""
     rng = np.random.default_rng(seed)
     dose = rng.choice([4.0, 6.0, 9.0, 15.0, 25.0], 60)
     test = rng.random(60) < 0.45
@@ -124,7 +124,7 @@ def test_anova_against_statsmodels(seed):
         assert row.df == table["df_diff"][source]
         assert row.sum_of_squares == pytest.approx(table["ss_diff"][source])
         assert row.f == pytest.approx(table["F"][source])
-        # Its own p value takes the degrees of freedom of each smaller model, not those of the error.
+        # The p value of anova_lm uses the degrees of freedom of each smaller model, not those of the error.
         assert row.p_value == pytest.approx(stats.f.sf(table["F"][source], row.df, fit.df), rel=1e-6)
     assert fit.variance == pytest.approx(models[-1].mse_resid)
     assert fit.df == models[-1].df_resid
@@ -134,7 +134,7 @@ def test_anova_against_statsmodels(seed):
 
 
 def excess(dose, y, test, block, rho, slopes=False):
-    """Increase of the residual sum of squares where ln(potency), or the ratio of slopes, is rho."""
+    """Increase of the residual sum of squares if ln(potency), or the ratio of slopes, is fixed at rho."""
     x = np.log(dose)
     base = np.column_stack([np.ones(len(y)), *(block == b for b in np.unique(block)[1:])]).astype(float)
     if slopes:
@@ -149,8 +149,9 @@ def excess(dose, y, test, block, rho, slopes=False):
 
 
 @pytest.mark.parametrize(("seed", "slope"), [(0, 0.03), (1, 0.03), (2, 0.004), (3, 0.0035), (4, -0.03)])
-def test_interval_is_what_the_f_test_does_not_reject(seed, slope):
-    # The oracle refits under each hypothesis; at small slopes g is large and the delta method far off.
+def test_the_f_test_rejects_outside_the_interval(seed, slope):
+    # The test refits the model under each hypothesis. With a small slope g is large, and the delta method
+    # would be far off.
     data = experiment(seed, slope=slope)
     fit = parallel_line(*data)
     critical = fit.variance * stats.f.isf(0.05, 1, fit.df)
@@ -172,7 +173,7 @@ def test_interval_is_what_the_f_test_does_not_reject(seed, slope):
 
 
 def test_fieller_is_not_the_delta_method():
-    # V = I: the set is (u - rho v)^2 <= t^2 (1 + rho^2).
+    # With V = I the interval is the set (u - rho v)^2 <= t^2 (1 + rho^2).
     found = fieller(6.0, 4.0, np.eye(2), df=10**6)
     t = stats.norm.ppf(0.975)
     assert found.g == pytest.approx(t**2 / 16, rel=1e-4)
@@ -183,7 +184,7 @@ def test_fieller_is_not_the_delta_method():
 
 
 @given(st.floats(-5, 5), st.floats(0.1, 5), st.floats(0.01, 2), st.floats(0.01, 2), st.floats(-0.9, 0.9))
-def test_fieller_holds_its_ratio_and_its_ends_are_not_rejected(u, v, a, b, r):
+def test_fieller_contains_its_ratio_and_ends_at_the_critical_value(u, v, a, b, r):
     covariance = np.array([[a * a, r * a * b], [r * a * b, b * b]])
     found = fieller(u, v, covariance, df=20)
     low, high = found.interval
@@ -218,14 +219,14 @@ def test_units_do_not_matter():
     assert doubled.potency == pytest.approx(fit.potency / 2)
 
 
-def test_blocks_take_their_share_of_the_error():
+def test_blocks_reduce_the_residual_variance():
     dose, y, test, block = experiment(3)
     with_blocks, without = parallel_line(dose, y, test, block), parallel_line(dose, y, test)
     assert with_blocks.variance < 0.5 * without.variance
     assert "Blocks" not in anova_of(without)
 
 
-def test_no_slope_no_potency():
+def test_without_a_slope_the_interval_is_unbounded():
     fit = parallel_line(*experiment(0, slope=0.0))
     assert fit.g >= 1
     assert fit.interval == (0, math.inf)

@@ -15,14 +15,14 @@ BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "ratios.py"
 def simulations():
     spec = importlib.util.spec_from_file_location("ratio_simulations", BENCHMARK)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look up their module here
     spec.loader.exec_module(module)
     yield module
     del sys.modules[spec.name]
 
 
-def kept(rates):
-    """Shares by name; each within its promise, give or take two Monte Carlo errors."""
+def shares_of(rates):
+    """Check each share against its required range, with two Monte Carlo errors; return them by name."""
     found = {}
     for rate in rates:
         if rate.promised is not None:
@@ -34,14 +34,14 @@ def kept(rates):
 
 @pytest.mark.parametrize("slope", [0.03, 0.0015])
 def test_fieller_covers(simulations, slope):
-    shares = kept(simulations.parallel_lines(20_000, 5, slope))
+    shares = shares_of(simulations.parallel_lines(20_000, 5, slope))
     if slope == 0.0015:
-        # At g of about 0.3 the delta method is not at its level.
+        # With g of about 0.3 the delta method does not have its nominal coverage.
         assert abs(shares["parallel lines, delta method"] - 0.95) > 0.02
 
 
-def test_the_simulation_is_of_the_public_function(simulations):
-    # One replication, by hand, through parallel_line.
+def test_the_simulation_agrees_with_the_public_function(simulations):
+    # One replication is computed with parallel_line and with the steps of the simulation.
     widths, treated = simulations.layout(5)
     y = np.log(widths) + np.random.default_rng(0).normal(0, 0.1, len(widths))
     fit = parallel_line(widths, y, treated)
@@ -53,19 +53,21 @@ def test_the_simulation_is_of_the_public_function(simulations):
 
 
 def test_shared_curve_covers(simulations):
-    kept(simulations.shared_curve(400, 5))
+    shares_of(simulations.shared_curve(400, 5))
 
 
 @pytest.mark.parametrize(("seeds", "at_most"), [(5, 0.90), (15, 0.72)])
-def test_two_way_interval_covers_the_population_and_seeds_alone_do_not(simulations, seeds, at_most):
-    shares = kept(simulations.two_scopes(4_000, seeds, 0.7, 0.03))
+def test_the_two_way_interval_covers_the_population_and_the_interval_of_seeds_does_not(
+    simulations, seeds, at_most
+):
+    shares = shares_of(simulations.two_scopes(4_000, seeds, 0.7, 0.03))
     assert shares["population, by seeds alone"] < at_most
 
 
-def test_a_front_rarely_dominates_its_equal(simulations):
-    kept(simulations.fronts(400, 8, 0.0, 0.0))
+def test_a_front_rarely_dominates_an_equal_front(simulations):
+    shares_of(simulations.fronts(400, 8, 0.0, 0.0))
 
 
 @pytest.mark.slow
-def test_every_promise_of_the_benchmark(simulations):
-    kept(simulations.rates(20_000))
+def test_every_requirement_of_the_benchmark(simulations):
+    shares_of(simulations.rates(20_000))

@@ -57,7 +57,8 @@ def test_recovers_the_truth(ratio, exponent):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_against_curve_fit(seed):
-    # Other parameters (ratio and exponent themselves), another algorithm, no analytic Jacobian.
+    # curve_fit uses other parameters (the ratio and the exponent directly), another algorithm and no analytic
+    # Jacobian.
     widths, y, treated = experiment(seed=seed)
     fit = shared_curve(widths, y, treated)
 
@@ -71,14 +72,14 @@ def test_against_curve_fit(seed):
     assert left <= np.square(y - model(widths, *values)).sum() * (1 + 1e-9)
     assert fit.sd == pytest.approx(math.sqrt(left / (len(y) - 4)))
     assert (fit.asymptote, fit.ratio) == pytest.approx((values[0], values[3]), rel=1e-4)
-    # The delta method carries the standard error from the ratio to its logarithm.
+    # The delta method converts the standard error of the ratio to that of its logarithm.
     half = stats.t.isf(0.025, len(y) - 4) * math.sqrt(covariance[3, 3]) / values[3]
     assert fit.interval == pytest.approx((fit.ratio * math.exp(-half), fit.ratio * math.exp(half)), rel=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_profile_against_a_grid(seed):
-    # At each (shift, c) the rest is linear; the oracle searches c and solves for the shift.
+    # For a given (shift, c) the model is linear. The test minimises over c and solves for the shift.
     widths, y, treated = experiment(seeds=3, sd=0.005, seed=seed)
     fit = shared_curve(widths, y, treated)
     x = np.log(widths) - np.log(widths).mean()
@@ -175,12 +176,12 @@ def test_a_flat_response_has_no_ratio():
     assert fit.problems or fit.g > 0.1
 
 
-def test_a_constant_response_is_no_error():
+def test_a_constant_response_gives_problems_and_no_error():
     widths, _, treated = experiment()
     assert shared_curve(widths, np.full(len(widths), 0.9), treated).problems
 
 
-def test_starts_are_the_best_of_the_grid_and_rise():
+def test_starts_are_the_best_of_the_grid_and_give_rising_curves():
     widths, y, treated = experiment()
     x = np.log(widths) - np.log(widths).mean()
     first = starts(x, y, treated.astype(float))

@@ -50,12 +50,12 @@ def test_type_one_error_at_the_margin(noise, correlation):
     found = (e_values(treatment - control, MARGIN) >= 20).any(axis=1).mean()
     assert found <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / REPLICATIONS)
     assert found > 0.01
-    # Further below the margin it is rarer still; swapped arms win.
+    # A mean further below -margin gives fewer rejections. With swapped arms nearly all series reject.
     assert (e_values(treatment - control - 0.001, MARGIN) >= 20).any(axis=1).mean() < found
     assert (e_values(control - treatment, MARGIN) >= 20).any(axis=1).mean() > 0.9
 
 
-def test_confidence_sequence_is_the_e_process_inverted():
+def test_the_confidence_sequence_inverts_the_e_process():
     truth, alpha, series = -0.001, 0.05, np.random.default_rng(3).normal(-0.001, SD, (500, 30))
     missed = 0
     for values in series:

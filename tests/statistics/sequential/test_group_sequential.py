@@ -35,14 +35,14 @@ def test_type_one_error_at_the_margin(noise, correlation, futility):
     treatment, control = arms(noise, correlation, -MARGIN, seed=2 + int(2 * correlation))
     found = stops(treatment - control, MARGIN, futility=futility).crossed.mean()
     assert found <= bound(0.05)
-    # A two-sided level, or a margin of the wrong sign, would be far below.
+    # With a two-sided level, or with a margin of the wrong sign, the rate would be far lower.
     assert found > 0.04
-    # Swapped arms win by the margin here, and a margin of the wrong sign never does.
+    # With swapped arms nearly all series reject, and with a margin of the wrong sign almost none.
     assert stops(control - treatment, MARGIN).crossed.mean() > 0.9
     assert stops(treatment - control, -MARGIN).crossed.mean() < 0.001
 
 
-def test_one_series_is_the_rule_on_many():
+def test_group_sequential_agrees_with_stops():
     treatment, control = arms("normal", 0, -0.0015, seed=3, replications=10)
     many = stops(treatment - control, MARGIN)
     for series, look, crossed in zip(treatment - control, many.look, many.crossed, strict=True):
@@ -81,7 +81,7 @@ def test_adjusted_p_value_is_uniform_at_the_margin():
     p_values = np.empty(REPLICATIONS)
     for look in range(len(LOOKS)):
         here = found.look == look
-        # The p value is monotone in t: exact on 200 of them.
+        # The p value is monotone in t, so exact values for 200 of them are interpolated.
         some = np.sort(found.t[here])[:: max(1, here.sum() // 200)]
         some = np.append(some, found.t[here].max())
         p_values[here] = np.interp(found.t[here], some, stagewise_p(some, look))
@@ -101,14 +101,14 @@ def test_coverage_of_the_adjusted_interval(alpha):
             values = np.random.default_rng(8).normal(truth, ratio * MARGIN, (REPLICATIONS, LOOKS[-1]))
             found = stops(values, MARGIN, alpha)
             lower, upper, above = benchmark.covered(found, truth, alpha, tables)
-            # 94 % or more of 95 %, and 88.5 % or more of 90 %, less 2 Monte Carlo errors.
+            # Required coverage: 94 % at a level of 95 %, 88.5 % at 90 %, less 2 Monte Carlo errors.
             assert (
                 2 * alpha - 0.01 <= 2 - lower - upper <= 2 * alpha * (1.15 if alpha > 0.03 else 1.2) + 0.004
             )
             assert above == pytest.approx(0.5, abs=0.025)
 
 
-def test_going_on():
+def test_continue_before_a_stop():
     series = [-0.001, 0.003, -0.004, 0.002, -0.006, 0.001]
     for n, taken in ((2, 0), (4, 0), (5, 1), (6, 1)):
         result = group_sequential(series[:n], MARGIN)
@@ -117,7 +117,7 @@ def test_going_on():
         assert (result.p_value, result.p_inferior, result.estimate, result.interval) == (None,) * 4
 
 
-def test_futility_is_from_the_second_look_and_not_binding():
+def test_futility_starts_at_the_second_look_and_is_not_binding():
     rng = np.random.default_rng(9)
     inferior = rng.normal(-0.008, 0.002, 15)
     assert group_sequential(inferior[:5], MARGIN).decision is Decision.CONTINUE
@@ -129,7 +129,7 @@ def test_futility_is_from_the_second_look_and_not_binding():
     assert group_sequential(near, MARGIN).decision is Decision.FUTILE
 
 
-def test_the_end_without_a_result():
+def test_nothing_is_shown_at_the_last_look():
     series = np.array([-0.004, -0.001, 0.0005] * 5)
     assert group_sequential(series, 0.002).decision is Decision.NOT_SHOWN
 

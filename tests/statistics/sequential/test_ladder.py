@@ -19,7 +19,7 @@ def runs(mean, seed, n=N, sd=0.001, failed=()):
 
 
 def rung(difference=0.0, placebo=0.02, matched=0.02, seed=1):
-    """Arms of one ratio, by what the treatment gains on each other arm; the control is at 0.9."""
+    """Draw the arms of one ratio from the gains of the treatment over the others; the control is at 0.9."""
     mean = 0.9 + difference
     return {
         "treatment": runs(mean, seed),
@@ -29,7 +29,7 @@ def rung(difference=0.0, placebo=0.02, matched=0.02, seed=1):
 
 
 def equal_to(arms, name):
-    """The same ratio, with an arm that the treatment neither beats nor loses to."""
+    """Replace one arm by an arm that is as accurate as the treatment."""
     return arms | {name: Series(arms["treatment"].accuracy + [0.001, -0.001] * (N // 2))}
 
 
@@ -37,7 +37,7 @@ def judge(rungs, macs=None, procedure=FIXED):
     ratios = [0.75, 0.6, 0.5, 0.4][: len(rungs)]
     saved = dict(zip(ratios, macs or [2 * ratio**2 for ratio in ratios], strict=True))
     arms = dict(zip(ratios, rungs, strict=True))
-    # The order in which they are given says nothing.
+    # The order in which the ratios are given must not matter.
     return climb(runs(0.9, 0), dict(reversed(arms.items())), saved, MARGIN, procedure)
 
 
@@ -58,27 +58,27 @@ def test_a_failed_treatment_counts_at_chance():
     assert found.excluded == 1
     assert not found.shown
     assert found.outcome.interval[0] < -MARGIN
-    # The others alone would have shown it.
+    # Without the failed run non-inferiority would be shown.
     assert compare(runs(0.9, 1), control, MARGIN, FIXED).shown
 
 
 def test_a_failed_control_does_not_carry_the_claim():
-    # The pairs in which nothing failed are inferior; the failure of the control outweighs them.
+    # The pairs without a failed run are inferior. Only the failed runs of the control make the mean positive.
     control = Series([0.50, 0.52, 0.51, 0.53, 0.9, 0.9], [True] * 4 + [False] * 2)
     treatment = Series([0.9, 0.9, 0.9, 0.9, 0.85, 0.85])
     found = compare(treatment, control, MARGIN, FIXED)
     assert found.outcome.shown
     assert (found.excluded, found.per_protocol, found.shown) == (4, False, False)
-    # One pair without a failure is too few to hold anything.
+    # One pair without a failed run is too few for a test.
     alone = Series(control.accuracy, [True] * 5 + [False])
     assert not compare(treatment, alone, MARGIN, FIXED).per_protocol
 
 
-def test_per_protocol_is_asked_at_the_same_level():
+def test_per_protocol_uses_the_same_level():
     control = Series([0.90, 0.91, 0.90, 0.91, 0.90, 0.1], [False] * 5 + [True])
     treatment = Series([0.90, 0.91, 0.91, 0.90, 0.90, 0.1], [False] * 5 + [True])
     found = compare(treatment, control, 0.03, FIXED)
-    # Both failed alike: the pair says "equal", and the rest does as well.
+    # Both runs of a pair failed, so their difference is 0. The other pairs show equality too.
     assert (found.excluded, found.shown) == (1, True)
 
 
@@ -98,7 +98,7 @@ def test_all_supported():
     ]
     assert all(not one.wanted for one in rungs)
     assert overall(rungs) == (S, S)
-    # No ratio's p value is below that of an easier one; those on MACs need more.
+    # The p value of a ratio is at least that of each larger ratio. Claims on MACs need one more test.
     p_values = [one.p_value for one in rungs]
     assert p_values == sorted(p_values)
     for one in rungs:
@@ -133,14 +133,14 @@ def test_no_better_than_the_placebo_is_not_supported():
     assert rungs[0].non_inferiority.shown
     assert not rungs[0].placebo.shown
     assert rungs[0].p_value == rungs[0].placebo.outcome.p_value > 0.05
-    # Worse than the placebo is no refutation of non-inferiority.
+    # A treatment that is worse than the placebo is not thereby inferior to the control.
     assert judge([rung(placebo=-0.02, seed=10)])[0].verdict is IN
 
 
 def test_the_matched_arm_decides_on_macs_alone():
     rungs = judge([rung(seed=10), equal_to(rung(seed=20), "matched"), rung(seed=30)])
     assert [one.verdict for one in rungs] == [S, S, S]
-    # Once not shown, the claim on MACs is closed for the harder ratios, whatever they would show.
+    # After the first ratio without a supported claim on MACs, all smaller ratios have none either.
     assert [one.macs_verdict for one in rungs] == [None, IN, IN]
     assert rungs[2].matched is None
     assert rungs[2].macs_p_value == 1
@@ -162,7 +162,7 @@ def test_superiority_is_only_tested_after_non_inferiority():
 @pytest.mark.parametrize(
     ("macs", "arms"), [(1.1, {"placebo"}), (1.0, {"placebo"}), (0.9, {"placebo", "matched"})]
 )
-def test_runs_are_asked_for_when_they_are_needed(macs, arms):
+def test_runs_are_requested_when_they_are_needed(macs, arms):
     rule = Procedure(looks=(3, 5))
     nothing = Series([])
 
@@ -174,7 +174,8 @@ def test_runs_are_asked_for_when_they_are_needed(macs, arms):
     assert wanted(runs(0.9, 0, 3), treatment=runs(0.9, 1, 1)) == {"control": 3, "treatment": 3}
     unsure = {"treatment": runs(0.9, 1, 3, sd=0.02)}
     assert wanted(runs(0.9, 0, 3), **unsure) == {"control": 5, "treatment": 5}
-    # Shown at the first look: the control is not needed any more, the others are, from their first look on.
+    # Non-inferiority is shown at the first look. The control needs no more runs; the other arms start with
+    # their first look.
     sure = {"treatment": Series([0.9, 0.9001, 0.8999])}
     control = Series([0.9, 0.9001, 0.9])
     assert wanted(control, **sure) == dict.fromkeys({"treatment", *arms}, 3)
@@ -184,7 +185,7 @@ def test_runs_are_asked_for_when_they_are_needed(macs, arms):
     assert wanted(control, **sure, **{**worse, **slow}) == {"treatment": 5, "placebo": 5}
 
 
-def test_ratios_of_one_and_more_say_nothing_about_fewer():
+def test_a_ratio_of_one_supports_no_claim_on_fewer_filters():
     (one,) = climb(runs(0.9, 0), {1.0: rung(seed=10)}, {1.0: 2.0}, MARGIN, FIXED)
     assert one.verdict is S
     assert overall((one,))[0] is IN

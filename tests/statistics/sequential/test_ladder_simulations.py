@@ -10,7 +10,7 @@ from invact.statistics.sequential.ladder import Series, Verdict, climb
 from invact.statistics.sequential.procedures import Method, Procedure
 
 REPLICATIONS = 20_000
-# Short ones, and few series of the sequential one, whose adjusted intervals take their time.
+# Short procedures, and only a few series for the sequential one, because its adjusted intervals are slow.
 SHORT = (
     (Procedure(looks=(4, 6)), 4),
     (Procedure(Method.FIXED, looks=(6,)), 12),
@@ -26,7 +26,7 @@ def ladders():
 
 
 @pytest.mark.parametrize(("procedure", "rows"), SHORT)
-def test_many_series_are_decided_as_one_is(ladders, procedure, rows):
+def test_decide_agrees_with_the_procedure(ladders, procedure, rows):
     series = np.random.default_rng(1).normal(-0.001, 0.003, (rows, 30))
     pairs, won = ladders.decide(procedure, ladders.t_after_each(series + 0.003))
     for row, values in enumerate(series):
@@ -35,7 +35,7 @@ def test_many_series_are_decided_as_one_is(ladders, procedure, rows):
         assert (pairs[row], won[row]) == (found.n, found.shown)
 
 
-def test_many_series_stop_where_the_library_stops_them(ladders):
+def test_decide_agrees_with_stops(ladders):
     series = np.random.default_rng(2).normal(-0.001, 0.003, (2_000, 30))
     for margin, rule in ((0.003, Procedure()), (0.0, Procedure(futility=False))):
         pairs, won = ladders.decide(rule, ladders.t_after_each(series + margin))
@@ -45,7 +45,7 @@ def test_many_series_stop_where_the_library_stops_them(ladders):
 
 
 def train_as_asked(runs, truth, sd, row, procedure, ladders):
-    """Climb one ladder, training what is wanted and nothing else."""
+    """Test one ladder; train only the runs that it requests."""
     means = {"treatment": 0.0, "placebo": truth.placebo, "matched": truth.matched}
 
     def series(arm, rung, count):
@@ -78,7 +78,7 @@ def train_as_asked(runs, truth, sd, row, procedure, ladders):
 
 
 @pytest.mark.parametrize(("procedure", "rows"), SHORT)
-def test_many_ladders_are_climbed_as_one_is(ladders, procedure, rows):
+def test_simulate_agrees_with_climb(ladders, procedure, rows):
     truth = ladders.Truth("mixed", (0.001, 0.0, -0.001), (0.004, 0.003, 0.003), (0.0, 0.002, 0.002))
     runs = ladders.noise("normal", rows, seed=4)
     (found,) = ladders.simulate(truth, 0.0015, runs, procedure)
@@ -102,8 +102,9 @@ def test_family_wise_error(ladders, kind):
                 false = truth.false(*others)
                 rate = getattr(found, claim.lower())[:, false].any(axis=1).mean()
                 assert rate <= bound, (truth.name, name, claim)
-                if truth.name == "two easy, then at the margin" and not name.startswith("anytime"):
-                    # Each ratio has all of alpha. A part of it, as by Bonferroni, would be far below.
+                if truth.name == "two equal, the last at the margin" and not name.startswith("anytime"):
+                    # Each ratio is tested at the full alpha. A Bonferroni correction would give a far lower
+                    # rate.
                     assert rate > 0.035
 
 

@@ -53,7 +53,7 @@ def test_power_at_the_margin_is_alpha():
 
 @pytest.mark.parametrize("sd", [0.0005, 0.003, 0.01])
 @pytest.mark.parametrize("target", [0.5, 0.8, 0.95])
-def test_sample_size_is_the_least(sd, target):
+def test_sample_size_is_the_smallest(sd, target):
     n = sample_size(sd, MARGIN, target=target)
     assert power(n, sd, MARGIN) >= target
     assert n == 2 or power(n - 1, sd, MARGIN) < target
@@ -72,13 +72,13 @@ def test_margin_plan():
     assert (plan.margin, plan.bound, plan.gain) == pytest.approx((bound / 2, bound, gains.mean()))
     assert plan.assay_sensitivity
     assert plan_margin(10 * gains).margin == 0.003
-    # Swapped arms, or a placebo as good as the control: no claim.
+    # With swapped arms, or with a placebo as good as the control, there is no assay sensitivity.
     for none in (plan_margin(-gains), plan_margin(gains - gains.mean())):
         assert (none.margin, none.assay_sensitivity) == (0, False)
 
 
 @pytest.mark.parametrize(("truth", "sd"), [(0.0, 0.003), (-0.001, 0.002), (-0.003, 0.003), (-0.005, 0.004)])
-def test_sequential_promise(truth, sd):
+def test_expected_pairs_by_simulation(truth, sd):
     plan = expected_pairs(sd, MARGIN, truth)
     values = np.random.default_rng(6).normal(truth, sd, (REPLICATIONS, 15))
     found = stops(values, MARGIN)
@@ -86,11 +86,11 @@ def test_sequential_promise(truth, sd):
     assert found.crossed.mean() == pytest.approx(plan.power, abs=4 * 0.5 / math.sqrt(REPLICATIONS))
     assert pairs.mean() == pytest.approx(plan.pairs, abs=4 * pairs.std() / math.sqrt(REPLICATIONS) + 1e-3)
     assert sum(plan.stops) == pytest.approx(1)
-    # Only what is inferior or nearly so is given up, and going on would seldom have won.
+    # Futility stops few series that would have been non-inferior at a later look.
     assert expected_pairs(sd, MARGIN, truth, futility=False).power == pytest.approx(plan.power, abs=0.01)
 
 
-def test_truth_has_a_direction():
+def test_a_larger_true_difference_has_more_power():
     assert expected_pairs(0.003, MARGIN, 0.001).power > expected_pairs(0.003, MARGIN, -0.001).power
     assert power(9, 0.003, MARGIN, 0.001) > power(9, 0.003, MARGIN, -0.001)
 

@@ -1,0 +1,57 @@
+"""The sweep and the claim of a store that an earlier version made resume, and nothing is trained again.
+
+The folder `old_store` was made on digits by the version before the packages (commit 0ea07c8), with
+`invact sweep old_sweep.toml --json` and `invact claim old_claim.toml --json`. Pictures are left out.
+"""
+
+import json
+import sqlite3
+import tarfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from invact.execution.engine import Engine
+
+OLD = Path(__file__).parent / "old_store"
+MADE_IN = "/tmp/oldstore"
+
+
+@pytest.fixture
+def old_store(folder: Path) -> Path:
+    """The old store in the current folder, beside the files that it was made from."""
+    for file in OLD.glob("*.toml"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    with tarfile.open(OLD / "store.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    # MLflow keeps absolute addresses, which are those of the machine that made the store.
+    with closing(sqlite3.connect(folder / "mlruns" / "mlflow.db")) as connection:
+        for table, column in {"experiments": "artifact_location", "runs": "artifact_uri"}.items():
+            query = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
+            assert connection.execute(query, (MADE_IN, str(folder))).rowcount > 0
+        connection.commit()
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["sweep", "claim"])
+def test_an_old_record_resumes_with_the_same_result(invact, old_store, monkeypatch, kind) -> None:
+    monkeypatch.setattr(Engine, "__enter__", lambda engine: pytest.fail("an engine was started"))
+    answer = invact(kind, f"old_{kind}.toml", "--json")
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)
+    found.pop("versions", None)  # of the libraries that wrote the document
+    expected = json.loads((OLD / f"{kind}.json").read_text(encoding="utf-8"))
+    assert leaves(found) == {
+        key: pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
+        for key, value in leaves(expected).items()
+    }
+
+
+def leaves(value: object, key: str = "") -> dict[str, object]:
+    """The values of a JSON document by their path, without words, which may be put better."""
+    if isinstance(value, dict):
+        return {k: v for name, part in value.items() for k, v in leaves(part, f"{key}.{name}").items()}
+    if isinstance(value, list):
+        return {k: v for at, part in enumerate(value) for k, v in leaves(part, f"{key}[{at}]").items()}
+    return {} if ".reasons" in key else {key: value}

@@ -1,0 +1,419 @@
+"""The contract suites pass for a sound part, and each of their tests fails for a part that breaks it."""
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import invact.testing
+from invact.deploy.runtimes import tensorflow
+from invact.errors import InputError
+from invact.search.drivers import Proposal
+from invact.search.drivers.ledger import Ledger, proposal_key
+from invact.statistics.sequential.procedures import Method, Procedure
+from invact.testing import BuilderContract, DriverContract, ProcedureContract, RuntimeContract
+from invact.testing.runtimes import NETWORKS, network
+from invact.training.results import Status
+
+EXTENDING = Path(__file__).parents[2] / "docs" / "extending.md"
+FAILURES = (AssertionError, pytest.fail.Exception)
+
+
+def names_of(suite: type) -> set[str]:
+    return {name for name in dir(suite) if name.startswith("test_")}
+
+
+class Driver:
+    """A sound driver: random configurations."""
+
+    def __init__(self, space, objective, seed, trials, enqueue):
+        self.ledger = Ledger(space, seed, trials, enqueue)
+
+    def know(self, values, outcome, epochs=None):
+        self.ledger.record(proposal_key(values, epochs))
+
+    def ask(self):
+        if self.ledger.exhausted:
+            return None
+        values = self.ledger.dequeue() or self.ledger.unseen()
+        return None if values is None else self.ledger.propose(values)
+
+    def tell(self, proposal, outcome):
+        pass
+
+
+class TestSoundDriver(DriverContract):
+    driver = Driver
+
+    def make(self, space, objective, seed, trials, enqueue, epochs):
+        return self.driver(space, objective, seed, trials, enqueue)
+
+
+class Repeats(Driver):
+    def ask(self):
+        proposal = super().ask()
+        self.first = getattr(self, "first", proposal)
+        return proposal and replace(proposal, values=self.first.values)
+
+
+class CountsFromOne(Driver):
+    def ask(self):
+        proposal = super().ask()
+        return proposal and replace(proposal, number=proposal.number + 1)
+
+
+class LeavesTheSpace(Driver):
+    def ask(self):
+        proposal = super().ask()
+        return proposal and replace(proposal, values=proposal.values | {"filters": 1})
+
+
+class NeverEnds(Driver):
+    def __init__(self, space, objective, seed, trials, enqueue):
+        super().__init__(space, objective, seed, 10**6, enqueue)
+
+
+class IgnoresTheSeed(Driver):
+    def __init__(self, space, objective, seed, trials, enqueue):
+        super().__init__(space, objective, 0, trials, enqueue)
+
+
+class HasNoSeed(Driver):
+    made = 0
+
+    def __init__(self, space, objective, seed, trials, enqueue):
+        HasNoSeed.made += 1
+        super().__init__(space, objective, self.made, trials, enqueue)
+
+
+class EndsAfterAFailure(Driver):
+    failed = False
+
+    def ask(self):
+        return None if self.failed else super().ask()
+
+    def tell(self, proposal, outcome):
+        self.failed = outcome.status is Status.FAILED
+
+
+class WaitsForResults(Driver):
+    pending = False
+
+    def ask(self):
+        if self.pending:
+            return None
+        self.pending = True
+        return super().ask()
+
+    def tell(self, proposal, outcome):
+        self.pending = False
+
+
+class ForgetsTheQueue(Driver):
+    def __init__(self, space, objective, seed, trials, enqueue):
+        super().__init__(space, objective, seed, trials, ())
+
+
+class ForgetsKnownResults(Driver):
+    def know(self, values, outcome, epochs=None):
+        pass
+
+
+class RepeatsASmallSpace(Driver):
+    def ask(self):
+        proposal = super().ask()
+        if proposal is None and not self.ledger.exhausted:
+            return Proposal(self.ledger.record(("again", None)), {}, None)
+        return proposal
+
+
+class Prints(Driver):
+    def ask(self):
+        print("asked")
+        return super().ask()
+
+
+class RefusesAPareto(Driver):
+    def __init__(self, space, objective, seed, trials, enqueue):
+        if objective.kind == "pareto":
+            raise InputError("kind: received 'pareto'. Allowed: accuracy")
+        super().__init__(space, objective, seed, trials, enqueue)
+
+
+DRIVERS = [
+    (Repeats, "test_proposals_are_valid_and_numbered_and_differ"),
+    (CountsFromOne, "test_proposals_are_valid_and_numbered_and_differ"),
+    (LeavesTheSpace, "test_proposals_are_valid_and_numbered_and_differ"),
+    (NeverEnds, "test_proposals_are_valid_and_numbered_and_differ"),
+    (HasNoSeed, "test_the_same_seed_gives_the_same_proposals"),
+    (IgnoresTheSeed, "test_another_seed_gives_other_proposals"),
+    (EndsAfterAFailure, "test_a_search_without_any_accuracy_ends"),
+    (EndsAfterAFailure, "test_failures_do_not_end_a_search"),
+    (WaitsForResults, "test_several_proposals_may_be_pending"),
+    (ForgetsTheQueue, "test_enqueued_configurations_come_first_and_once"),
+    (RepeatsASmallSpace, "test_a_finite_space_is_proposed_completely"),
+    (ForgetsKnownResults, "test_known_results_count_as_trials_and_are_not_repeated"),
+    (NeverEnds, "test_each_kind_of_objective_is_searched"),
+    (Prints, "test_nothing_is_printed_or_logged"),
+]
+
+
+@pytest.mark.parametrize(("broken", "name"), DRIVERS)
+def test_a_broken_driver_fails(broken, name, request):
+    fixtures = {
+        "test_a_search_without_any_accuracy_ends": {"status": Status.FAILED},
+        "test_each_kind_of_objective_is_searched": {"kind": "pareto"},
+    }
+    arguments = fixtures.get(name, {})
+    if name == "test_nothing_is_printed_or_logged":
+        arguments = {each: request.getfixturevalue(each) for each in ("capfd", "caplog")}
+    suite = TestSoundDriver()
+    getattr(suite, name)(**arguments)
+    suite.driver = broken
+    with pytest.raises(FAILURES):
+        getattr(suite, name)(**arguments)
+
+
+def test_a_driver_that_accepts_an_objective_against_its_declaration_fails():
+    suite = TestSoundDriver()
+    suite.kinds = ("accuracy",)
+    with pytest.raises(pytest.fail.Exception):
+        suite.test_each_kind_of_objective_is_searched("pareto")
+    suite.driver = RefusesAPareto
+    suite.test_each_kind_of_objective_is_searched("pareto")
+
+
+BUILDER = '''
+import keras
+
+from invact.arms import get_arm
+
+
+@keras.saving.register_keras_serializable("broken_networks")
+class Scale(keras.layers.Layer):
+    """It forgets its factor when it is saved."""
+
+    def __init__(self, factor=1.0, **options):
+        super().__init__(**options)
+        self.factor = factor
+
+    def call(self, inputs):
+        return inputs * self.factor
+
+
+def build(config, input_shape, classes, flaw=""):
+    inputs = x = keras.Input(input_shape)
+    seed = 1 if flaw == "seed" else None
+    for stage, (filters, arm) in enumerate(zip(config.filters, config.activations)):
+        if flaw == "filters" and stage:
+            filters = 4
+        if flaw == "arm":
+            arm = config.activations[0]
+        initializer = keras.initializers.GlorotUniform(seed=seed)
+        x = keras.layers.Conv2D(filters, 3, padding="same", kernel_initializer=initializer)(x)
+        if flaw == "signs":
+            x = keras.layers.ReLU()(x)
+        layer = get_arm(arm).layer(None)
+        if flaw == "precision":
+            layer.dtype_policy = "float32"
+        x = layer(x)
+        x = keras.layers.MaxPooling2D(padding="valid" if flaw == "pool" else "same")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    if flaw == "saving":
+        x = Scale(2.0)(x)
+    initializer = keras.initializers.GlorotUniform(seed=seed)
+    x = keras.layers.Dense(classes, dtype="float32", kernel_initializer=initializer)(x)
+    if flaw == "softmax":
+        x = keras.ops.softmax(x)
+    return keras.Model(inputs, x)
+'''
+
+
+class SoundBuilder(BuilderContract):
+    builder = "broken_networks:build"
+    shapes = ((8, 8, 1),)
+
+
+BUILDERS = [
+    ("softmax", "test_networks_are_built_for_every_image_and_depth"),
+    ("pool", "test_the_deepest_network_is_built"),
+    ("saving", "test_a_saved_network_loads_and_is_the_same"),
+    ("precision", "test_logits_are_float32_in_mixed_precision"),
+    ("seed", "test_the_seed_decides_the_weights"),
+    ("filters", "test_each_stage_has_its_own_filters"),
+    ("arm", "test_each_stage_has_its_own_arm"),
+    ("signs", "test_every_inverse_activation_sees_both_signs"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize(("flaw", "name"), BUILDERS)
+def test_a_broken_builder_fails(flaw, name, tmp_path, monkeypatch):
+    (tmp_path / "broken_networks.py").write_text(BUILDER)
+    monkeypatch.syspath_prepend(tmp_path)
+    arguments = {"normalization": "none"} if name.startswith("test_every_inverse") else {}
+    suite = SoundBuilder()
+    getattr(suite, name)(**arguments)
+    suite.options = {"flaw": flaw}
+    # Keras itself refuses a pool of nothing.
+    with pytest.raises(ValueError if flaw == "pool" else AssertionError):
+        getattr(suite, name)(**arguments)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """TensorFlow's runtime with a flaw."""
+
+    flaw: str
+
+    def convert(self, model, batch, calibration):
+        if self.flaw == "int8" and calibration is not None:
+            model = network(model="mlp")
+        return tensorflow.convert(model, batch, calibration)
+
+    def load(self, artifact, threads):
+        if self.flaw == "damaged":
+            return SimpleNamespace()
+        run = tensorflow.load(artifact, threads)
+        buffers = {}
+
+        def session(images):
+            if self.flaw == "prints":
+                print("running")
+            if self.flaw == "accepts" and images.shape[1:] == (5, 8, 1):
+                return None
+            logits = run(images)
+            if self.flaw == "wrong":
+                return logits * 1.01
+            if self.flaw == "overwrites":
+                buffer = buffers.setdefault(logits.shape, logits.copy())
+                buffer[:] = logits
+                return buffer
+            return logits
+
+        return session
+
+
+RUNTIMES = [
+    ("wrong", "test_an_artifact_computes_the_same_as_its_model"),
+    ("overwrites", "test_an_artifact_computes_the_same_as_its_model"),
+    ("prints", "test_an_artifact_computes_the_same_as_its_model"),
+    ("accepts", "test_a_fixed_batch_computes_the_same_and_refuses_other_images"),
+    ("batch", "test_a_fixed_batch_computes_the_same_and_refuses_other_images"),
+    ("int8", "test_int8_predicts_the_same_classes"),
+    ("damaged", "test_a_damaged_artifact_is_refused"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize(("flaw", "name"), RUNTIMES)
+def test_a_broken_runtime_fails(flaw, name, capfd):
+    arguments = {} if "batch" in name else {"capfd": capfd}
+    if name.startswith("test_an_artifact"):
+        arguments["keys"] = NETWORKS[3]
+    suite = RuntimeContract()
+    suite.runtime = Runtime(flaw)
+    suite.fixes_batch = flaw == "batch"  # TensorFlow's runtime does not, and passes with False.
+    suite.precisions = ("float32", "int8") if flaw == "int8" else ("float32",)
+    with pytest.raises(AssertionError):
+        getattr(suite, name)(**arguments)
+
+
+@dataclass(frozen=True)
+class BrokenProcedure(Procedure):
+    """A fixed procedure with a flaw."""
+
+    flaw: str = ""
+
+    def next(self, n):
+        if self.flaw == "endless":
+            return self.most + n
+        return super().next(n)
+
+    def test(self, differences, margin):
+        values = np.asarray(differences)
+        if self.flaw == "swapped":
+            values = -values
+        result = super().test(values, margin)
+        if self.flaw == "late" and result.ended:
+            return replace(result, estimate=float(values.mean()))
+        if self.flaw == "p" and result.ended:
+            return replace(result, p_value=1 - result.p_value)
+        if self.flaw == "early" and not result.ended:
+            return replace(result, p_value=0.5)
+        return result
+
+    def holds(self, differences, margin, like):
+        return self.flaw == "holds" or super().holds(differences, margin, like)
+
+
+PROCEDURES = [
+    ("p", "test_the_parts_of_a_result_agree"),
+    ("late", "test_the_parts_of_a_result_agree"),
+    ("early", "test_pairs_are_requested_until_the_last_look"),
+    ("endless", "test_pairs_are_requested_until_the_last_look"),
+    ("swapped", "test_swapped_arms_change_the_decision"),
+    ("holds", "test_a_part_of_the_pairs_is_tested_at_the_level_of_the_stop"),
+]
+
+
+@pytest.mark.parametrize(("flaw", "name"), PROCEDURES)
+def test_a_broken_procedure_fails(flaw, name):
+    arguments = {"margin": 0.0} if name == "test_the_parts_of_a_result_agree" else {}
+    suite = ProcedureContract()
+    for suite.procedure in (Procedure(Method.FIXED, looks=(8,)), BrokenProcedure(Method.FIXED, looks=(8,))):
+        getattr(suite, name)(**arguments)
+    suite.procedure = BrokenProcedure(Method.FIXED, looks=(8,), flaw=flaw)
+    with pytest.raises(AssertionError):
+        getattr(suite, name)(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("suite", "broken"),
+    [
+        (DriverContract, DRIVERS),
+        (BuilderContract, BUILDERS),
+        (RuntimeContract, RUNTIMES),
+        (ProcedureContract, PROCEDURES),
+    ],
+)
+def test_every_test_of_a_suite_can_fail(suite, broken):
+    assert names_of(suite) == {name for _, name in broken}
+
+
+@pytest.mark.parametrize("name", invact.testing.__all__)
+def test_a_suite_that_is_not_filled_in_says_what_to_do(name):
+    suite = getattr(invact.testing, name)()
+    call = {
+        "BuilderContract": lambda: suite.build(),
+        "DriverContract": lambda: suite.fresh(5),
+        "ProcedureContract": lambda: suite.follow(np.zeros(5)),
+        "RuntimeContract": lambda: suite.load(b""),
+    }[name]
+    with pytest.raises(NotImplementedError, match=rf"{name}: (set|override)"):
+        call()
+
+
+def test_the_example_of_the_page_passes(tmp_path):
+    page = EXTENDING.read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S):
+        (tmp_path / re.match(r"# (\w+\.py)\n", block)[1]).write_text(block, encoding="utf-8")
+    (test,) = tmp_path.glob("test_*.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test.name]
+    # Each stage's arm and filters are tested here; all other tests of the suite take long.
+    done = subprocess.run(
+        [*command, "-k", "stage"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    # pytest does not collect the suite itself, which the file imports. One of its tests has three cases.
+    assert f"2 passed, {len(names_of(BuilderContract))} deselected" in done.stdout
+
+
+def test_invact_does_not_import_pytest():
+    code = "import sys, invact, invact.cli.main; print('pytest' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
