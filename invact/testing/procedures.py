@@ -63,8 +63,9 @@ class ProcedureContract:
 
     Attributes:
         procedure: a `Procedure`, or an object with the same methods.
-        interval_decides: whether the interval lies above -margin exactly when the p-value is below alpha.
-            A procedure whose interval and p-value come from different statistics sets it to False.
+        interval_agrees: whether the interval contains the estimate, and lies above -margin exactly when the
+            p-value is below alpha. Both can fail if the interval is the intersection of intervals at several
+            numbers of pairs, as that of an anytime-valid test; such a procedure sets it to False.
 
     Example:
         >>> from invact.statistics.sequential.procedures import Method, Procedure
@@ -79,7 +80,7 @@ class ProcedureContract:
     """
 
     procedure: PairsTest | None = None
-    interval_decides: bool = True
+    interval_agrees: bool = True
 
     def follow(self, differences: NDArray[np.float64], margin: float = MARGIN) -> ProcedureResult:
         """Take as many pairs as the procedure asks for, until it ends, and return its last result.
@@ -118,8 +119,8 @@ class ProcedureContract:
         assert 0 <= result.p_inferior <= 1
         assert result.shown == (result.p_value < procedure.alpha)
         low, high = result.interval
-        assert low <= result.estimate <= high
-        if self.interval_decides:
+        if self.interval_agrees:
+            assert low <= result.estimate <= high
             assert result.shown == (low > -margin)
             assert (result.decision is Decision.INFERIOR) == (high < -margin and not result.shown)
         assert procedure.test(differences, margin) == result, "pairs after the stop changed the result"

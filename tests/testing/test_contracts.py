@@ -9,12 +9,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from broken_drivers import (
+    DRIVERS,
+    Driver,
+    RefusesAPareto,
+)
 
 import invact.testing
 from invact.deploy.runtimes import tensorflow
-from invact.errors import InputError
-from invact.search.drivers import Proposal
-from invact.search.drivers.ledger import Ledger, proposal_key
 from invact.statistics.sequential.procedures import Method, Procedure
 from invact.testing import BuilderContract, DriverContract, ProcedureContract, RuntimeContract
 from invact.testing.runtimes import NETWORKS, network
@@ -28,139 +30,11 @@ def names_of(suite: type) -> set[str]:
     return {name for name in dir(suite) if name.startswith("test_")}
 
 
-class Driver:
-    """A sound driver: random configurations."""
-
-    def __init__(self, space, objective, seed, trials, enqueue):
-        self.ledger = Ledger(space, seed, trials, enqueue)
-
-    def know(self, values, outcome, epochs=None):
-        self.ledger.record(proposal_key(values, epochs))
-
-    def ask(self):
-        if self.ledger.exhausted:
-            return None
-        values = self.ledger.dequeue() or self.ledger.unseen()
-        return None if values is None else self.ledger.propose(values)
-
-    def tell(self, proposal, outcome):
-        pass
-
-
 class TestSoundDriver(DriverContract):
     driver = Driver
 
     def make(self, space, objective, seed, trials, enqueue, epochs):
         return self.driver(space, objective, seed, trials, enqueue)
-
-
-class Repeats(Driver):
-    def ask(self):
-        proposal = super().ask()
-        self.first = getattr(self, "first", proposal)
-        return proposal and replace(proposal, values=self.first.values)
-
-
-class CountsFromOne(Driver):
-    def ask(self):
-        proposal = super().ask()
-        return proposal and replace(proposal, number=proposal.number + 1)
-
-
-class LeavesTheSpace(Driver):
-    def ask(self):
-        proposal = super().ask()
-        return proposal and replace(proposal, values=proposal.values | {"filters": 1})
-
-
-class NeverEnds(Driver):
-    def __init__(self, space, objective, seed, trials, enqueue):
-        super().__init__(space, objective, seed, 10**6, enqueue)
-
-
-class IgnoresTheSeed(Driver):
-    def __init__(self, space, objective, seed, trials, enqueue):
-        super().__init__(space, objective, 0, trials, enqueue)
-
-
-class HasNoSeed(Driver):
-    made = 0
-
-    def __init__(self, space, objective, seed, trials, enqueue):
-        HasNoSeed.made += 1
-        super().__init__(space, objective, self.made, trials, enqueue)
-
-
-class EndsAfterAFailure(Driver):
-    failed = False
-
-    def ask(self):
-        return None if self.failed else super().ask()
-
-    def tell(self, proposal, outcome):
-        self.failed = outcome.status is Status.FAILED
-
-
-class WaitsForResults(Driver):
-    pending = False
-
-    def ask(self):
-        if self.pending:
-            return None
-        self.pending = True
-        return super().ask()
-
-    def tell(self, proposal, outcome):
-        self.pending = False
-
-
-class ForgetsTheQueue(Driver):
-    def __init__(self, space, objective, seed, trials, enqueue):
-        super().__init__(space, objective, seed, trials, ())
-
-
-class ForgetsKnownResults(Driver):
-    def know(self, values, outcome, epochs=None):
-        pass
-
-
-class RepeatsASmallSpace(Driver):
-    def ask(self):
-        proposal = super().ask()
-        if proposal is None and not self.ledger.exhausted:
-            return Proposal(self.ledger.record(("again", None)), {}, None)
-        return proposal
-
-
-class Prints(Driver):
-    def ask(self):
-        print("asked")
-        return super().ask()
-
-
-class RefusesAPareto(Driver):
-    def __init__(self, space, objective, seed, trials, enqueue):
-        if objective.kind == "pareto":
-            raise InputError("kind: received 'pareto'. Allowed: accuracy")
-        super().__init__(space, objective, seed, trials, enqueue)
-
-
-DRIVERS = [
-    (Repeats, "test_proposals_are_valid_and_numbered_and_differ"),
-    (CountsFromOne, "test_proposals_are_valid_and_numbered_and_differ"),
-    (LeavesTheSpace, "test_proposals_are_valid_and_numbered_and_differ"),
-    (NeverEnds, "test_proposals_are_valid_and_numbered_and_differ"),
-    (HasNoSeed, "test_the_same_seed_gives_the_same_proposals"),
-    (IgnoresTheSeed, "test_another_seed_gives_other_proposals"),
-    (EndsAfterAFailure, "test_a_search_without_any_accuracy_ends"),
-    (EndsAfterAFailure, "test_failures_do_not_end_a_search"),
-    (WaitsForResults, "test_several_proposals_may_be_pending"),
-    (ForgetsTheQueue, "test_enqueued_configurations_come_first_and_once"),
-    (RepeatsASmallSpace, "test_a_finite_space_is_proposed_completely"),
-    (ForgetsKnownResults, "test_known_results_count_as_trials_and_are_not_repeated"),
-    (NeverEnds, "test_each_kind_of_objective_is_searched"),
-    (Prints, "test_nothing_is_printed_or_logged"),
-]
 
 
 @pytest.mark.parametrize(("broken", "name"), DRIVERS)

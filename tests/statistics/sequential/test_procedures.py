@@ -27,7 +27,7 @@ class TestFixed(ProcedureContract):
 
 class TestAnytime(ProcedureContract):
     procedure = Procedure(Method.ANYTIME, 0.05, (20,))
-    interval_decides = False  # An e-process may reject later than its interval.
+    interval_agrees = False  # It is the intersection of the intervals after each pair.
 
 
 SUITES = [TestSequential, TestSequentialWithoutFutility, TestFixed, TestAnytime]
