@@ -46,7 +46,7 @@ def contents(wheel: Path) -> dict[str, bytes]:
 def test_the_wheel_holds_the_package_its_data_and_nothing_else(wheel):
     modules = [path.relative_to(ROOT) for path in (ROOT / "invact").rglob("*.py")]
     data = [
-        "invact" / path.relative_to(ROOT)
+        "invact/shipped" / path.relative_to(ROOT)
         for folder in ("search_spaces", "sweeps")
         for path in (ROOT / folder).glob("*.toml")
     ]
