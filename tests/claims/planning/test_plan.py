@@ -27,6 +27,8 @@ def file(write_claim) -> ClaimFile:
 
 
 def test_the_margin_is_half_the_bound_of_the_gain_or_the_cap(file) -> None:
+    # The margin does not depend on the method, and a fixed number of pairs is planned faster.
+    file = changed(file, method="fixed")
     control, placebo = pilot(0.004)
     gains = control.accuracy - placebo.accuracy
     half = stats.t.ppf(0.95, 7) * gains.std(ddof=1) / np.sqrt(8)
@@ -57,6 +59,11 @@ def test_the_looks_grow_until_the_power_is_reached(file) -> None:
     # The power of a single test by SciPy's noncentral t.
     freedom, shift = hard.pairs - 1, hard.margin * np.sqrt(hard.pairs) / hard.sd_upper
     assert stats.nct.sf(stats.t.ppf(0.95, freedom), freedom, shift) >= 0.8
+
+
+@pytest.mark.parametrize("method", ["fixed", pytest.param("sequential", marks=pytest.mark.slow)])
+def test_a_plan_without_enough_power_stops_at_the_most_pairs(file, method) -> None:
+    file = changed(file, method=method)
     hopeless = plan_of(file, *pilot(0.05, 0.02))
     assert hopeless.pairs is None
     assert hopeless.procedure.looks[-1] <= MOST
