@@ -37,10 +37,17 @@ INSTALL = (
     "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/invact sweep digits"
     " && .venv/bin/invact claim digits_claim"
 )
-# Runs each example as a main file, so that worker processes import the example and nothing else.
+# Runs each example as a main file, on the cluster that the tests share: starting one takes longer than most
+# examples.
 RUNNER = """
 import runpy, sys
-for path in sys.argv[1:]:
+from invact.execution.engine import Engine
+
+start = Engine.__init__
+def on_cluster(engine, *args, scheduler=None, **options):
+    start(engine, *args, scheduler=scheduler or sys.argv[1], **options)
+Engine.__init__ = on_cluster
+for path in sys.argv[2:]:
     print(f"== {path}", flush=True)
     runpy.run_path(path, run_name="__main__")
 """
@@ -96,7 +103,7 @@ def test_output_is_real(command: str, invact) -> None:
         ), answer.out + answer.err
 
 
-def test_python_of_the_pages_runs(tmp_path: Path) -> None:
+def test_python_of_the_pages_runs(tmp_path: Path, cluster: str) -> None:
     # One process and one store for all: loading TensorFlow takes longer than most examples, and the page
     # on fronts confirms the sweep of the README.
     examples = {}
@@ -108,8 +115,9 @@ def test_python_of_the_pages_runs(tmp_path: Path) -> None:
             file = f"{Path(page).stem.lower().replace('-', '_')}_{number}.py"
             (tmp_path / file).write_text(block, encoding="utf-8")
             examples[file] = block
-    assert "readme_0.py" in examples
-    done = run("-c", RUNNER, *examples, folder=tmp_path)
+    # Worker processes that the example starts by itself import its file.
+    assert 'if __name__ == "__main__":' in examples["readme_0.py"]
+    done = run("-c", RUNNER, cluster, *examples, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     printed = dict(re.findall(r"^== (\S+)\n(.*?)(?=^== |\Z)", done.stdout, re.M | re.S))
     for file, block in examples.items():
