@@ -1,6 +1,6 @@
 """The time of different ways to compute concat(relu(x), relu(-x)) in a whole network, for each runtime.
 
-Run: python benchmarks/formulations.py [rounds]
+Run: python -m benchmarks.formulations [rounds]
 
 All ways compute the same numbers. Each one is the activation of a `cnn` with two stages of 8 and 16 filters
 on 28 x 28 images. The networks are timed in turns, with one thread, and with batches of 1 and 32. The results
