@@ -158,13 +158,13 @@ def two_scopes(replications: int, seeds: int, arm_item_sd: float, seed_sd: float
     yield Rate("population, two-way", scenario, len(mean), float(np.mean(off <= half)), COVERAGE)
 
 
-def fronts(replications: int, seeds: int, gap: float, dearest: float) -> Iterator[Rate]:
+def fronts(replications: int, seeds: int, gap: float, largest: float) -> Iterator[Rate]:
     """Coverage of the simultaneous band of the gap, and the share of fronts that dominate the other."""
     rng = np.random.default_rng(seeds)
     macs, margin = np.array([100.0, 200.0, 300.0, 400.0, 800.0]), 0.003
     # The third configuration is dominated by the second.
     control = np.array([0.860, 0.880, 0.870, 0.895, 0.905])
-    gaps = np.array([gap, gap, gap, gap, dearest])
+    gaps = np.array([gap, gap, gap, gap, largest])
     held = dominates = 0
     for number in range(replications):
         arms = []
@@ -175,10 +175,10 @@ def fronts(replications: int, seeds: int, gap: float, dearest: float) -> Iterato
         found = front_gap(*arms, margin=margin, resamples=400, seed=number)
         held += (np.array(found.low) <= gaps).all() and (gaps <= np.array(found.high)).all()
         dominates += found.dominates
-    scenario = f"{seeds} seeds, gap {100 * gap:+.1f} points, largest budget {100 * dearest:+.1f}"
+    scenario = f"{seeds} seeds, gap {100 * gap:+.1f} points, largest budget {100 * largest:+.1f}"
     yield Rate("gap of fronts, simultaneous band", scenario, replications, held / replications, None)
     # "Dominates" is false if no budget is better, or if one budget is worse by the margin.
-    false = gap <= 0 or dearest <= -margin
+    false = gap <= 0 or largest <= -margin
     promised = (0.0, 0.025) if false else None
     yield Rate("front dominates", scenario, replications, dominates / replications, promised)
 
@@ -193,8 +193,8 @@ def rates(replications: int) -> Iterator[Rate]:
     for seeds in (5, 8, 15):
         yield from two_scopes(replications, seeds, 0.7, 0.03)
     yield from two_scopes(replications, 5, 0.5, 0.2)
-    for seeds, gap, dearest in ((5, 0.0, 0.0), (8, 0.0, 0.0), (8, 0.005, -0.003), (8, 0.005, 0.0)):
-        yield from fronts(replications // 4, seeds, gap, dearest)
+    for seeds, gap, largest in ((5, 0.0, 0.0), (8, 0.0, 0.0), (8, 0.005, -0.003), (8, 0.005, 0.0)):
+        yield from fronts(replications // 4, seeds, gap, largest)
 
 
 def main(replications: int) -> None:

@@ -38,62 +38,29 @@ if TYPE_CHECKING:
     from invact.training.results import Status, TrialResult
 
 _HOMES = {
-    "arms": (
-        "ARMS",
-        "Arm",
-        "register_arm",
-    ),
-    "claims.file": (
-        "Claim",
-        "load_claim",
-    ),
+    "arms": ("ARMS", "Arm", "register_arm"),
+    "claims.file": ("Claim", "load_claim"),
     "claims.planning.forecast": ("plan_claim",),
     "claims.run": ("run_claim",),
     "claims.verdict.result": ("ClaimResult",),
     "config": ("Config",),
-    "cost.count": (
-        "Cost",
-        "count_macs",
-    ),
+    "cost.count": ("Cost", "count_macs"),
     "cost.rules": ("register_macs",),
-    "deploy.latency": (
-        "Latencies",
-        "measure_latency",
-    ),
-    "errors": (
-        "EnvironmentFault",
-        "Incomplete",
-        "InputError",
-        "InvactError",
-    ),
+    "deploy.latency": ("Latencies", "measure_latency"),
+    "errors": ("EnvironmentFault", "Incomplete", "InputError", "InvactError"),
     "fronts.confirmation": ("Confirmation",),
     "fronts.pareto": ("ParetoFront",),
     "layers": ("InverseActivation",),
     "networks.check": ("check_model",),
     "search.objectives": ("Objective",),
-    "spaces.space": (
-        "SearchSpace",
-        "load_space",
-    ),
+    "spaces.space": ("SearchSpace", "load_space"),
     "sweeps.confirm": ("confirm_front",),
-    "sweeps.export": (
-        "Exported",
-        "export_point",
-    ),
-    "sweeps.file": (
-        "Sweep",
-        "load_sweep",
-    ),
+    "sweeps.export": ("Exported", "export_point"),
+    "sweeps.file": ("Sweep", "load_sweep"),
     "sweeps.recorded": ("pareto_front",),
-    "sweeps.run": (
-        "SweepResult",
-        "run_sweep",
-    ),
+    "sweeps.run": ("SweepResult", "run_sweep"),
     "training.loop": ("train",),
-    "training.results": (
-        "Status",
-        "TrialResult",
-    ),
+    "training.results": ("Status", "TrialResult"),
 }
 _PACKAGES = ("cost", "data", "deploy", "networks", "statistics", "testing")
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -67,7 +67,7 @@ def run_claim(
     settings = claim.file.model_dump(mode="json")
     # Every error of the file is found here, before a store is created.
     prepared = [(data := source.load(), claim.costs(data)) for source in claim.sources]
-    opened = open_store(None if store is None else Path(store), tracking_uri)
+    opened = open_store(store, tracking_uri)
     results: list[SetResult] = []
     records: list[Record] = []
     for name, source, (data, costs) in zip(claim.file.data, claim.sources, prepared, strict=True):

@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from invact.cli.options import (
-    Json,
-    show,
-)
-from invact.errors import InputError
+from invact.cli.options import Json, Networks, check_formats, show
 from invact.quiet import load_tensorflow
 from invact.reports.tables import table_of
 
@@ -25,13 +21,7 @@ __all__ = ["cost", "cost_csv", "cost_tables", "cost_values"]
 
 
 def cost(
-    reference: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE",
-            help="A sweep, a claim, a configuration or a .keras model: a path, or a shipped name.",
-        ),
-    ],
+    reference: Networks,
     input_shape: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,8 +38,7 @@ def cost(
     If a network has inverse activations, the command also prints the share of MACs that it saves against the
     ReLU network with the same channels.
     """
-    if as_csv and as_json:
-        raise InputError("--csv: received --json too. Allowed: only one of them")
+    check_formats(as_csv, as_json)
     load_tensorflow()
     from invact.cli.catalogue import costs_of
 

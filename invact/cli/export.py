@@ -7,19 +7,13 @@ from typing import Annotated
 
 import typer
 
-from invact.cli.options import (
-    Driver,
-    Json,
-    Store,
-    TrackingUri,
-    show,
-)
+from invact.cli.options import Driver, Json, Output, Store, SweepName, TrackingUri, show
 
 __all__ = ["export"]
 
 
 def export(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a sweep that has run.")],
+    name: SweepName,
     point: Annotated[
         int | None,
         typer.Option(
@@ -40,9 +34,7 @@ def export(
         str,
         typer.Option(metavar="NAME", help="Precision of the network: float32, or int8 for litert and onnx."),
     ] = "float32",
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write the files to.")
-    ] = Path(),
+    output: Output = Path(),
     driver: Driver = None,
     store: Store = None,
     tracking_uri: TrackingUri = None,

@@ -7,15 +7,7 @@ from typing import Annotated
 
 import typer
 
-from invact.cli.options import (
-    Driver,
-    Json,
-    Scheduler,
-    Store,
-    TrackingUri,
-    Workers,
-    show,
-)
+from invact.cli.options import Driver, Json, Output, Scheduler, Store, SweepName, TrackingUri, Workers, show
 from invact.errors import Incomplete, InputError
 from invact.quiet import load_tensorflow
 
@@ -23,10 +15,8 @@ __all__ = ["front"]
 
 
 def front(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a sweep that has run.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write the files to.")
-    ] = Path(),
+    name: SweepName,
+    output: Output = Path(),
     formats: Annotated[
         str,
         typer.Option(

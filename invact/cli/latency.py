@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from invact.cli.options import (
-    Json,
-    show,
-)
-from invact.errors import InputError
+from invact.cli.options import Json, Networks, check_formats, show
 from invact.quiet import load_tensorflow
 from invact.reports.tables import table_of
 
@@ -24,13 +20,7 @@ __all__ = ["latency", "latency_tables", "latency_values"]
 
 
 def latency(
-    reference: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE",
-            help="A sweep, a claim, a configuration or a .keras model: a path, or a shipped name.",
-        ),
-    ],
+    reference: Networks,
     runtime: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,8 +41,7 @@ def latency(
 
     The peak memory of each network is measured too.
     """
-    if as_csv and as_json:
-        raise InputError("--csv: received --json too. Allowed: only one of them")
+    check_formats(as_csv, as_json)
     load_tensorflow()
     from invact.cli.catalogue import models_of
     from invact.deploy.latency import measure_latency

@@ -7,12 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invact.arms import ARMS
-from invact.cli.options import (
-    Json,
-    Store,
-    TrackingUri,
-    show,
-)
+from invact.cli.options import Json, Store, TrackingUri, show
 from invact.files import find, read_toml, shipped
 from invact.reports.tables import table_of
 
@@ -38,11 +33,9 @@ def inventory(store: Path | None = None, tracking_uri: str | None = None) -> dic
         EnvironmentFault: the store exists but cannot be read.
     """
     from invact.data.sources import DATASETS, locate
-    from invact.tracking.store import open_store
+    from invact.tracking.store import has_store, open_store
 
-    # `open_store` would create a store that does not exist yet.
-    there = tracking_uri is not None or (store or Path("mlruns")).exists()
-    records = open_store(store, tracking_uri).records() if there else []
+    records = open_store(store, tracking_uri).records() if has_store(store, tracking_uri) else []
     standing: dict[str, list[dict[str, Any]]] = {}
     for info in records:
         counts = {str(status): count for status, count in info.counts.items()}

@@ -20,11 +20,15 @@ __all__ = [
     "Driver",
     "Epochs",
     "Json",
+    "Networks",
+    "Output",
     "Scheduler",
     "Settings",
     "Store",
+    "SweepName",
     "TrackingUri",
     "Workers",
+    "check_formats",
     "in_file",
     "overrides",
     "show",
@@ -36,6 +40,15 @@ def in_file(help: str, metavar: str | None = None) -> Any:  # noqa: A002
     return typer.Option(help=help, metavar=metavar, show_default="the file's value")
 
 
+SweepName = Annotated[str, typer.Argument(metavar="NAME", help="Name of a sweep that has run.")]
+Networks = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="A sweep, a claim, a configuration or a .keras model: a path, or a shipped name.",
+    ),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write the files to.")]
 Store = Annotated[
     Path | None, typer.Option(help="Folder of the MLflow store.", metavar="DIR", show_default="mlruns")
 ]
@@ -73,6 +86,12 @@ Driver = Annotated[
         show_default="the newest sweep",
     ),
 ]
+
+
+def check_formats(as_csv: bool, as_json: bool) -> None:
+    """Refuse `--csv` together with `--json`."""
+    if as_csv and as_json:
+        raise InputError("--csv: received --json too. Allowed: only one of them")
 
 
 def overrides(changes: Mapping[str, Any], settings: list[str] | None) -> dict[str, Any]:

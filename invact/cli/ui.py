@@ -6,10 +6,7 @@ from typing import Annotated
 
 import typer
 
-from invact.cli.options import (
-    Store,
-    TrackingUri,
-)
+from invact.cli.options import Store, TrackingUri
 
 __all__ = ["ui"]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from invact.fronts.confirmation import CONFIDENCE, Confirmation
 from invact.measures import MEASURES
+from invact.reports.tables import empty_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,8 +33,6 @@ def confirmation_values(result: Confirmation) -> dict[str, Any]:
 
 def confirmation_table(result: Confirmation) -> Table:
     """Make a table of a confirmation for the terminal; differences are in points."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     from invact.reports.figures.style import quantity
@@ -54,13 +53,7 @@ def confirmation_table(result: Confirmation) -> Table:
         )
     if result.failed:
         caption.append(f"{result.failed} runs failed and are not included in the means")
-    table = Table(
-        title=Text(f"{result.name}: the front on {len(result.seeds)} fresh seeds", style="bold"),
-        caption=Text("\n".join(caption)),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE,
-    )
+    table = empty_table(f"{result.name}: the front on {len(result.seeds)} fresh seeds", "\n".join(caption))
     table.add_column("configuration", overflow="fold", min_width=14)
     cost = MEASURES[result.front.measure].label
     for name in (cost, "selected", "valid.", "test", "+-", "optimism", "stays", "P"):

@@ -18,6 +18,7 @@ from invact.reports.figures import claim_figure, front_figure, interactive_front
 from invact.reports.figures.bands import gap_figure, verdict_text
 from invact.reports.figures.front import statuses
 from invact.reports.figures.style import amount, picture, quantity
+from invact.reports.tables import empty_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -144,8 +145,6 @@ def front_table(front: ParetoFront) -> Table:
         >>> front_table(ParetoFront("none", (), (), (), (0.0, 0.0), 0.0)).row_count
         0
     """
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     accuracy, cost = front.reference
@@ -166,13 +165,7 @@ def front_table(front: ParetoFront) -> Table:
             f"P: share of resamples on the front{f'; below the line: dominated, P >= {NEAR:g}' * bool(near)}",
             *map(verdict_text, sure.gaps),
         ]
-    table = Table(
-        title=Text(front.name, style="bold"),
-        caption=Text("\n".join(caption)),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE,
-    )
+    table = empty_table(front.name, "\n".join(caption))
     # Digest, run and further costs are only in the files, because 80 columns are not enough for them.
     table.add_column("configuration", overflow="fold", min_width=14)
     # With several seeds, their number is in the caption to save a column.

@@ -8,7 +8,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["table_of"]
+__all__ = ["empty_table", "table_of"]
+
+
+def empty_table(title: str, caption: str = "") -> Table:
+    """Make a table without columns and rows, in the style of invact.
+
+    Args:
+        title: title above the table.
+        caption: text below the table.
+
+    Example:
+        >>> empty_table("costs").row_count
+        0
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    return Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        caption=Text(caption) if caption else None,
+        caption_justify="left",
+        box=box.SIMPLE,
+    )
 
 
 def table_of(
@@ -31,17 +55,9 @@ def table_of(
         >>> table_of("costs", ["layer", "MACs"], [("conv", "2,304")], numbers=1).row_count
         1
     """
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=Text(title, style="bold"),
-        title_justify="left",
-        caption=Text(caption) if caption else None,
-        caption_justify="left",
-        box=box.SIMPLE,
-    )
+    table = empty_table(title, caption)
     names = list(columns)
     for index, column in enumerate(names):
         table.add_column(column, justify="right" if index >= len(names) - numbers and numbers else "left")

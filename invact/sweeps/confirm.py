@@ -104,7 +104,7 @@ def confirm_front(
             f"confirm: the front of {name!r} is empty. Allowed: a sweep with a finished configuration"
         )
     source, data = data_of(sweep, name)
-    with open_store(None if store is None else Path(store), tracking_uri).record(
+    with open_store(store, tracking_uri).record(
         name,
         "confirmation",
         digest(["confirmation", sweep.run_id]),

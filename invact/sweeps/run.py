@@ -100,7 +100,7 @@ def run_sweep(
         with within(str(sweep.path)):
             gate.check()
         record = resources.enter_context(
-            open_store(None if store is None else Path(store), tracking_uri).record(
+            open_store(store, tracking_uri).record(
                 sweep.name,
                 "sweep",
                 sweep.identity(data),

@@ -5,35 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from invact.errors import EnvironmentFault
 
-__all__ = ["Lock", "exclusive", "take"]
+__all__ = ["exclusive"]
 
 
-class Lock:
-    """A lock that is held until it is closed or until the process ends in any way. Made by `take`."""
-
-    def __init__(self, lock: FileLock) -> None:
-        self._lock = lock
-
-    def close(self) -> None:
-        """Release the lock; a second call has no effect."""
-        self._lock.release(force=True)
-
-
-def take(path: Path, what: str, timeout: float = 0.0) -> Lock:
-    """Take a lock.
+def exclusive(path: Path, what: str, timeout: float = 0.0) -> contextlib.ExitStack:
+    """Take a lock, which is held until the result is closed or the process ends in any way.
 
     Args:
         path: the lock file `NAME.lock`. It is created, with its folder, and is never deleted. The file
             `NAME.holder` next to it names the process that holds the lock.
         what: the thing that the lock protects, for the error message.
         timeout: seconds to wait while another process holds the lock.
+
+    Returns:
+        A context manager that releases the lock, with a method `close` that does the same.
 
     Raises:
         EnvironmentFault: another process, or another call in this process, holds the lock; or the file cannot
@@ -42,12 +33,11 @@ def take(path: Path, what: str, timeout: float = 0.0) -> Lock:
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "a.lock"
-        >>> lock = take(path, "the sweep")
-        >>> take(path, "the sweep")
+        >>> with exclusive(path, "the sweep"):
+        ...     exclusive(path, "the sweep")
         Traceback (most recent call last):
         ...
         invact.errors.EnvironmentFault: the sweep is being run by process ...
-        >>> lock.close()
     """
     holder = path.with_suffix(".holder")
     lock = FileLock(path, thread_local=False)
@@ -66,18 +56,6 @@ def take(path: Path, what: str, timeout: float = 0.0) -> Lock:
     except OSError as error:
         lock.release()
         raise EnvironmentFault(f"{holder}: {error.strerror or error}") from error
-    return Lock(lock)
-
-
-@contextlib.contextmanager
-def exclusive(path: Path, what: str, timeout: float = 0.0) -> Iterator[None]:
-    """Hold a lock during a `with` block; see `take`.
-
-    Raises:
-        EnvironmentFault: see `take`.
-    """
-    lock = take(path, what, timeout)
-    try:
-        yield
-    finally:
-        lock.close()
+    held = contextlib.ExitStack()
+    held.callback(lock.release)
+    return held

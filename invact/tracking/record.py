@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
     from invact.config import Config, Scalar
     from invact.data.dataset import Dataset
-    from invact.tracking.lock import Lock
     from invact.tracking.mlflow import MlflowRuns
     from invact.training.results import Epoch
 
@@ -80,7 +79,7 @@ class Record:
         resumed: bool = True,
         data: Dataset | None = None,
         tags: Mapping[str, str] | None = None,
-        lock: Lock | None = None,
+        lock: contextlib.ExitStack | None = None,
     ) -> None:
         self.run_id = run_id
         self.experiment = experiment

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from invact.config import digest
 from invact.errors import EnvironmentFault, InputError, one_line, one_of
-from invact.tracking.lock import exclusive, take
+from invact.tracking.lock import exclusive
 from invact.tracking.provenance import commit, versions
 from invact.tracking.record import Record
 from invact.tracking.table import COUNTED, ROOT, count, current, tagged
@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from invact.data.dataset import Dataset
     from invact.tracking.mlflow import MlflowRuns
 
-__all__ = ["RecordInfo", "Store", "open_store"]
+__all__ = ["FOLDER", "RecordInfo", "Store", "has_store", "open_store"]
 
 KIND, IDENTITY, DRIVER = "invact.kind", "invact.identity", "invact.driver"
 SERVERS = ("http", "https")
 DATABASE = "mlflow.db"
+FOLDER = "mlruns"
+"""Folder of the store, unless a user gives one."""
 DATABASES = ("postgresql", "mysql", "mssql")
 
 
@@ -115,7 +117,7 @@ class Store:
         """
         check_name(name)
         check_name(identity, "identity")
-        lock = take(self._locks() / f"{digest([self.uri, name, kind, identity])}.lock", f"{kind} {name}")
+        lock = exclusive(self._locks() / f"{digest([self.uri, name, kind, identity])}.lock", f"{kind} {name}")
         try:
             experiment = self.runs.experiment(name, self._location(name))
             provenance = _provenance()
@@ -245,7 +247,15 @@ def _provenance() -> dict[str, str]:
     return tags
 
 
-def open_store(folder: Path | None = None, tracking_uri: str | None = None) -> Store:
+def has_store(folder: str | Path | None = None, tracking_uri: str | None = None) -> bool:
+    """Return whether there is a store to read, without creating one as `open_store` does.
+
+    An address always counts as a store. Only a request could tell whether it is one.
+    """
+    return tracking_uri is not None or Path(FOLDER if folder is None else folder).exists()
+
+
+def open_store(folder: str | Path | None = None, tracking_uri: str | None = None) -> Store:
     """Open the store, and create it if it does not exist. Only a coordinator opens it, never a worker.
 
     Args:
@@ -262,7 +272,7 @@ def open_store(folder: Path | None = None, tracking_uri: str | None = None) -> S
     from invact.tracking.mlflow import MlflowRuns, connect
 
     if tracking_uri is None:
-        return _open_local((Path("mlruns") if folder is None else folder) / DATABASE)
+        return _open_local(Path(FOLDER if folder is None else folder) / DATABASE)
     if folder is not None:
         raise InputError(
             f"tracking_uri: received {tracking_uri!r} and a folder, {str(folder)!r}. Allowed: one of them"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invact.claims.cells import CONTROL, MATCHED, PLACEBO, TREATMENT, Cell, cell_key, curve_of
+from invact.claims.evidence import Results
 from invact.claims.file import Claim, identity_of, load_claim
 from invact.claims.planning.plan import Plan, choose_procedure, planned
 from invact.claims.planning.tuning import tuned
+from invact.config import Config
 from invact.errors import InputError
 from invact.processors import allowed_processors
 from invact.statistics.sequential.boundaries import LOOKS
@@ -46,9 +49,6 @@ class Speed:
 
 def speed_of(cell: Cell, data: Dataset) -> Speed:
     """Time two short epochs of one network on some of the images, on one thread like a worker."""
-    import time
-    from dataclasses import replace
-
     import tensorflow as tf
 
     from invact.training.loop import train
@@ -121,10 +121,10 @@ def steps_of(
         ladder |= {cell_key(TREATMENT, ratio): most, cell_key(PLACEBO, ratio): most}
     ladder |= {cell_key(MATCHED, ratio): most for ratio in saving}
     smallest = ratios[-1]
-    tuned = list(claim.cells()) if file.tuning else []
+    networks = list(claim.cells()) if file.tuning else []
     points = file.tuning.trials * file.tuning.seeds if file.tuning else 0
     plans: dict[str, tuple[int, dict[str, int]]] = {
-        "tuning": (points * len(tuned), dict.fromkeys(tuned, points)),
+        "tuning": (points * len(networks), dict.fromkeys(networks, points)),
         "pilot": (2 * file.pilot, {CONTROL: file.pilot, cell_key(PLACEBO, smallest): file.pilot}),
         "confirmation": (2 * first, ladder),
         "other arms": (first * len(file.also), {cell_key(arm, ratios[0]): most for arm in file.also}),
@@ -152,8 +152,6 @@ def file_epochs(file: ClaimFile) -> int:
         >>> file_epochs(load_claim("digits_claim").file)
         10
     """
-    from invact.config import Config
-
     return Config.model_validate(file.config).epochs
 
 
@@ -199,13 +197,12 @@ def _known_plan(
     claim: Claim, name: str, data: Dataset, store: str | Path | None, tracking_uri: str | None
 ) -> Plan | None:
     """The plan from the pilot in the record; None without a record or before the pilot has ended."""
-    from invact.claims.evidence import Results
-    from invact.tracking.store import open_store
+    from invact.tracking.store import has_store, open_store
 
-    if tracking_uri is None and not Path("mlruns" if store is None else store).exists():
+    if not has_store(store, tracking_uri):
         return None
     try:
-        opened = open_store(None if store is None else Path(store), tracking_uri)
+        opened = open_store(store, tracking_uri)
         record = opened.latest(claim.name, "claim", identity=identity_of(name))
     except InputError:
         return None

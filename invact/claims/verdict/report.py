@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from invact.claims.verdict.reasons import points
 from invact.claims.verdict.result import ClaimResult, SetResult, row_of, values_of
 from invact.reports.figures.style import quantity
+from invact.reports.tables import empty_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,23 +44,9 @@ def claim_tables(result: ClaimResult) -> list[Table]:
     return [_table(result.name, one) for one in result.sets] + ([_over(result)] if result.over else [])
 
 
-def _plain(title: str, caption: str) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    return Table(
-        title=Text(title, style="bold"),
-        caption=Text(caption),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE,
-    )
-
-
 def _table(name: str, one: SetResult) -> Table:
     text = "\n".join(one.reasons)
-    table = _plain(f"{name} on {one.data}: {one.verdict} (fewer filters: {one.filters_verdict})", text)
+    table = empty_table(f"{name} on {one.data}: {one.verdict} (fewer filters: {one.filters_verdict})", text)
     columns = ("ratio", "filters", "MACs", "params", "looks", "difference", "interval", "images", "p (adj.)")
     for column in (*columns, "fewer filters", "fewer MACs"):
         table.add_column(column, justify="left" if "fewer" in column else "right", no_wrap=True)
@@ -82,7 +69,7 @@ def _table(name: str, one: SetResult) -> Table:
 
 def _over(result: ClaimResult) -> Table:
     names = [one.data for one in result.sets]
-    table = _plain(
+    table = empty_table(
         f"{result.name} over {len(names)} data sets: {result.verdict} (fewer filters: "
         f"{result.filters_verdict})",
         "p values for fewer filters: for each data set (Holm-adjusted), and for all of them (the largest)",
@@ -124,7 +111,7 @@ def plan_tables(name: str, plans: Mapping[str, tuple[Plan | None, tuple[Protocol
             )
         elif plan:
             text = "The pilot is finished: there is no assay sensitivity, so no claim is allowed."
-        table = _plain(f"{name} on {data}: plan (nothing was trained)", text)
+        table = empty_table(f"{name} on {data}: plan (nothing was trained)", text)
         for column in ("step", "min. runs", "max. runs", "max. MACs", "max. hours"):
             table.add_column(column, justify="left" if column == "step" else "right", no_wrap=True)
         for step in steps:
