@@ -1,5 +1,4 @@
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,7 @@ from invact.errors import EnvironmentFault, Incomplete, InputError
 from invact.execution.coordinator import Coordinator
 from invact.execution.engine import Engine
 from invact.sweeps.confirm import confirm_front, fresh_seeds
-from invact.sweeps.file import load_sweep
 from invact.sweeps.recorded import pareto_front
-from invact.sweeps.run import run_sweep
 from invact.tracking.store import open_store
 
 # Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
@@ -20,29 +17,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 BOTH_ARMS = """
 enqueue = [{ activation = "relu", filters = 3 }, { activation = "inverse", filters = 3 }]
 """
-
-
-@pytest.fixture
-def sweep(cluster, empty_store):
-    def run(path: Path, **changes: object):
-        if not Path("mlruns").exists():
-            Path("mlruns").mkdir()
-            shutil.copy(empty_store, "mlruns")
-        return run_sweep(load_sweep(path, changes), scheduler=cluster, show=False)
-
-    return run
-
-
-@pytest.fixture
-def trained(monkeypatch) -> list[tuple[str, int]]:
-    """The digest and the seed of each job that the engine receives."""
-    jobs, submit = [], Engine.submit
-    monkeypatch.setattr(
-        Engine,
-        "submit",
-        lambda engine, job: (jobs.append((job.config.digest(), job.seed)), submit(engine, job)),
-    )
-    return jobs
 
 
 def test_fresh_seeds_start_with_the_same_seeds_and_avoid_the_sweeps():
@@ -57,8 +31,8 @@ def test_too_few_or_many_seeds_are_refused(count):
         fresh_seeds(count)
 
 
-def test_only_missing_runs_are_trained(sweep, write, cluster, trained):
-    swept = sweep(write(more="seeds = [0, 2_000_000_001]"), trials=2)
+def test_only_missing_runs_are_trained(run, write, cluster, trained):
+    swept = run(write(more="seeds = [0, 2_000_000_001]"), trials=2)
     front = {point.config for point in swept.front.points}
     del trained[:]
     with pytest.MonkeyPatch.context() as patch:
@@ -103,8 +77,8 @@ def test_only_missing_runs_are_trained(sweep, write, cluster, trained):
     assert {Path(path).name for path in folder} >= {"confirm.csv", "confirm.json", "confirm.png"}
 
 
-def test_the_command_shows_fronts_with_uncertainty_and_confirms(invact, sweep, write, folder, cluster):
-    sweep(write(more=f"seeds = [0, 1, 2]\n{BOTH_ARMS}"), trials=2)
+def test_the_command_shows_fronts_with_uncertainty_and_confirms(invact, run, write, folder, cluster):
+    run(write(more=f"seeds = [0, 1, 2]\n{BOTH_ARMS}"), trials=2)
     arguments = ["front", "tiny", "-o", "out", "--format", "csv,json,png", "--attainment", "--margin", "90"]
     answer = invact(*arguments, "--confirm", 2, "--scheduler", cluster, "--json")
     assert answer.code == 0, answer.err
@@ -131,8 +105,8 @@ def test_the_command_shows_fronts_with_uncertainty_and_confirms(invact, sweep, w
     assert "confirmation FINISHED" in invact("list").out
 
 
-def test_a_sweep_of_one_seed_has_no_uncertainty_and_can_be_confirmed(invact, sweep, write, folder, cluster):
-    sweep(write(), trials=1)
+def test_a_sweep_of_one_seed_has_no_uncertainty_and_can_be_confirmed(invact, run, write, folder, cluster):
+    run(write(), trials=1)
     plain = invact("front", "tiny", "-o", "out", "--format", "csv,json,png")
     assert plain.code == 0, plain.err
     assert "seeds   trial" in plain.out
@@ -153,8 +127,8 @@ def test_a_sweep_of_one_seed_has_no_uncertainty_and_can_be_confirmed(invact, swe
     assert confirm_front("tiny", 2, scheduler=cluster, show=False).points[0].seeds == 2
 
 
-def test_bad_input_is_refused_before_anything_is_trained(invact, sweep, write, folder, trained):
-    sweep(write(), trials=1)
+def test_bad_input_is_refused_before_anything_is_trained(invact, run, write, folder, trained):
+    run(write(), trials=1)
     (folder / "file").touch()
     del trained[:]
     for code, arguments, words in (
@@ -173,17 +147,17 @@ def test_bad_input_is_refused_before_anything_is_trained(invact, sweep, write, f
     assert [info.kind for info in open_store().records("tiny")] == ["sweep"]
 
 
-def test_failed_runs_give_exit_code_4_and_are_tried_again(invact, sweep, write, tmp_path, cluster):
+def test_failed_runs_give_exit_code_4_and_are_tried_again(invact, run, write, tmp_path, cluster):
     flag = tmp_path / "flag"
     space = f'[parameters]\nmodel = "users:fails"\nfilters = {{ low = 2, high = 4 }}\nflag = "{flag}"\n'
     flag.touch()
     path = write(space=space)
-    sweep(path, trials=1)
+    run(path, trials=1)
     nothing = invact("front", "tiny", "--confirm", 2)
     assert (nothing.code, nothing.err.count("\n")) == (2, 1), nothing
     assert "the front of 'tiny' is empty" in nothing.err
     flag.unlink()
-    sweep(path, trials=1)
+    run(path, trials=1)
     flag.touch()
     command = ["front", "tiny", "--confirm", 2, "--format", "csv", "--scheduler", cluster, "--json"]
     answer = invact(*command)
@@ -196,7 +170,7 @@ def test_failed_runs_give_exit_code_4_and_are_tried_again(invact, sweep, write, 
     assert json.loads(answer.out)["confirmation"]["failed"] == 0
 
 
-def test_the_data_of_the_sweep_are_found_from_any_folder(sweep, folder, digits, cluster, monkeypatch):
+def test_the_data_of_the_sweep_are_found_from_any_folder(run, folder, digits, cluster, monkeypatch):
     (folder / "here").mkdir()
     np.savez(
         folder / "here" / "my.npz",
@@ -209,7 +183,7 @@ def test_the_data_of_the_sweep_are_found_from_any_folder(sweep, folder, digits, 
     (folder / "here" / "my.toml").write_text(
         'space = "./space.toml"\ndata = "./my.npz"\ntrials = 1\n[config]\nepochs = 1\ndepth = 1\n'
     )
-    sweep(folder / "here" / "my.toml")
+    run(folder / "here" / "my.toml")
     (folder / "there").mkdir()
     monkeypatch.chdir(folder / "there")
     store = folder / "mlruns"

@@ -1,5 +1,4 @@
 import json
-import shutil
 from pathlib import Path
 
 import keras
@@ -12,37 +11,13 @@ from invact.execution.coordinator import Coordinator
 from invact.execution.engine import Engine
 from invact.sweeps.file import load_sweep
 from invact.sweeps.recorded import pareto_front
-from invact.sweeps.run import SweepResult, run_sweep
+from invact.sweeps.run import run_sweep
 from invact.tracking.store import open_store
 from invact.training.loop import train
 from invact.training.results import Status
 
 # Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-
-@pytest.fixture
-def run(cluster, empty_store):
-    def run(path: Path, **changes: object) -> SweepResult:
-        if not Path("mlruns").exists():
-            Path("mlruns").mkdir()
-            shutil.copy(empty_store, "mlruns")
-        changes = {key.replace("__", "."): value for key, value in changes.items()}
-        return run_sweep(load_sweep(path, changes), scheduler=cluster, show=False)
-
-    return run
-
-
-@pytest.fixture
-def trained(monkeypatch) -> list[tuple[str, int]]:
-    """The digest and the seed of each job that the engine receives."""
-    jobs, submit = [], Engine.submit
-    monkeypatch.setattr(
-        Engine,
-        "submit",
-        lambda engine, job: (jobs.append((job.config.digest(), job.seed)), submit(engine, job)),
-    )
-    return jobs
 
 
 def test_a_sweep_continues_where_it_stopped_and_repeats_nothing(run, write, trained, monkeypatch) -> None:
