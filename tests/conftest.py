@@ -1,5 +1,7 @@
 """Fixtures that several files share: one cluster, one data set, and the command in this process."""
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import os
@@ -7,12 +9,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import settings
 
 from invact.data.dataset import Dataset, load
+
+if TYPE_CHECKING:
+    from stand_in import StandIn
 
 
 def pytest_configure() -> None:
@@ -74,6 +79,31 @@ def cluster() -> Iterator[str]:
         silence_logs=logging.CRITICAL,
     ) as local:
         yield local.scheduler_address
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
+    """Sweeps, confirmations and claims draw their results instead of training; `truth` may be replaced."""
+    from stand_in import StandIn
+
+    monkeypatch.setattr("invact.execution.engine.Engine", StandIn)
+    monkeypatch.setattr("invact.claims.trainer.Engine", StandIn)
+    monkeypatch.setattr(StandIn, "truth", StandIn.truth)
+    return StandIn
+
+
+@pytest.fixture
+def forbid_engines(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """A function after which every start of an engine is a failure."""
+    from stand_in import StandIn
+
+    from invact.execution.engine import Engine
+
+    def forbid() -> None:
+        for engine in (Engine, StandIn):
+            monkeypatch.setattr(engine, "__enter__", lambda self: pytest.fail("an engine was started"))
+
+    return forbid
 
 
 @pytest.fixture(scope="session")

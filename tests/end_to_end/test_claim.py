@@ -1,8 +1,8 @@
 """Claims on tiny networks, from the file to the verdict.
 
-On digits, after three epochs, the test accuracy is about 92 % with eight ReLU filters, 93 % with four inverse
-filters and 86 % with four ReLU filters. After two epochs with larger batches, one filter loses about 50
-points. The differences are so large that chance does not decide the verdicts.
+One test trains the whole protocol: on digits, after two epochs, one filter loses about 50 points. The other
+tests draw their results (see `stand_in`), so that the right verdict is known: equally many channels are
+equally accurate, and one filter loses 9 points where runs vary by 0.3.
 """
 
 import json
@@ -18,7 +18,6 @@ from invact.claims.file import load_claim
 from invact.claims.run import run_claim
 from invact.claims.verdict.result import SetResult, values_of
 from invact.errors import Incomplete, InputError
-from invact.execution.engine import Engine
 from invact.statistics.sequential.ladder import Verdict
 from invact.tracking.store import open_store
 
@@ -55,7 +54,7 @@ def start_times(name: str) -> dict[int, list[float]]:
     return times
 
 
-def test_the_whole_protocol_and_again(whole, cluster, monkeypatch, capfd) -> None:
+def test_the_whole_protocol_and_again(whole, cluster, forbid_engines, capfd) -> None:
     result = run_claim(whole, scheduler=cluster)
     assert "tiny_claim, pilot: 6 trainings" in capfd.readouterr().err
     (one,) = result.sets
@@ -129,7 +128,7 @@ def test_the_whole_protocol_and_again(whole, cluster, monkeypatch, capfd) -> Non
         assert words in text
     assert (folder / "report.md").read_text().startswith(f"# tiny_claim on digits: {result.verdict}")
 
-    monkeypatch.setattr(Engine, "__enter__", lambda engine: pytest.fail("an engine was started"))
+    forbid_engines()
     again = run_claim(whole, scheduler=cluster, show=False)
     assert values_of(again) == values_of(result)
     with pytest.raises(InputError, match=r"margin: received 4.0, registered 3.0 on 20.*--deviation") as error:
@@ -137,44 +136,37 @@ def test_the_whole_protocol_and_again(whole, cluster, monkeypatch, capfd) -> Non
     assert str(whole) in str(error.value)
 
 
-def test_half_of_the_filters_are_supported_and_one_filter_is_refuted(write_claim, cluster) -> None:
-    path = write_claim(
-        config={"epochs": "3", "batch_size": "32"},
-        ratios="[0.5, 0.125]",
-        looks="[4, 8]",
-        pilot="4",
-        margin="5",
-        repeat="false",
-    )
-    result = run_claim(path, scheduler=cluster, show=False)
+def test_half_of_the_filters_are_supported_and_one_filter_is_refuted(write_claim, stand_in) -> None:
+    path = write_claim(ratios="[0.5, 0.125]", looks="[4, 8]", pilot="4", margin="2", repeat="false")
+    result = run_claim(path, show=False)
     (one,) = result.sets
     assert [ratio.rung.ratio for ratio in one.ratios] == [0.5, 0.125]
     assert [ratio.rung.verdict for ratio in one.ratios] == [Verdict.SUPPORTED, Verdict.REFUTED]
     assert result.filters_verdict is Verdict.SUPPORTED
     # The same tests by SciPy. Their small p values show that chance does not decide the verdicts.
     less = difference(one, "treatment 0.5", "control")
-    assert stats.ttest_1samp(less, -0.05, alternative="greater").pvalue < 0.005
+    assert stats.ttest_1samp(less, -0.02, alternative="greater").pvalue < 0.005
     better = difference(one, "treatment 0.5", "placebo 0.5")
-    assert stats.ttest_1samp(better, 0, alternative="greater").pvalue < 0.01
+    assert stats.ttest_1samp(better, 0, alternative="greater").pvalue < 0.005
     worse = difference(one, "treatment 0.125", "control")
-    assert stats.ttest_1samp(worse, -0.05, alternative="less").pvalue < 0.01
+    assert stats.ttest_1samp(worse, -0.02, alternative="less").pvalue < 0.005
     text = " ".join(one.reasons)
     for words in (
         "The claim of fewer filters at equal accuracy is SUPPORTED, at 0.5 of the filters.",
-        "inverse loses less than 5 points of test accuracy against relu",
+        "inverse loses less than 2 points of test accuracy against relu",
         "inverse is more accurate than relu at the same filters: the difference is",
-        "inverse loses more than 5 points of test accuracy against relu",
+        "inverse loses more than 2 points of test accuracy against relu",
     ):
         assert words in text
 
 
-def test_a_deviation_is_printed_and_one_filter_is_refuted(write_claim, cluster) -> None:
+def test_a_deviation_is_printed_and_one_filter_is_refuted(write_claim, stand_in) -> None:
     path = write_claim(ratios=FAR, repeat="false")
-    first = run_claim(path, scheduler=cluster, show=False)
+    first = run_claim(path, show=False)
     assert first.verdict is first.filters_verdict is Verdict.REFUTED
     assert "inverse loses more than 3 points of test accuracy against relu" in " ".join(first.sets[0].reasons)
     changed = load_claim(path, {"alpha": 0.2})
-    result = run_claim(changed, deviation="a typing error", scheduler=cluster, show=False)
+    result = run_claim(changed, deviation="a typing error", show=False)
     (one,) = result.sets
     assert one.preregistration.registered == first.sets[0].preregistration.registered
     (deviation,) = [reason for reason in one.reasons if reason.startswith("DEVIATION from the registered")]
@@ -184,18 +176,21 @@ def test_a_deviation_is_printed_and_one_filter_is_refuted(write_claim, cluster) 
     assert result.filters_verdict is Verdict.REFUTED
 
 
-def test_a_fault_of_the_machine_is_run_again_with_its_seed(write_claim, cluster, tmp_path) -> None:
-    flag = tmp_path / "flag"
-    flag.touch()
-    network = {"model": '"users:fails"', "options": f'{{ flag = "{flag}" }}'}
-    claim = load_claim(write_claim(config=network, ratios=FAR, repeat="false", imports='["users"]'))
+def test_a_fault_of_the_machine_is_run_again_with_its_seed(write_claim, stand_in) -> None:
+    claim = load_claim(write_claim(ratios=FAR, repeat="false"))
+    truth = stand_in.truth
+
+    def fault(config, seed):
+        raise ValueError("the user's fault\nin two lines")
+
+    stand_in.truth = fault
     with pytest.raises(
         Incomplete, match="6 runs of the pilot failed 3 times, so there is no verdict"
     ) as error:
-        run_claim(claim, scheduler=cluster, show=False)
+        run_claim(claim, show=False)
     assert "the user's fault in two lines" in str(error.value)
-    flag.unlink()
-    (one,) = run_claim(claim, scheduler=cluster, show=False).sets
+    stand_in.truth = truth
+    (one,) = run_claim(claim, show=False).sets
     assert set(one.table["status"]) == {"FINISHED"}
     # The first session repeated each of the six runs twice.
     assert len(one.reruns) == 12
@@ -203,17 +198,13 @@ def test_a_fault_of_the_machine_is_run_again_with_its_seed(write_claim, cluster,
     assert any(reason.startswith("12 runs failed because of a fault") for reason in one.reasons)
 
 
-def test_two_data_sets_are_both_refuted_for_one_filter(write_claim, cluster, digits, folder) -> None:
+def test_two_data_sets_are_both_refuted_for_one_filter(write_claim, stand_in, digits, folder) -> None:
     # Half of the images, scaled to the range of pixels in a file.
     half = {f"y_{part}": getattr(digits, f"y_{part}")[::2] for part in ("train", "test")}
     half |= {f"x_{part}": getattr(digits, f"x_{part}")[::2] * np.uint8(15) for part in ("train", "test")}
     np.savez(folder / "half.npz", **half)
-    claim = load_claim(
-        # Half of the images give noisier accuracies, so this test needs more pairs.
-        write_claim(ratios=FAR, repeat="false", looks="[3, 6]"),
-        {"data": ["digits", "half.npz"]},
-    )
-    result = run_claim(claim, scheduler=cluster, show=False)
+    claim = load_claim(write_claim(ratios=FAR, repeat="false"), {"data": ["digits", "half.npz"]})
+    result = run_claim(claim, show=False)
     assert [one.data for one in result.sets] == ["digits", str(folder / "half.npz")]
     for one in result.sets:
         worse = difference(one, "treatment 0.125", "control")
@@ -226,10 +217,10 @@ def test_two_data_sets_are_both_refuted_for_one_filter(write_claim, cluster, dig
     assert values_of(result)["over"]["0.125"]["on_all"] == max(p_values)
 
 
-def test_no_assay_sensitivity_ends_the_claim(write_claim, cluster) -> None:
-    # At this learning rate no network learns, so shrinking costs no accuracy.
-    path = write_claim(config={"learning_rate": "1e-9"})
-    result = run_claim(path, scheduler=cluster, show=False)
+def test_no_assay_sensitivity_ends_the_claim(write_claim, stand_in) -> None:
+    # No network learns, so shrinking costs no accuracy.
+    stand_in.truth = lambda config, seed: 0.1
+    result = run_claim(write_claim(), show=False)
     (one,) = result.sets
     assert result.verdict is Verdict.NO_ASSAY_SENSITIVITY
     assert result.filters_verdict is Verdict.NO_ASSAY_SENSITIVITY

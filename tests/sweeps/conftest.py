@@ -1,34 +1,43 @@
 """Fixtures that the files of this folder share."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from invact.execution.engine import Engine
+from invact.execution.coordinator import Coordinator
 from invact.sweeps.file import load_sweep
 from invact.sweeps.run import SweepResult, run_sweep
 
 
 @pytest.fixture
-def run(cluster, empty_store):
-    def run(path: Path, **changes: object) -> SweepResult:
-        if not Path("mlruns").exists():
-            Path("mlruns").mkdir()
-            shutil.copy(empty_store, "mlruns")
-        changes = {key.replace("__", "."): value for key, value in changes.items()}
-        return run_sweep(load_sweep(path, changes), scheduler=cluster, show=False)
+def run(empty_store, stand_in) -> Callable[..., SweepResult]:
+    """Run a sweep whose results are drawn; see `stand_in`."""
+    return lambda path, **changes: run_in(empty_store, path, changes)
 
-    return run
+
+@pytest.fixture
+def run_trained(empty_store, cluster) -> Callable[..., SweepResult]:
+    """Run a sweep whose workers train."""
+    return lambda path, **changes: run_in(empty_store, path, changes, scheduler=cluster)
+
+
+def run_in(empty_store: Path, path: Path, changes: dict[str, object], **options: object) -> SweepResult:
+    if not Path("mlruns").exists():
+        Path("mlruns").mkdir()
+        shutil.copy(empty_store, "mlruns")
+    changes = {key.replace("__", "."): value for key, value in changes.items()}
+    return run_sweep(load_sweep(path, changes), show=False, **options)
 
 
 @pytest.fixture
 def trained(monkeypatch) -> list[tuple[str, int]]:
-    """The digest and the seed of each job that the engine receives."""
-    jobs, submit = [], Engine.submit
+    """The digest and the seed of each job that an engine receives."""
+    jobs, submit = [], Coordinator._submit
     monkeypatch.setattr(
-        Engine,
-        "submit",
-        lambda engine, job: (jobs.append((job.config.digest(), job.seed)), submit(engine, job)),
+        Coordinator,
+        "_submit",
+        lambda self, trial, seed: (jobs.append((trial.config.digest(), seed)), submit(self, trial, seed)),
     )
     return jobs

@@ -6,7 +6,6 @@ import pytest
 
 from invact.errors import EnvironmentFault, Incomplete, InputError
 from invact.execution.coordinator import Coordinator
-from invact.execution.engine import Engine
 from invact.sweeps.confirm import confirm_front, fresh_seeds
 from invact.sweeps.recorded import pareto_front
 from invact.tracking.store import open_store
@@ -31,7 +30,7 @@ def test_too_few_or_many_seeds_are_refused(count):
         fresh_seeds(count)
 
 
-def test_only_missing_runs_are_trained(run, write, cluster, trained):
+def test_only_missing_runs_are_trained(run, write, trained, forbid_engines):
     swept = run(write(more="seeds = [0, 2_000_000_001]"), trials=2)
     front = {point.config for point in swept.front.points}
     del trained[:]
@@ -46,13 +45,13 @@ def test_only_missing_runs_are_trained(run, write, cluster, trained):
 
         patch.setattr(Coordinator, "_wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            confirm_front("tiny", 2, scheduler=cluster, show=False)
+            confirm_front("tiny", 2, show=False)
     store = open_store()
     record = store.latest("tiny", "confirmation")
     kept = {(row.config, row.seed) for row in record.table().itertuples()}
     assert len(kept) == 1
     del trained[:]
-    found = confirm_front("tiny", 2, scheduler=cluster, show=False)
+    found = confirm_front("tiny", 2, show=False)
     wanted = {(config, seed) for config in front for seed in (2_000_000_000, 2_000_000_002)}
     assert set(trained) == wanted - kept
     assert found.run_id == record.run_id
@@ -60,12 +59,11 @@ def test_only_missing_runs_are_trained(run, write, cluster, trained):
     assert found.failed == 0
     # A larger number of seeds trains only the new ones. The same number trains nothing and starts no engine.
     del trained[:]
-    more = confirm_front("tiny", 3, scheduler=cluster, show=False)
+    more = confirm_front("tiny", 3, show=False)
     assert set(trained) == {(config, 2_000_000_003) for config in front}
     assert more.run_id == record.run_id
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Engine, "__enter__", lambda engine: pytest.fail("an engine was started"))
-        assert confirm_front("tiny", 2, scheduler=cluster, show=False).points == found.points
+    forbid_engines()
+    assert confirm_front("tiny", 2, show=False).points == found.points
     # The record of the sweep has not changed.
     assert store.latest("tiny", "sweep").run_id == swept.run_id
     assert pareto_front("tiny") == swept.front
@@ -77,10 +75,10 @@ def test_only_missing_runs_are_trained(run, write, cluster, trained):
     assert {Path(path).name for path in folder} >= {"confirm.csv", "confirm.json", "confirm.png"}
 
 
-def test_the_command_shows_fronts_with_uncertainty_and_confirms(invact, run, write, folder, cluster):
+def test_the_command_shows_fronts_with_uncertainty_and_confirms(invact, run, write, folder):
     run(write(more=f"seeds = [0, 1, 2]\n{BOTH_ARMS}"), trials=2)
     arguments = ["front", "tiny", "-o", "out", "--format", "csv,json,png", "--attainment", "--margin", "90"]
-    answer = invact(*arguments, "--confirm", 2, "--scheduler", cluster, "--json")
+    answer = invact(*arguments, "--confirm", 2, "--json")
     assert answer.code == 0, answer.err
     values = json.loads(answer.out)
     assert [Path(file).name for file in values["files"]] == [
@@ -98,15 +96,15 @@ def test_the_command_shows_fronts_with_uncertainty_and_confirms(invact, run, wri
     assert [one["point"]["config"] for one in confirmed] == [point["config"] for point in values["front"]]
     assert {one["seeds"] for one in confirmed} == {2}
     assert f"[{2 * len(confirmed)}/{2 * len(confirmed)}]" in answer.err, "progress is on standard error"
-    plain = invact(*arguments[:4], "--format", "csv", "--confirm", 2, "--scheduler", cluster)
+    plain = invact(*arguments[:4], "--format", "csv", "--confirm", 2)
     assert plain.code == 0, plain.err
     for shown in ("inverse - relu: ", "margin 0.3", "on 2 fresh seeds", "optimism", "3 seeds; +-: 95%"):
         assert shown in plain.out
     assert "confirmation FINISHED" in invact("list").out
 
 
-def test_a_sweep_of_one_seed_has_no_uncertainty_and_can_be_confirmed(invact, run, write, folder, cluster):
-    run(write(), trials=1)
+def test_a_sweep_of_one_seed_has_no_uncertainty_and_can_be_confirmed(invact, run_trained, write, folder, cluster):
+    run_trained(write(), trials=1)
     plain = invact("front", "tiny", "-o", "out", "--format", "csv,json,png")
     assert plain.code == 0, plain.err
     assert "seeds   trial" in plain.out
@@ -147,30 +145,33 @@ def test_bad_input_is_refused_before_anything_is_trained(invact, run, write, fol
     assert [info.kind for info in open_store().records("tiny")] == ["sweep"]
 
 
-def test_failed_runs_give_exit_code_4_and_are_tried_again(invact, run, write, tmp_path, cluster):
-    flag = tmp_path / "flag"
-    space = f'[parameters]\nmodel = "users:fails"\nfilters = {{ low = 2, high = 4 }}\nflag = "{flag}"\n'
-    flag.touch()
-    path = write(space=space)
+def test_failed_runs_give_exit_code_4_and_are_tried_again(invact, run, write, stand_in):
+    truth = stand_in.truth
+
+    def fault(config, seed):
+        raise ValueError("a fault")
+
+    stand_in.truth = fault
+    path = write()
     run(path, trials=1)
     nothing = invact("front", "tiny", "--confirm", 2)
     assert (nothing.code, nothing.err.count("\n")) == (2, 1), nothing
     assert "the front of 'tiny' is empty" in nothing.err
-    flag.unlink()
+    stand_in.truth = truth
     run(path, trials=1)
-    flag.touch()
-    command = ["front", "tiny", "--confirm", 2, "--format", "csv", "--scheduler", cluster, "--json"]
+    stand_in.truth = fault
+    command = ["front", "tiny", "--confirm", 2, "--format", "csv", "--json"]
     answer = invact(*command)
     assert answer.code == Incomplete.exit_code == 4
     assert json.loads(answer.out)["confirmation"]["failed"] == 2
     assert answer.err.splitlines()[-1] == "invact: tiny: 2 runs failed; the same command tries them again"
-    flag.unlink()
+    stand_in.truth = truth
     answer = invact(*command)
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["confirmation"]["failed"] == 0
 
 
-def test_the_data_of_the_sweep_are_found_from_any_folder(run, folder, digits, cluster, monkeypatch):
+def test_the_data_of_the_sweep_are_found_from_any_folder(run, folder, digits, monkeypatch):
     (folder / "here").mkdir()
     np.savez(
         folder / "here" / "my.npz",
@@ -187,7 +188,7 @@ def test_the_data_of_the_sweep_are_found_from_any_folder(run, folder, digits, cl
     (folder / "there").mkdir()
     monkeypatch.chdir(folder / "there")
     store = folder / "mlruns"
-    assert confirm_front("my", 2, store=store, scheduler=cluster, show=False).failed == 0
+    assert confirm_front("my", 2, store=store, show=False).failed == 0
     np.savez(
         folder / "here" / "my.npz",
         x_train=digits.x_train[::-1],
@@ -198,7 +199,7 @@ def test_the_data_of_the_sweep_are_found_from_any_folder(run, folder, digits, cl
     with pytest.raises(
         EnvironmentFault, match=r"my\.npz.*: digest \w+\. Allowed: \w+, as in the sweep's record"
     ):
-        confirm_front("my", 3, store=store, scheduler=cluster, show=False)
+        confirm_front("my", 3, store=store, show=False)
     monkeypatch.setattr("invact.sweeps.recorded.SOURCE", "not-kept.json")
     with pytest.raises(InputError, match="the record comes from an old version"):
-        confirm_front("my", 3, store=store, scheduler=cluster, show=False)
+        confirm_front("my", 3, store=store, show=False)

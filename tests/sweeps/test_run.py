@@ -8,7 +8,6 @@ import pytest
 
 from invact.errors import EnvironmentFault, Incomplete, InputError
 from invact.execution.coordinator import Coordinator
-from invact.execution.engine import Engine
 from invact.sweeps.file import load_sweep
 from invact.sweeps.recorded import pareto_front
 from invact.sweeps.run import run_sweep
@@ -20,7 +19,7 @@ from invact.training.results import Status
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
-def test_a_sweep_continues_where_it_stopped_and_repeats_nothing(run, write, trained, monkeypatch) -> None:
+def test_a_sweep_continues_where_it_stopped_and_repeats_nothing(run, write, trained, forbid_engines) -> None:
     path = write()
     first = run(path, trials=3).table
     assert len(trained) == 3
@@ -29,7 +28,7 @@ def test_a_sweep_continues_where_it_stopped_and_repeats_nothing(run, write, trai
     pd.testing.assert_frame_equal(more[:3], first)
     assert more["trial"].tolist() == [0, 1, 2, 3, 4]
     # If every run is finished, no engine is started.
-    monkeypatch.setattr(Engine, "__enter__", lambda engine: pytest.fail("an engine was started"))
+    forbid_engines()
     again = run(path, trials=5)
     pd.testing.assert_frame_equal(again.table, more)
     fewer = run(path, trials=2)
@@ -37,8 +36,8 @@ def test_a_sweep_continues_where_it_stopped_and_repeats_nothing(run, write, trai
     assert again.front == pareto_front("tiny")
 
 
-def test_the_table_has_the_results_of_training(run, write, digits) -> None:
-    table = run(write(), trials=1).table
+def test_the_table_has_the_results_of_training(run_trained, write, digits) -> None:
+    table = run_trained(write(), trials=1).table
     path = write()
     (row,) = table.to_dict("records")
     config = load_sweep(path).space.config(
@@ -190,9 +189,9 @@ def test_a_space_without_a_network_within_the_budget_is_refused(run, write, fold
 
 @pytest.mark.parametrize(("driver", "sampler"), [("optuna", "nsga2"), ("keras_tuner", "random")])
 def test_models_of_the_whole_front_are_kept_and_load(
-    run, write, tmp_path, digits, driver: str, sampler: str
+    run_trained, write, tmp_path, digits, driver: str, sampler: str
 ) -> None:
-    result = run(write(), trials=5, driver=driver, sampler=sampler, objective__kind="pareto")
+    result = run_trained(write(), trials=5, driver=driver, sampler=sampler, objective__kind="pareto")
     record = open_store().latest("tiny")
     assert len(result.table) == 5
     assert result.front.points
@@ -227,56 +226,59 @@ def test_hyperband_trains_for_the_epochs_it_chooses(run, write) -> None:
     assert max(epochs) <= 3
 
 
-def test_failed_runs_are_tried_again(run, write, tmp_path, trained) -> None:
+def test_failed_runs_are_tried_again(run_trained, write, tmp_path, trained) -> None:
     flag = tmp_path / "flag"
     flag.touch()
     space = f'[parameters]\nmodel = "users:fails"\nfilters = {{ low = 2, high = 4 }}\nflag = "{flag}"\n'
     path = write(space=space)
-    result = run(path, trials=2)
+    result = run_trained(path, trials=2)
     assert result.count(Status.FAILED) == 2
     assert set(result.table["error"]) == {"ValueError: the user's fault in two lines"}
     assert result.front.points == ()
     flag.unlink()
     del trained[:]
-    result = run(path, trials=2)
+    result = run_trained(path, trials=2)
     assert len(trained) == 2
     assert result.count(Status.FAILED) == 0
     assert len(result.table) == 2
 
 
-def test_the_command_exits_with_4_if_a_run_failed(invact, write, tmp_path, cluster) -> None:
-    flag = tmp_path / "flag"
-    flag.touch()
-    space = f'[parameters]\nmodel = "users:fails"\nfilters = {{ low = 2, high = 4 }}\nflag = "{flag}"\n'
-    path = write(space=space)
-    answer = invact("sweep", path, "--trials", 1, "--scheduler", cluster, "--json")
+def test_the_command_exits_with_4_if_a_run_failed(invact, write, stand_in) -> None:
+    truth = stand_in.truth
+
+    def fault(config, seed):
+        raise ValueError("a fault")
+
+    stand_in.truth = fault
+    path = write()
+    answer = invact("sweep", path, "--trials", 1, "--json")
     assert answer.code == Incomplete.exit_code == 4
     assert json.loads(answer.out)["failed"] == 1
     assert answer.err.splitlines()[-1] == "invact: tiny: 1 runs failed; the same command tries them again"
-    flag.unlink()
-    assert invact("sweep", path, "--trials", 1, "--scheduler", cluster, "--json").code == 0
+    stand_in.truth = truth
+    assert invact("sweep", path, "--trials", 1, "--json").code == 0
 
 
-def test_a_diverged_trial_is_a_result_and_not_on_the_front(run, write, trained) -> None:
+def test_a_diverged_trial_is_a_result_and_not_on_the_front(run_trained, write, trained) -> None:
     more = "enqueue = [{activation = 'elu', filters = 5}]"
     space = '[parameters]\nactivation = { choices = ["elu", "linear"] }\nfilters = { low = 4, high = 5 }\n'
     path = write(more=more, space=space, config="learning_rate = 100.0\noptimizer = 'sgd'")
     path.write_text(path.read_text().replace("depth = 1", "depth = 3"))
-    result = run(path, trials=1)
+    result = run_trained(path, trials=1)
     assert result.table["status"].tolist() == ["DIVERGED"]
     assert result.table["test_accuracy"].notna().all()
     assert result.front.points == ()
-    assert run(path, trials=1).run_id == result.run_id
+    assert run_trained(path, trials=1).run_id == result.run_id
     assert len(trained) == 1
 
 
-def test_a_users_arm_through_imports(run, write) -> None:
+def test_a_users_arm_through_imports(run_trained, write) -> None:
     space = '[parameters]\nactivation = "users_softplus"\nfilters = 2\n'
-    table = run(write(more='imports = ["users"]', space=space), trials=1).table
+    table = run_trained(write(more='imports = ["users"]', space=space), trials=1).table
     assert table["status"].tolist() == ["FINISHED"]
 
 
-def test_paths_in_a_file_are_relative_to_it(run, folder, digits, monkeypatch) -> None:
+def test_paths_in_a_file_are_relative_to_it(run_trained, folder, digits, monkeypatch) -> None:
     here = folder / "here"
     (here / "images").mkdir(parents=True)
     np.savez(
@@ -294,7 +296,7 @@ def test_paths_in_a_file_are_relative_to_it(run, folder, digits, monkeypatch) ->
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    result = run(Path("../here/my.toml"))
+    result = run_trained(Path("../here/my.toml"))
     assert result.table["status"].tolist() == ["FINISHED"]
     assert (elsewhere / "mlruns").is_dir()
 
