@@ -189,7 +189,8 @@ def _warm_up(session: Any, images: NDArray[Any]) -> int:
     """Call a network until it is warm, and return the number of calls in a turn."""
     _milliseconds(session, images)
     spent: list[float] = []
-    while len(spent) < 3 or sum(spent) < 1e3 * WARM_UP:
+    start = time.perf_counter()
+    while len(spent) < 3 or time.perf_counter() - start < WARM_UP:
         spent.append(_milliseconds(session, images))
     return min(MOST_CALLS, max(1, round(1e3 * TURN / float(np.median(spent)))))
 
