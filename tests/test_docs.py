@@ -3,6 +3,7 @@
 import doctest
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -37,8 +38,7 @@ INSTALL = (
     "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/invact sweep digits"
     " && .venv/bin/invact claim digits_claim"
 )
-# Runs each example as a main file, on the cluster that the tests share: starting one takes longer than most
-# examples.
+# Runs each example as a main file, on the cluster that the tests share.
 RUNNER = """
 import runpy, sys
 from invact.execution.engine import Engine
@@ -103,10 +103,10 @@ def test_output_is_real(command: str, invact) -> None:
         ), answer.out + answer.err
 
 
-def test_python_of_the_pages_runs(tmp_path: Path, cluster: str) -> None:
-    # One process and one store for all: loading TensorFlow takes longer than most examples, and the page
-    # on fronts confirms the sweep of the README.
-    examples = {}
+@pytest.fixture
+def examples(tmp_path: Path) -> dict[str, str]:
+    """The Python blocks of the pages by the name of the file that each is written to, in the current folder."""
+    found = {}
     for page, text in PAGES.items():
         # The modules of this page need each other; another test runs them.
         if page == "docs/extending.md":
@@ -114,9 +114,22 @@ def test_python_of_the_pages_runs(tmp_path: Path, cluster: str) -> None:
         for number, block in enumerate(blocks("python", text)):
             file = f"{Path(page).stem.lower().replace('-', '_')}_{number}.py"
             (tmp_path / file).write_text(block, encoding="utf-8")
-            examples[file] = block
+            found[file] = block
     # Worker processes that the example starts by itself import its file.
-    assert 'if __name__ == "__main__":' in examples["readme_0.py"]
+    assert 'if __name__ == "__main__":' in found["readme_0.py"]
+    return found
+
+
+def test_python_of_the_pages_runs(folder: Path, examples, stand_in, capfd) -> None:
+    # One store for all: the page on fronts confirms the sweep of the README.
+    for file, block in examples.items():
+        capfd.readouterr()
+        runpy.run_path(str(folder / file), run_name="__main__")
+        assert capfd.readouterr().out.count("\n") >= block.count("print(") > 0, file
+
+
+@pytest.mark.slow
+def test_python_of_the_pages_trains(tmp_path: Path, examples, cluster: str) -> None:
     done = run("-c", RUNNER, cluster, *examples, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     printed = dict(re.findall(r"^== (\S+)\n(.*?)(?=^== |\Z)", done.stdout, re.M | re.S))
