@@ -105,7 +105,7 @@ def test_output_is_real(command: str, invact) -> None:
 
 @pytest.fixture
 def examples(tmp_path: Path) -> dict[str, str]:
-    """The Python blocks of the pages by the name of the file that each is written to, in the current folder."""
+    """The Python blocks of the pages , each by the file that it is written to."""
     found = {}
     for page, text in PAGES.items():
         # The modules of this page need each other; another test runs them.

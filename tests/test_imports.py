@@ -20,7 +20,7 @@ sys.path[:0] = [str(root), str(root / "tests" / "support")]
 changed = {}
 # First, so that what it changes is not put down to a module that imports it.
 first = root / "invact" / "tracking" / "mlflow.py"
-for path in [first, *sorted(root.glob("invact/**/*.py")), *sorted(root.glob("benchmarks/*.py")),
+for path in [first, *sorted(root.glob("invact/**/*.py")), *sorted(root.glob("benchmarks/**/*.py")),
              *sorted(root.glob("docs/*.py")), *sorted(root.glob("tests/**/*.py"))]:
     place = path.relative_to(root)
     if place.name == "__main__.py" or place.name == "layers_on_backend.py":

@@ -1,25 +1,19 @@
-import importlib
 import re
 from pathlib import Path
 
 import pytest
 
+from benchmarks import mutations
+
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def mutations():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT))
-        yield importlib.import_module("benchmarks.mutations")
-
-
-def test_the_text_of_each_mutation_occurs_once(mutations):
+def test_the_text_of_each_mutation_occurs_once():
     for mutation in mutations.MUTATIONS:
         assert (ROOT / "invact" / mutation.path).read_text().count(mutation.old) == 1, mutation.name
 
 
-def test_the_tests_of_each_mutation_exist(mutations):
+def test_the_tests_of_each_mutation_exist():
     for mutation in mutations.MUTATIONS:
         assert mutation.tests, mutation.name
         for test in mutation.tests:
@@ -30,5 +24,5 @@ def test_the_tests_of_each_mutation_exist(mutations):
 
 
 @pytest.mark.slow
-def test_every_mutation_is_noticed(mutations):
+def test_every_mutation_is_noticed():
     assert not mutations.survivors(mutations.MUTATIONS)

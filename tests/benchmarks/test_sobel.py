@@ -1,4 +1,3 @@
-import importlib.util
 import re
 from pathlib import Path
 
@@ -6,19 +5,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from benchmarks import sobel
+
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def sobel():
-    spec = importlib.util.spec_from_file_location("sobel", ROOT / "benchmarks" / "sobel.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("channels", [1, 3])
-def test_two_kernels_give_the_maps_of_four(sobel, channels):
+def test_two_kernels_give_the_maps_of_four(channels):
     image = sobel.scene(32, channels)
     relu, inverse = sobel.maps(image)
     np.testing.assert_array_equal(relu, inverse)
@@ -30,14 +23,14 @@ def test_two_kernels_give_the_maps_of_four(sobel, channels):
 
 
 @pytest.mark.parametrize(("shape", "saved"), [((9, 7, 1), 18), ((9, 7, 3), 54), ((1024, 1024, 3), 54)])
-def test_half_of_the_macs_are_saved(sobel, shape, saved):
+def test_half_of_the_macs_are_saved(shape, saved):
     relu, inverse = sobel.costs(shape)
     assert relu.macs - inverse.macs == saved * shape[0] * shape[1] == inverse.macs
     assert (inverse.saved, inverse.relu_macs) == (0.5, relu.macs)
     assert (relu.filters, inverse.filters) == (4, 2)
 
 
-def test_the_page_has_the_numbers_of_the_code(sobel):
+def test_the_page_has_the_numbers_of_the_code():
     page = (ROOT / "docs" / "sobel.md").read_text(encoding="utf-8")
     for shape in ((128, 128, 1), (128, 128, 3), (1024, 1024, 3)):
         relu, inverse = sobel.costs(shape)
@@ -45,6 +38,6 @@ def test_the_page_has_the_numbers_of_the_code(sobel):
         assert row[:3] == [f"{n:,}" for n in (relu.macs, inverse.macs, relu.macs - inverse.macs)]
 
 
-def test_the_picture_is_drawn(sobel, tmp_path):
+def test_the_picture_is_drawn(tmp_path):
     sobel.picture(tmp_path / "sobel.png")
     assert (tmp_path / "sobel.png").read_bytes().startswith(b"\x89PNG")

@@ -16,9 +16,9 @@ from invact import __version__
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
-def test_an_unknown_sweep_names_the_nearest_and_formats_are_checked(invact, folder, write, cluster) -> None:
+def test_an_unknown_sweep_names_the_nearest_and_formats_are_checked(invact, folder, write, stand_in) -> None:
     refused(invact("front", "tiny"), folder, "'mlruns', which does not exist")
-    assert invact("sweep", write(), "--trials", 2, "--scheduler", cluster, "--json").code == 0
+    assert invact("sweep", write(), "--trials", 2, "--json").code == 0
     answer = invact("front", "tinny")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert "did you mean 'tiny'?" in answer.err
@@ -28,9 +28,9 @@ def test_an_unknown_sweep_names_the_nearest_and_formats_are_checked(invact, fold
     assert not (folder / "out").exists()
 
 
-def test_json_is_one_document_on_standard_output(invact, folder, write, cluster) -> None:
+def test_json_is_one_document_on_standard_output(invact, folder, write, stand_in) -> None:
     path = write(name="both")
-    swept = invact("sweep", path, "--trials", 3, "--scheduler", cluster, "--json")
+    swept = invact("sweep", path, "--trials", 3, "--json")
     assert swept.code == 0, swept.err
     values = json.loads(swept.out)
     assert values["name"] == "both"
@@ -47,7 +47,7 @@ def test_json_is_one_document_on_standard_output(invact, folder, write, cluster)
     assert [step["name"] for step in planned["data_sets"]["digits"]["steps"]] == ["pilot", "confirmation"]
     # The looks in the file belong to the method in the file, and another method ignores them.
     assert invact("claim", "c.toml", "--plan", "--method", "fixed", "--set", "pairs=4").code == 0
-    claimed = invact("claim", "c.toml", "--scheduler", cluster, "--json")
+    claimed = invact("claim", "c.toml", "--json")
     assert claimed.code == 0, claimed.err
     found = json.loads(claimed.out)
     assert found["data_sets"][0]["verdict"] == found["verdict"]
@@ -119,9 +119,9 @@ def test_missing_data_are_an_environment_fault(folder, write) -> None:
     assert not (folder / "mlruns").exists()
 
 
-def test_a_database_instead_of_a_folder(invact, folder, write, cluster) -> None:
+def test_a_database_instead_of_a_folder(invact, folder, write, stand_in) -> None:
     uri = f"sqlite:///{folder}/elsewhere/store.db"
-    swept = invact("sweep", write(), "--trials", 1, "--scheduler", cluster, "--tracking-uri", uri)
+    swept = invact("sweep", write(), "--trials", 1, "--tracking-uri", uri)
     assert swept.code == 0, swept.err
     assert (folder / "elsewhere" / "store.db").exists()
     assert not (folder / "mlruns").exists()
@@ -165,9 +165,9 @@ def test_an_interrupted_sweep_is_finished_by_the_same_command(invact, folder, wr
     from invact.tracking.store import open_store
 
     path = write(more="seeds = [0, 1]", config="")
-    process = start(path, "--trials", "3", "--set", "config.epochs=40")
+    process = start(path, "--trials", "2", "--set", "config.epochs=40")
     try:
-        while not (line := process.stderr.readline()).startswith("[1/6]"):
+        while not (line := process.stderr.readline()).startswith("[1/4]"):
             assert line, process.wait()
         if number == signal.SIGINT:  # A terminal sends SIGINT to all processes of the group.
             os.killpg(process.pid, number)
@@ -186,21 +186,21 @@ def test_an_interrupted_sweep_is_finished_by_the_same_command(invact, folder, wr
         assert err.splitlines()[-1].startswith("invact: interrupted")
         assert out == ""
     before = open_store(folder / "mlruns").latest("tiny").table()
-    assert 1 <= len(before) < 6
+    assert 1 <= len(before) < 4
 
     answer = invact(
-        "sweep", path, "--trials", 3, "--set", "config.epochs=40", "--scheduler", cluster, "--json"
+        "sweep", path, "--trials", 2, "--set", "config.epochs=40", "--scheduler", cluster, "--json"
     )
     assert answer.code == 0, answer.err
     store = open_store(folder / "mlruns")
     table = store.latest("tiny").table()
-    pairs = [(trial, seed) for trial in range(3) for seed in (0, 1)]
+    pairs = [(trial, seed) for trial in range(2) for seed in (0, 1)]
     assert list(zip(table["trial"], table["seed"], strict=True)) == pairs
     assert set(table["status"]) == {"FINISHED"}
     assert set(before["run_id"]) <= set(table["run_id"]), "finished runs are not trained again"
     experiments = list(store.runs.experiments())
     assert store.runs.search(experiments, "attributes.status = 'RUNNING'") == []
-    assert len(re.findall(r"^\[\d/6\]", answer.err, re.MULTILINE)) == 6 - len(before)
+    assert len(re.findall(r"^\[\d/4\]", answer.err, re.MULTILINE)) == 4 - len(before)
 
 
 def test_the_console_script_finds_a_users_model_in_the_current_folder(folder, write) -> None:

@@ -115,13 +115,13 @@ def test_an_invalid_number_of_workers_is_refused(digits: Dataset, workers: int) 
 
 
 def test_a_killed_worker_is_replaced_and_its_job_gives_the_same_bits(digits: Dataset) -> None:
-    config = Config(filters=3, depth=1, epochs=300, batch_size=32)
+    config = Config(filters=3, depth=1, epochs=100, batch_size=32)
     with Engine(DIGITS, digits, workers=1) as engine:
         (victim,) = engine._client.run(os.getpid).values()
         engine.submit(Job("a", config, 0))
         while not isinstance(event := engine.next_event(timeout=60), EpochDone):
             assert event is None
-        assert event.epoch.number < 300, "epochs stream before the end"
+        assert event.epoch.number < 100, "epochs stream before the end"
         os.kill(victim, signal.SIGKILL)
         seen = events(engine)
         result = ended(seen)["a"].result

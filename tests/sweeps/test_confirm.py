@@ -103,7 +103,9 @@ def test_the_command_shows_fronts_with_uncertainty_and_confirms(invact, run, wri
     assert "confirmation FINISHED" in invact("list").out
 
 
-def test_a_sweep_of_one_seed_has_no_uncertainty_and_can_be_confirmed(invact, run_trained, write, folder, cluster):
+def test_a_sweep_of_one_seed_has_no_uncertainty_and_can_be_confirmed(
+    invact, run_trained, write, folder, cluster
+):
     run_trained(write(), trials=1)
     plain = invact("front", "tiny", "-o", "out", "--format", "csv,json,png")
     assert plain.code == 0, plain.err
