@@ -160,7 +160,73 @@ def start(path: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+KILLED = """
+import os, runpy, signal, sys
+from invact.execution import engine
+from stand_in import StandIn
+
+truth, seen = StandIn.truth, []
+def stop(config, seed):
+    seen.append(seed)
+    if len(seen) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return truth(config, seed)
+StandIn.truth, engine.Engine = staticmethod(stop), StandIn
+runpy.run_module("invact", run_name="__main__")
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_sweep_that_is_stopped_between_results_is_finished(invact, folder, write, stand_in, number) -> None:
+    from invact.tracking.store import open_store
+
+    path, truth, seen = write(more="seeds = [0, 1]"), stand_in.truth, []
+
+    def stop(config, seed):
+        seen.append(seed)
+        if len(seen) == 3:
+            os.kill(os.getpid(), number)
+        return truth(config, seed)
+
+    if number == signal.SIGKILL:
+        support = Path(__file__).parents[1] / "support"
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, "sweep", path, "--trials", "3"],
+            env=os.environ | {"PYTHONPATH": str(support)},
+            check=False,
+        )
+        assert done.returncode == -signal.SIGKILL
+    else:
+        # A test run in the background of a shell ignores SIGINT.
+        ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+        stand_in.truth = stop
+        try:
+            answer = invact("sweep", path, "--trials", 3)
+        finally:
+            signal.signal(signal.SIGINT, ignored)
+        assert answer.code == 130
+        assert answer.err.splitlines()[-1].startswith("invact: interrupted")
+        assert answer.out == ""
+        stand_in.truth = truth
+    before = open_store(folder / "mlruns").latest("tiny").table()
+    assert len(before) == 2
+    answer = invact("sweep", path, "--trials", 3, "--json")
+    assert answer.code == 0, answer.err
+    store = open_store(folder / "mlruns")
+    table = store.latest("tiny").table()
+    assert len(table) == 6
+    assert set(table["status"]) == {"FINISHED"}
+    assert set(before["run_id"]) <= set(table["run_id"]), "finished runs are not trained again"
+    assert store.runs.search(list(store.runs.experiments()), "attributes.status = 'RUNNING'") == []
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGTERM, signal.SIGKILL)),
+    ],
+)
 def test_an_interrupted_sweep_is_finished_by_the_same_command(invact, folder, write, cluster, number) -> None:
     from invact.tracking.store import open_store
 
