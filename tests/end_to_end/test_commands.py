@@ -144,18 +144,26 @@ def test_version(invact) -> None:
 HEEDS_SIGINT = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+os.execv(sys.argv[1], sys.argv[1:])
 """
+MODULE = """
+import keras
+
+def build(config, input_shape, classes, hidden=4):
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Dense(hidden * config.filters[0])(keras.layers.Flatten()(inputs))
+    return keras.Model(inputs, keras.layers.Dense(classes)(x))
+"""
+SPACE = '[parameters]\nmodel = "mymodule:build"\nfilters = { low = 2, high = 3 }\nhidden = 5\n'
 
 
-def start(path: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = ["-m", "invact", "sweep", str(path), "--workers", "1", *arguments]
+def start(*arguments: object) -> subprocess.Popen[str]:
+    script = Path(sys.executable).parent / "invact"
     return subprocess.Popen(
-        [sys.executable, "-c", HEEDS_SIGINT, *command],
+        [sys.executable, "-c", HEEDS_SIGINT, script, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=path.parent,
         start_new_session=True,
     )
 
@@ -224,14 +232,18 @@ def test_a_sweep_that_is_stopped_between_results_is_finished(invact, folder, wri
     "number",
     [
         signal.SIGINT,
-        *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGTERM, signal.SIGKILL)),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
     ],
 )
-def test_an_interrupted_sweep_is_finished_by_the_same_command(invact, folder, write, cluster, number) -> None:
+def test_an_interrupted_sweep_of_a_users_model_is_finished_by_the_same_command(folder, write, number) -> None:
+    """The console script finds the model in the current folder, and so do its workers."""
     from invact.tracking.store import open_store
 
-    path = write(more="seeds = [0, 1]", config="")
-    process = start(path, "--trials", "2", "--set", "config.epochs=40")
+    (folder / "mymodule.py").write_text(MODULE)
+    path = write(more="seeds = [0, 1]", space=SPACE)
+    command = ["sweep", path.name, "--workers", "1", "--trials", "2", "--set", "config.epochs=40", "--json"]
+    process = start(*command)
     try:
         while not (line := process.stderr.readline()).startswith("[1/4]"):
             assert line, process.wait()
@@ -254,10 +266,12 @@ def test_an_interrupted_sweep_is_finished_by_the_same_command(invact, folder, wr
     before = open_store(folder / "mlruns").latest("tiny").table()
     assert 1 <= len(before) < 4
 
-    answer = invact(
-        "sweep", path, "--trials", 2, "--set", "config.epochs=40", "--scheduler", cluster, "--json"
-    )
-    assert answer.code == 0, answer.err
+    process = start(*command)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    point = json.loads(out)["front"][0]
+    width = 5 * (2 if "2" in point["label"] else 3)
+    assert point["macs"] == 64 * width + width * 10
     store = open_store(folder / "mlruns")
     table = store.latest("tiny").table()
     pairs = [(trial, seed) for trial in range(2) for seed in (0, 1)]
@@ -266,33 +280,4 @@ def test_an_interrupted_sweep_is_finished_by_the_same_command(invact, folder, wr
     assert set(before["run_id"]) <= set(table["run_id"]), "finished runs are not trained again"
     experiments = list(store.runs.experiments())
     assert store.runs.search(experiments, "attributes.status = 'RUNNING'") == []
-    assert len(re.findall(r"^\[\d/4\]", answer.err, re.MULTILINE)) == 4 - len(before)
-
-
-def test_the_console_script_finds_a_users_model_in_the_current_folder(folder, write) -> None:
-    (folder / "mymodule.py").write_text(
-        "import keras\n"
-        "def build(config, input_shape, classes, hidden=4):\n"
-        "    inputs = keras.Input(input_shape)\n"
-        "    x = keras.layers.Dense(hidden * config.filters[0])(keras.layers.Flatten()(inputs))\n"
-        "    return keras.Model(inputs, keras.layers.Dense(classes)(x))\n"
-    )
-    path = write(
-        space='[parameters]\nmodel = "mymodule:build"\nfilters = { low = 2, high = 3 }\nhidden = 5\n'
-    )
-    script = Path(sys.executable).parent / "invact"
-    if not script.exists():
-        pytest.skip("invact is not installed here")
-    done = subprocess.run(
-        [script, "sweep", path.name, "--workers", "1", "--trials", "1", "--json"],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "FINISHED" in done.stderr
-    (point,) = json.loads(done.stdout)["front"]
-    width = 5 * (2 if "2" in point["label"] else 3)
-    assert point["macs"] == 64 * width + width * 10
+    assert len(re.findall(r"^\[\d/4\]", err, re.MULTILINE)) == 4 - len(before)

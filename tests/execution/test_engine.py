@@ -114,7 +114,7 @@ def test_an_invalid_number_of_workers_is_refused(digits: Dataset, workers: int) 
         Engine(DIGITS, digits, workers=workers)
 
 
-def test_a_killed_worker_is_replaced_and_its_job_gives_the_same_bits(digits: Dataset) -> None:
+def test_a_killed_worker_is_replaced_and_closing_does_not_wait(digits: Dataset) -> None:
     config = Config(filters=3, depth=1, epochs=100, batch_size=32)
     with Engine(DIGITS, digits, workers=1) as engine:
         (victim,) = engine._client.run(os.getpid).values()
@@ -126,6 +126,13 @@ def test_a_killed_worker_is_replaced_and_its_job_gives_the_same_bits(digits: Dat
         seen = events(engine)
         result = ended(seen)["a"].result
         (replacement,) = engine._client.run(os.getpid).values()
+        engine.submit(Job("long", config.model_copy(update={"epochs": 100_000}), 0))
+        while not isinstance(engine.next_event(timeout=60), EpochDone):
+            pass
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{replacement}").exists():
+        assert time.monotonic() < deadline, "the worker is still running"
+        time.sleep(0.1)
     assert replacement != victim
     assert result.status is Status.FINISHED
     assert numbers(result) == numbers(train(config, 0, digits))
@@ -135,18 +142,6 @@ def test_a_killed_worker_is_replaced_and_its_job_gives_the_same_bits(digits: Dat
     for epoch in told:
         again = result.epochs[epoch.number - 1]
         assert (epoch.train, epoch.validation) == (again.train, again.validation)
-
-
-def test_closing_the_engine_does_not_wait_for_running_jobs(digits: Dataset) -> None:
-    with Engine(DIGITS, digits, workers=1) as engine:
-        processes = list(engine._client.run(os.getpid).values())
-        engine.submit(Job("long", Config(filters=3, depth=1, epochs=100_000), 0))
-        while not isinstance(engine.next_event(timeout=60), EpochDone):
-            pass
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").exists() for pid in processes):
-        assert time.monotonic() < deadline, "the worker is still running"
-        time.sleep(0.1)
 
 
 def free_port() -> int:

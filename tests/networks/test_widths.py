@@ -120,7 +120,7 @@ def test_the_bracket_contains_the_closest_scale_for_any_growing_cost(
 
 @pytest.mark.parametrize("model", BUILDERS)
 @pytest.mark.parametrize("rule", ["macs", "params"])
-@pytest.mark.parametrize("target", [1, 9_000, 61_234])
+@pytest.mark.parametrize("target", [1, 9_000, pytest.param(61_234, marks=pytest.mark.slow)])
 def test_every_arm_gets_the_most_filters_that_do_not_exceed_the_target(model, rule, target):
     for arm in ("relu", "inverse", "relu_duplicated"):
         values = {"model": model, "activation": arm, "width_rule": rule}

@@ -154,7 +154,7 @@ GAUSSIAN = [("optuna", "gp"), ("keras_tuner", "bayesian")]
 )
 def test_models_leave_the_region_over_budget(pair, resumed):
     tight = Objective(max_macs=20_000)
-    known, trials, seeds = (25, 31, range(1)) if pair in GAUSSIAN else (20, 40, range(3))
+    known, trials, seeds = (25, 28, range(1)) if pair in GAUSSIAN else (20, 40, range(3))
 
     def outcome(values):
         return outcome_of(values, tight)

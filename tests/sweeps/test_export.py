@@ -43,7 +43,7 @@ USERS_SPACE = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def swept(tmp_path_factory, empty_store, cluster) -> tuple[Path, SweepResult]:
     """A store with one sweep, and the result of the sweep. Its front has two points."""
     folder = tmp_path_factory.mktemp("swept")

@@ -133,12 +133,12 @@ def test_several_budgets_are_recorded_each_with_its_slack(run, write, trained) -
 def test_a_front_over_latency(run, write, trained, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("INVACT_CACHE", str(tmp_path / "cache"))
     more = "timing = { runtime = 'litert' }\nobjective = { kind = 'pareto', cost = 'latency_ms' }"
-    first = run(write(more=more), trials=2)
+    first = run(write(more=more), trials=1)
     assert first.front.measure == "latency_ms"
-    result = run(write(more=more), trials=3)
-    assert len(trained) == 3
+    result = run(write(more=more), trials=2)
+    assert len(trained) == 2
     # A configuration's latency is measured once, even if the sweep is continued.
-    pd.testing.assert_frame_equal(result.table[:2], first.table)
+    pd.testing.assert_frame_equal(result.table[:1], first.table)
     assert (result.table["latency_ms"] > 0).all()
     assert result.front.hypervolume > 0
     known = json.loads((tmp_path / "cache" / "latency.json").read_text())
@@ -187,7 +187,10 @@ def test_a_space_without_a_network_within_the_budget_is_refused(run, write, fold
     )
 
 
-@pytest.mark.parametrize(("driver", "sampler"), [("optuna", "nsga2"), ("keras_tuner", "random")])
+@pytest.mark.parametrize(
+    ("driver", "sampler"),
+    [("optuna", "nsga2"), pytest.param("keras_tuner", "random", marks=pytest.mark.slow)],
+)
 def test_models_of_the_whole_front_are_kept_and_load(
     run_trained, write, tmp_path, digits, driver: str, sampler: str
 ) -> None:
