@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from invact.data.dataset import Dataset, load
@@ -21,12 +25,23 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """Set what TensorFlow reads when it is loaded: one thread makes numbers reproducible, as in workers."""
+    """Set what TensorFlow and Dask read when they are loaded."""
     os.environ |= {
+        # One thread makes numbers reproducible, as in workers.
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_NUM_INTRAOP_THREADS": "1",
         "TF_NUM_INTEROP_THREADS": "1",
+        # Dask observes its own processes, which takes five percent of a processor for each of them.
+        "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false",
+        "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "10s",
+        "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
     }
+
+
+def pytest_collection_finish() -> None:
+    """Keep the imported modules out of garbage collection, which would look through them a thousand times."""
+    gc.collect()
+    gc.freeze()
 
 
 # How long an example takes says more of the machine's other work than of the code.
@@ -66,19 +81,39 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[str]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this test run share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def cluster(shared: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """Two workers that all tests share, as `--scheduler` would reach them; they can import `users`."""
+    import warm
     from distributed import LocalCluster
 
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        memory_limit=0,
-        silence_logs=logging.CRITICAL,
-    ) as local:
-        yield local.scheduler_address
+    process = getattr(request.config, "workerinput", {"workerid": "only"})["workerid"]
+    address, using = shared / "cluster", shared / f"cluster-{process}.lock"
+    with contextlib.ExitStack() as stack:
+        with FileLock(shared / "cluster.lock"):
+            if not address.exists():
+                warm.context()
+                local = LocalCluster(
+                    n_workers=2,
+                    threads_per_worker=1,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    memory_limit=0,
+                    silence_logs=logging.CRITICAL,
+                )
+                stack.enter_context(local)
+                # The process that started the cluster waits for the others before it stops it.
+                stack.callback(lambda: [FileLock(lock).acquire() for lock in shared.glob("cluster-*.lock")])
+                address.write_text(local.scheduler_address)
+            else:
+                stack.enter_context(FileLock(using))
+        yield address.read_text()
 
 
 @pytest.fixture
@@ -107,13 +142,22 @@ def forbid_engines(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new store's database: MLflow takes seconds to make one."""
-    from invact.tracking.store import open_store
+def empty_store(shared: Path) -> Path:
+    """The database of a new store: MLflow takes seconds to make one."""
+    from invact.tracking.database import create
 
-    folder = tmp_path_factory.mktemp("store")
-    open_store(folder)
-    return folder / "mlflow.db"
+    database = shared / "empty" / "mlflow.db"
+    with FileLock(shared / "empty.lock"):
+        if not database.exists():
+            database.parent.mkdir()
+            create(database)
+    return database
+
+
+@pytest.fixture
+def quick_stores(empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New stores are copies of the empty one. The tests of `tracking` make a real one."""
+    monkeypatch.setattr("invact.tracking.database.create", functools.partial(shutil.copy, empty_store))
 
 
 @pytest.fixture
@@ -138,7 +182,7 @@ def write(folder: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def invact(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], quick_stores: None
 ) -> Iterator[Callable[..., Answer]]:
     """Run the command in this process."""
     from invact.cli.main import main

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import warm
 
 from invact.claims.keys import ClaimFile
 from invact.cli.catalogue import costs_of
@@ -226,7 +227,7 @@ assert count_macs(gated).macs == 4 * 4 * 3 * 3
 assert load("my.npz").classes == 4
 """
     # A separate process, because the arms and MAC rules that the modules register stay registered.
-    done = run("-c", code, *write_toml("docs/extending.md", tmp_path), folder=tmp_path)
+    done = warm.run(["-c", code, *write_toml("docs/extending.md", tmp_path)], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import warm
 
 from invact.deploy.runtimes import RUNTIMES, convert, litert, load, onnx, require, tensorflow
 from invact.errors import EnvironmentFault, InputError
@@ -176,6 +177,5 @@ def test_a_fresh_process_computes_with_the_given_threads(digits, tmp_path: Path)
         "threading = tf.config.threading\n"
         "print(threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads())"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "model.keras")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["2", "1"]
+    done = warm.run(["-c", code, tmp_path / "model.keras"])
+    assert done.stdout.split() == ["2", "1"], done.stderr

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 from refusals import claim_text, refused
 
 from invact import __version__
@@ -98,24 +99,17 @@ def test_a_port_that_is_in_use_is_an_environment_fault(invact, folder) -> None:
     assert f"port {port}" in answer.err
 
 
-def test_missing_data_are_an_environment_fault(folder, write) -> None:
-    # A proxy that does not exist cuts the network off.
+def test_missing_data_are_an_environment_fault(invact, folder, write, monkeypatch) -> None:
     path = write()
     path.write_text(path.read_text().replace('"digits"', '"mnist"'))
-    nowhere = "http://127.0.0.1:9"
-    environment = os.environ | {"INVACT_DATA": str(folder), "HTTPS_PROXY": nowhere, "https_proxy": nowhere}
-    done = subprocess.run(
-        [sys.executable, "-m", "invact", "sweep", str(path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 3, done
-    assert done.stderr.count("\n") == 1
-    assert "mnist" in done.stderr
-    assert not done.stdout
+    monkeypatch.setenv("INVACT_DATA", str(folder))
+    # A proxy that does not exist cuts the network off, and Keras's own cache may have the data.
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(folder / "keras"))
+    answer = invact("sweep", path)
+    assert (answer.code, answer.err.count("\n"), answer.out) == (3, 1, ""), answer
+    assert "mnist" in answer.err
     assert not (folder / "mlruns").exists()
 
 
@@ -197,13 +191,7 @@ def test_a_sweep_that_is_stopped_between_results_is_finished(invact, folder, wri
         return truth(config, seed)
 
     if number == signal.SIGKILL:
-        support = Path(__file__).parents[1] / "support"
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED, "sweep", path, "--trials", "3"],
-            env=os.environ | {"PYTHONPATH": str(support)},
-            check=False,
-        )
-        assert done.returncode == -signal.SIGKILL
+        assert warm.run(["-c", KILLED, "sweep", path, "--trials", 3]).returncode == -signal.SIGKILL
     else:
         # A test run in the background of a shell ignores SIGINT.
         ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -236,7 +224,9 @@ def test_a_sweep_that_is_stopped_between_results_is_finished(invact, folder, wri
         pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
     ],
 )
-def test_an_interrupted_sweep_of_a_users_model_is_finished_by_the_same_command(folder, write, number) -> None:
+def test_an_interrupted_sweep_of_a_users_model_is_finished_by_the_same_command(
+    invact, folder, write, stand_in, number
+) -> None:
     """The console script finds the model in the current folder, and so do its workers."""
     from invact.tracking.store import open_store
 
@@ -266,10 +256,9 @@ def test_an_interrupted_sweep_of_a_users_model_is_finished_by_the_same_command(f
     before = open_store(folder / "mlruns").latest("tiny").table()
     assert 1 <= len(before) < 4
 
-    process = start(*command)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    point = json.loads(out)["front"][0]
+    answer = invact(*command)
+    assert answer.code == 0, answer.err
+    point = json.loads(answer.out)["front"][0]
     width = 5 * (2 if "2" in point["label"] else 3)
     assert point["macs"] == 64 * width + width * 10
     store = open_store(folder / "mlruns")
@@ -280,4 +269,4 @@ def test_an_interrupted_sweep_of_a_users_model_is_finished_by_the_same_command(f
     assert set(before["run_id"]) <= set(table["run_id"]), "finished runs are not trained again"
     experiments = list(store.runs.experiments())
     assert store.runs.search(experiments, "attributes.status = 'RUNNING'") == []
-    assert len(re.findall(r"^\[\d/4\]", err, re.MULTILINE)) == 4 - len(before)
+    assert len(re.findall(r"^\[\d/4\]", answer.err, re.MULTILINE)) == 4 - len(before)

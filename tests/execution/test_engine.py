@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import warm
 from helpers import numbers
 
 from invact.config import Config
@@ -115,6 +116,7 @@ def test_an_invalid_number_of_workers_is_refused(digits: Dataset, workers: int) 
 
 
 def test_a_killed_worker_is_replaced_and_closing_does_not_wait(digits: Dataset) -> None:
+    warm.context()
     config = Config(filters=3, depth=1, epochs=100, batch_size=32)
     with Engine(DIGITS, digits, workers=1) as engine:
         (victim,) = engine._client.run(os.getpid).values()
@@ -198,9 +200,7 @@ def test_an_address_without_a_server_is_reported_in_one_line() -> None:
         "except EnvironmentFault as fault: print(fault)"
     )
     address = f"tcp://127.0.0.1:{free_port()}"
-    done = subprocess.run(
-        [sys.executable, "-c", code, address], capture_output=True, text=True, timeout=100, check=False
-    )
+    done = warm.run(["-c", code, address])
     assert done.stderr == ""
     assert done.stdout == f"scheduler {address!r}: cannot connect (Connection refused)\n"
 

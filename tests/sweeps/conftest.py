@@ -1,6 +1,5 @@
 """Fixtures that the files of this folder share."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,21 +11,18 @@ from invact.sweeps.run import SweepResult, run_sweep
 
 
 @pytest.fixture
-def run(empty_store, stand_in) -> Callable[..., SweepResult]:
+def run(quick_stores, stand_in) -> Callable[..., SweepResult]:
     """Run a sweep whose results are drawn; see `stand_in`."""
-    return lambda path, **changes: run_in(empty_store, path, changes)
+    return lambda path, **changes: run_in(path, changes)
 
 
 @pytest.fixture
-def run_trained(empty_store, cluster) -> Callable[..., SweepResult]:
+def run_trained(quick_stores, cluster) -> Callable[..., SweepResult]:
     """Run a sweep whose workers train."""
-    return lambda path, **changes: run_in(empty_store, path, changes, scheduler=cluster)
+    return lambda path, **changes: run_in(path, changes, scheduler=cluster)
 
 
-def run_in(empty_store: Path, path: Path, changes: dict[str, object], **options: object) -> SweepResult:
-    if not Path("mlruns").exists():
-        Path("mlruns").mkdir()
-        shutil.copy(empty_store, "mlruns")
+def run_in(path: Path, changes: dict[str, object], **options: object) -> SweepResult:
     changes = {key.replace("__", "."): value for key, value in changes.items()}
     return run_sweep(load_sweep(path, changes), show=False, **options)
 

@@ -1,14 +1,12 @@
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import warm
 
 from invact.data.dataset import Dataset
 from invact.deploy import formats as formats_module
@@ -264,21 +262,11 @@ def test_the_command_prints_json_or_a_table(invact, swept, folder, monkeypatch) 
             assert shown in plain.out
 
 
-def test_layers_of_a_users_module_are_found_in_a_fresh_process(folder, empty_store, cluster) -> None:
+def test_layers_of_a_users_module_are_found_in_a_fresh_process(folder, quick_stores, cluster) -> None:
     (folder / "space.toml").write_text(USERS_SPACE)
     (folder / "mine.toml").write_text('space = "./space.toml"\ndata = "digits"\ntrials = 1\n')
-    (folder / "mlruns").mkdir()
-    shutil.copy(empty_store, folder / "mlruns")
     run_sweep(load_sweep("./mine.toml", {"config.epochs": 1}), scheduler=cluster, show=False)
-    support = Path(__file__).parents[1] / "support"
-    done = subprocess.run(
-        [sys.executable, "-m", "invact", "export", "mine", "--format", ",".join(FORMATS), "--json"],
-        env=os.environ | {"PYTHONPATH": f"{support}:{support.parents[1]}"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = warm.run(["-m", "invact", "export", "mine", "--format", ",".join(FORMATS), "--json"])
     assert done.returncode == 0, done.stderr
     assert [one["agreement"] for one in json.loads(done.stdout)["exports"]] == [1, 1, 1, 1]
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == [

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import warm
 from broken_drivers import (
     DRIVERS,
     Driver,
@@ -278,11 +279,9 @@ def test_the_example_of_the_page_passes(tmp_path):
     for block in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S):
         (tmp_path / re.match(r"# (\w+\.py)\n", block)[1]).write_text(block, encoding="utf-8")
     (test,) = tmp_path.glob("test_*.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test.name]
     # Each stage's arm and filters are tested here; all other tests of the suite take long.
-    done = subprocess.run(
-        [*command, "-k", "stage"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", test.name, "-k", "stage"]
+    done = warm.run(command, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     # pytest does not collect the suite itself, which the file imports. One of its tests has three cases.
     assert f"2 passed, {len(names_of(BuilderContract))} deselected" in done.stdout

@@ -1,8 +1,8 @@
 """Fixtures that the files of this folder share."""
 
-import sqlite3
+import shutil
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,20 +12,11 @@ from invact.tracking.record import Record
 from invact.tracking.store import Store, open_store
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("template")
-    open_store(folder)
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
-def folder(template: Path, tmp_path: Path) -> Path:
-    # A copy, because MLflow needs two seconds to create the tables.
+def folder(empty_store: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "store"
     folder.mkdir()
-    with closing(sqlite3.connect(template)) as source, closing(sqlite3.connect(folder / "mlflow.db")) as copy:
-        source.backup(copy)
+    shutil.copy(empty_store, folder)
     return folder
 
 

@@ -2,12 +2,13 @@ import io
 import json
 import resource
 import signal
-import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
+import warm
 from recording import BITS, COST, a_result, an_epoch, write
 
 from invact.config import Config
@@ -195,19 +196,18 @@ time.sleep(60)
 
 
 def test_a_killed_writer_leaves_only_its_finished_results(folder, store):
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE)
+    writer = warm.start(["-c", WRITER, folder], folder / "out", folder / "err")
     try:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == b"ready\n"
+        while (folder / "out").read_text() != "ready\n":
+            assert writer.is_alive(), (folder / "err").read_text()
+            time.sleep(0.05)
         with pytest.raises(EnvironmentFault, match=rf"sweep mine is being run by process {writer.pid} on "):
             store.record("mine", "sweep", "abc")
         store.record("mine", "sweep", "other").close()
         assert len(store.latest("mine").table()) == 0, "the newest record with this name is the other one"
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
     finally:
         writer.kill()
-        writer.communicate()
+        writer.join()
     with store.record("mine", "sweep", "abc") as record:
         assert record.resumed
         assert list(record.table()["trial"]) == [0]
