@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -117,12 +118,13 @@ def cluster(shared: Path, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
+def stand_in(monkeypatch: pytest.MonkeyPatch, quick_stores: None) -> type[StandIn]:
     """Sweeps, confirmations and claims draw their results instead of training; `truth` may be replaced."""
     from stand_in import StandIn
 
-    monkeypatch.setattr("invact.execution.engine.Engine", StandIn)
+    # First the module that imports the name: if it is loaded only here, it must find the engine itself.
     monkeypatch.setattr("invact.claims.trainer.Engine", StandIn)
+    monkeypatch.setattr("invact.execution.engine.Engine", StandIn)
     monkeypatch.setattr(StandIn, "truth", StandIn.truth)
     return StandIn
 
@@ -158,6 +160,15 @@ def empty_store(shared: Path) -> Path:
 def quick_stores(empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """New stores are copies of the empty one. The tests of `tracking` make a real one."""
     monkeypatch.setattr("invact.tracking.database.create", functools.partial(shutil.copy, empty_store))
+
+
+@pytest.fixture
+def quick_stopwatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopwatch forks its process from the server of `warm`."""
+    import warm
+
+    start = SimpleNamespace(get_context=lambda method: warm.context())
+    monkeypatch.setattr("invact.deploy.stopwatch.multiprocessing", start)
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def examples(tmp_path: Path) -> dict[str, str]:
     return found
 
 
-def test_python_of_the_pages_runs(folder: Path, examples, stand_in, capfd) -> None:
+def test_python_of_the_pages_runs(folder: Path, examples, stand_in, quick_stopwatch, capfd) -> None:
     # One store for all: the page on fronts confirms the sweep of the README.
     for file, block in examples.items():
         capfd.readouterr()

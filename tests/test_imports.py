@@ -1,9 +1,9 @@
 """Importing a module changes nothing around it."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+
+import warm
 
 ROOT = Path(__file__).parents[1]
 
@@ -15,6 +15,9 @@ from pathlib import Path
 import distributed, keras, keras_tuner, matplotlib, mlflow, onnxruntime, optuna
 import plotly, tensorflow, tf2onnx, torch
 
+# The process has loaded some modules before.
+for name in [name for name in sys.modules if name.partition(".")[0] == "invact"]:
+    del sys.modules[name]
 root = Path(sys.argv[1])
 sys.path[:0] = [str(root), str(root / "tests" / "support")]
 changed = {}
@@ -45,15 +48,8 @@ print(json.dumps(changed))
 
 
 def test_no_module_changes_the_environment_but_the_two_switches_of_mlflow() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(ROOT)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        # None of the variables that a test run has set.
-        env={"PATH": "/usr/bin:/bin", "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
+    # None of the variables that a test run has set.
+    done = warm.run(["-c", SCRIPT, ROOT], env={"PATH": "/usr/bin:/bin", "TF_CPP_MIN_LOG_LEVEL": "3"})
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "invact/tracking/mlflow.py": ["MLFLOW_DISABLE_TELEMETRY", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"]

@@ -131,9 +131,9 @@ def measure_latency(
     Example:
         >>> import keras
         >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3)])
-        >>> found = measure_latency(model, rounds=3, memory=False)
+        >>> found = measure_latency(model, runtime="litert", rounds=3, memory=False)
         >>> [(row.runtime, row.ratio, row.p50_ms <= row.p90_ms) for row in found.rows]
-        [('tensorflow', 1.0, True)]
+        [('litert', 1.0, True)]
     """
     import keras
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 from collections.abc import Callable, Iterable, Mapping
@@ -63,14 +64,16 @@ def write_front(front: ParetoFront, folder: Path, formats: Iterable[str] | None 
     for name in chosen:
         if name not in FORMATS:
             raise one_of("format", name, FORMATS)
+    # Placing the labels takes as long as drawing, so both pictures are of one figure.
+    figure, gaps = functools.cache(lambda: front_figure(front)), functools.cache(lambda: gap_figure(front))
     paths = []
     for name in chosen:
         path = Path(folder) / f"front.{name}"
-        write_atomically(path, FORMATS[name](front))
+        write_atomically(path, picture(figure(), name) if name in PICTURES else FORMATS[name](front))
         paths.append(path)
         if name in PICTURES and front.uncertainty is not None and front.uncertainty.gaps:
             paths.append(path.with_stem("front_gap"))
-            write_atomically(paths[-1], picture(gap_figure(front), name))
+            write_atomically(paths[-1], picture(gaps(), name))
     return paths
 
 

@@ -25,7 +25,7 @@ def network(filters: int) -> keras.Model:
     return build_model(Config(filters=filters, depth=1), (28, 28, 1), 10)
 
 
-def test_networks_are_timed_side_by_side_on_every_runtime() -> None:
+def test_networks_are_timed_side_by_side_on_every_runtime(quick_stopwatch) -> None:
     # The large network has 64 times the work, so it is slower on every machine.
     found = measure_latency(
         {"small": network(2), "large": network(128)}, 4, runtime=ALL, rounds=5, memory=False

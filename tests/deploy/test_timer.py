@@ -36,7 +36,7 @@ def races(monkeypatch) -> list[int]:
     return seen
 
 
-def test_a_network_is_timed_once_whatever_its_recipe(digits: Dataset, races, cache) -> None:
+def test_a_network_is_timed_once_whatever_its_recipe(digits: Dataset, races, cache, quick_stopwatch) -> None:
     with Timer(LITERT, digits) as timer:
         small, large = timer.latency_ms(SMALL), timer.latency_ms(LARGE)
         assert 0 < small < large
@@ -67,7 +67,7 @@ def test_a_latency_is_the_references_times_the_ratio(digits: Dataset, monkeypatc
         assert timer.latency_ms(Config()) == 3.0
 
 
-def test_another_setting_is_measured_again(digits: Dataset, races) -> None:
+def test_another_setting_is_measured_again(digits: Dataset, races, quick_stopwatch) -> None:
     for timing in (LITERT, Timing(runtime="litert", batch=4), Timing(runtime="litert:int8")):
         with Timer(timing, digits) as timer:
             assert timer.latency_ms(SMALL) > 0

@@ -149,7 +149,7 @@ def test_the_whole_protocol_and_again(whole, request, forbid_engines, capfd, tra
     assert str(whole) in str(error.value)
 
 
-def test_a_claim_is_trained_on_workers(write_claim, cluster, digits) -> None:
+def test_a_claim_is_trained_on_workers(write_claim, cluster, digits, quick_stores) -> None:
     path = write_claim(ratios=FAR, repeat="false")
     result = run_claim(path, scheduler=cluster, show=False)
     assert result.filters_verdict is Verdict.REFUTED

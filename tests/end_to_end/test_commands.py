@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,7 +30,7 @@ def test_an_unknown_sweep_names_the_nearest_and_formats_are_checked(invact, fold
     assert not (folder / "out").exists()
 
 
-def test_json_is_one_document_on_standard_output(invact, folder, write, stand_in) -> None:
+def test_json_is_one_document_on_standard_output(invact, folder, write, stand_in, quick_stopwatch) -> None:
     path = write(name="both")
     swept = invact("sweep", path, "--trials", 3, "--json")
     assert swept.code == 0, swept.err
@@ -225,12 +226,14 @@ def test_a_sweep_that_is_stopped_between_results_is_finished(invact, folder, wri
     ],
 )
 def test_an_interrupted_sweep_of_a_users_model_is_finished_by_the_same_command(
-    invact, folder, write, stand_in, number
+    invact, folder, write, stand_in, empty_store, number
 ) -> None:
     """The console script finds the model in the current folder, and so do its workers."""
     from invact.tracking.store import open_store
 
     (folder / "mymodule.py").write_text(MODULE)
+    (folder / "mlruns").mkdir()
+    shutil.copy(empty_store, folder / "mlruns")
     path = write(more="seeds = [0, 1]", space=SPACE)
     command = ["sweep", path.name, "--workers", "1", "--trials", "2", "--set", "config.epochs=40", "--json"]
     process = start(*command)

@@ -1,8 +1,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -117,13 +115,13 @@ def test_an_invalid_number_of_workers_is_refused(digits: Dataset, workers: int) 
 
 def test_a_killed_worker_is_replaced_and_closing_does_not_wait(digits: Dataset) -> None:
     warm.context()
-    config = Config(filters=3, depth=1, epochs=100, batch_size=32)
+    config = Config(filters=3, depth=1, epochs=40, batch_size=32)
     with Engine(DIGITS, digits, workers=1) as engine:
         (victim,) = engine._client.run(os.getpid).values()
         engine.submit(Job("a", config, 0))
         while not isinstance(event := engine.next_event(timeout=60), EpochDone):
             assert event is None
-        assert event.epoch.number < 100, "epochs stream before the end"
+        assert event.epoch.number < 40, "epochs stream before the end"
         os.kill(victim, signal.SIGKILL)
         seen = events(engine)
         result = ended(seen)["a"].result
@@ -154,39 +152,29 @@ def free_port() -> int:
 
 def test_a_scheduler_and_a_worker_that_were_started_separately(digits: Dataset, tmp_path: Path) -> None:
     address = f"tcp://127.0.0.1:{free_port()}"
-    scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard"]
-    worker = [
-        sys.executable,
-        "-m",
-        "distributed.cli.dask_worker",
-        address,
-        "--nthreads",
-        "1",
-        "--no-dashboard",
-    ]
-    with (tmp_path / "log").open("w") as log:
-        processes = []
-        try:
-            for command in ([*scheduler, "--host", address], worker):
-                processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path))
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))).close()
-                    break
-                except OSError:
-                    assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-                    time.sleep(0.2)
-            with Engine(DIGITS, digits, scheduler=address) as engine:
-                engine.submit(Job("a", TINY, 0))
-                result = ended(events(engine))["a"].result
-            assert numbers(result) == numbers(train(TINY, 0, digits))
-            assert all(process.poll() is None for process in processes), "the engine stopped the cluster"
-        finally:
-            for process in reversed(processes):
-                process.terminate()
-            for process in processes:
-                process.wait(timeout=30)
+    scheduler = ["-m", "distributed.cli.dask_scheduler", "--no-dashboard", "--host", address]
+    worker = ["-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny"]
+    log, processes = tmp_path / "log", []
+    try:
+        for command in (scheduler, worker):
+            processes.append(warm.start(command, tmp_path / "out", log, cwd=tmp_path))
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+        with Engine(DIGITS, digits, scheduler=address) as engine:
+            engine.submit(Job("a", TINY, 0))
+            result = ended(events(engine))["a"].result
+        assert numbers(result) == numbers(train(TINY, 0, digits))
+        assert all(process.is_alive() for process in processes), "the engine stopped the cluster"
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.join(timeout=30)
 
 
 def test_an_address_without_a_server_is_reported_in_one_line() -> None:

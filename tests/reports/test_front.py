@@ -129,15 +129,21 @@ def test_json_contains_the_uncertainty():
 
 
 @pytest.mark.parametrize("front", [a_front(), a_front(1), EMPTY], ids=["front", "one seed", "empty"])
-@pytest.mark.parametrize("kind", FORMATS)
-def test_the_same_front_gives_the_same_bytes(front, kind, tmp_path):
-    first = write_front(front, tmp_path / "new" / "one", [kind])
-    second = write_front(front, tmp_path / "two", [kind])
-    gap = kind in ("png", "svg") and front.uncertainty is not None
-    names = [f"front.{kind}"] + [f"front_gap.{kind}"] * gap
-    assert first == [tmp_path / "new" / "one" / name for name in names]
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-    assert sorted(path.name for path in first[0].parent.iterdir()) == names
+def test_the_same_front_gives_the_same_bytes(front, tmp_path):
+    """Whether a format is written alone or with the others, which share the figure."""
+    together = write_front(front, tmp_path / "new" / "all")
+    gaps = front.uncertainty is not None
+    names = {
+        kind: [f"front.{kind}"] + [f"front_gap.{kind}"] * (gaps and kind in ("png", "svg"))
+        for kind in FORMATS
+    }
+    assert [path.name for path in together] == [name for each in names.values() for name in each]
+    assert {*(tmp_path / "new" / "all").iterdir()} == {*together}
+    for kind, expected in names.items():
+        alone = write_front(front, tmp_path / kind, [kind])
+        assert alone == [tmp_path / kind / name for name in expected]
+        for path in alone:
+            assert path.read_bytes() == (tmp_path / "new" / "all" / path.name).read_bytes()
 
 
 def test_an_unknown_format_writes_nothing(tmp_path):

@@ -11,7 +11,7 @@ from invact.sweeps.run import SweepResult, run_sweep
 
 
 @pytest.fixture
-def run(quick_stores, stand_in) -> Callable[..., SweepResult]:
+def run(stand_in) -> Callable[..., SweepResult]:
     """Run a sweep whose results are drawn; see `stand_in`."""
     return lambda path, **changes: run_in(path, changes)
 

@@ -130,7 +130,7 @@ def test_several_budgets_are_recorded_each_with_its_slack(run, write, trained) -
     assert 0 < parent.data.metrics["space/feasible"] < 1
 
 
-def test_a_front_over_latency(run, write, trained, tmp_path, monkeypatch) -> None:
+def test_a_front_over_latency(run, write, trained, tmp_path, monkeypatch, quick_stopwatch) -> None:
     monkeypatch.setenv("INVACT_CACHE", str(tmp_path / "cache"))
     more = "timing = { runtime = 'litert' }\nobjective = { kind = 'pareto', cost = 'latency_ms' }"
     first = run(write(more=more), trials=1)

@@ -238,7 +238,7 @@ def _strip(axes: Axes, rows: list[tuple[str, list[Apart]]], low: float, high: fl
 
 def _label(figure: Figure, axes: Axes, front: ParetoFront) -> None:
     """Label the points of the front; a label that would overlap something else is left out."""
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     # Positions are known only after drawing; the layout must not change afterwards.
     figure.set_layout_engine("none")
     frame = axes.get_window_extent()

@@ -16,14 +16,16 @@ from invact.statistics.comparison.inference import (
     superiority,
 )
 
-MARGIN, SD, REPLICATIONS = 0.005, 0.004, 20_000
+MARGIN, SD = 0.005, 0.004
+SIZES = [8_000, pytest.param(20_000, marks=pytest.mark.slow)]
+"""Numbers of replications: with 8,000, a level that is half of the right one is still detected."""
 
 samples = st.lists(st.floats(-0.2, 0.2), min_size=2, max_size=30)
 margins = st.floats(0.0005, 0.1)
 alphas = st.sampled_from([0.01, 0.025, 0.05, 0.1])
 
 
-def monte_carlo_error(rate: float, replications: int = REPLICATIONS) -> float:
+def monte_carlo_error(rate: float, replications: int) -> float:
     return math.sqrt(rate * (1 - rate) / replications)
 
 
@@ -123,12 +125,13 @@ def test_refused(differences, margin, alpha, message):
 
 @pytest.mark.parametrize("n", [3, 10])
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
-def test_type_one_error_at_the_boundary(n, alpha):
-    noise = np.random.default_rng(n).normal(-MARGIN, SD, (REPLICATIONS, n))
+@pytest.mark.parametrize("replications", SIZES)
+def test_type_one_error_at_the_boundary(n, alpha, replications):
+    noise = np.random.default_rng(n).normal(-MARGIN, SD, (replications, n))
     tests = [non_inferiority(differences, MARGIN, alpha) for differences in noise]
     supported = np.mean([test.p_value < alpha for test in tests])
     refuted = np.mean([test.p_inferior < alpha for test in tests])
-    error = monte_carlo_error(alpha)
+    error = monte_carlo_error(alpha, replications)
     # The upper limit is the required level. The lower limit detects a test with half the level, such as a
     # two-sided test.
     assert alpha - 4 * error < supported <= alpha + 2 * error
@@ -136,14 +139,15 @@ def test_type_one_error_at_the_boundary(n, alpha):
 
 
 @pytest.mark.parametrize("truth", [0.0, -0.002])
-def test_power_is_that_of_the_noncentral_t(truth):
+@pytest.mark.parametrize("replications", SIZES)
+def test_power_is_that_of_the_noncentral_t(truth, replications):
     n, alpha = 6, 0.05
-    noise = np.random.default_rng(7).normal(truth, SD, (REPLICATIONS, n))
+    noise = np.random.default_rng(7).normal(truth, SD, (replications, n))
     found = np.mean([non_inferiority(differences, MARGIN, alpha).p_value < alpha for differences in noise])
     shift = (truth + MARGIN) / (SD / math.sqrt(n))
     power = stats.nct.sf(stats.t.isf(alpha, n - 1), n - 1, shift)
     assert 0.3 < power < 0.99
-    assert found == pytest.approx(power, abs=4 * monte_carlo_error(power))
+    assert found == pytest.approx(power, abs=4 * monte_carlo_error(power, replications))
 
 
 @pytest.mark.parametrize(
@@ -153,19 +157,20 @@ def test_power_is_that_of_the_noncentral_t(truth):
         ((-MARGIN, -MARGIN, 0.05), (0, 1)),
     ],
 )
-def test_family_wise_error(truths, false):
+@pytest.mark.parametrize("replications", SIZES)
+def test_family_wise_error(truths, false, replications):
     # Holm's method keeps the level if the claim is true on some data sets only. Adjusting by the number of
     # the remaining hypotheses would not.
     alpha = 0.05
-    noise = np.random.default_rng(11).normal(np.reshape(truths, (3, 1)), SD, (REPLICATIONS, 3, 5))
+    noise = np.random.default_rng(11).normal(np.reshape(truths, (3, 1)), SD, (replications, 3, 5))
     errors = 0
     for sets in noise:
         adjusted = holm([non_inferiority(d, MARGIN, alpha).p_value for d in sets])
         errors += bool((adjusted[list(false)] < alpha).any())
-    rate = errors / REPLICATIONS
+    rate = errors / replications
     expected = 1 - (1 - alpha / len(false)) ** len(false)
-    assert rate <= alpha + 2 * monte_carlo_error(alpha)
-    assert rate > expected - 5 * monte_carlo_error(alpha)
+    assert rate <= alpha + 2 * monte_carlo_error(alpha, replications)
+    assert rate > expected - 5 * monte_carlo_error(alpha, replications)
 
 
 @given(samples)
