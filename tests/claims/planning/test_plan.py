@@ -51,7 +51,7 @@ def test_without_assay_sensitivity_there_is_no_plan(write_claim, gain) -> None:
 
 
 def test_the_looks_grow_until_the_power_is_reached(file) -> None:
-    easy, hard = (plan_of(file, *pilot(0.02, sd)) for sd in (0.001, 0.003))
+    easy, hard = (plan_of(file, *pilot(0.02, sd)) for sd in (0.001, 0.0025))
     assert easy.procedure.looks == LOOKS
     assert hard.procedure.looks[-1] > LOOKS[-1]
     assert min(easy.power, hard.power) >= file.power

@@ -38,7 +38,7 @@ def test_every_method_is_under_the_contract() -> None:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-@settings(deadline=None, max_examples=13)
+@settings(deadline=None, max_examples=8)
 @given(
     mean=st.floats(-0.02, 0.02),
     sd=st.floats(0.0005, 0.01),
