@@ -4,8 +4,8 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -135,12 +135,6 @@ def test_version(invact) -> None:
 # Interruption: these tests start separate processes.
 
 
-# These tests may run as a background job, which ignores SIGINT, and its child processes inherit that.
-HEEDS_SIGINT = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
 MODULE = """
 import keras
 
@@ -150,17 +144,6 @@ def build(config, input_shape, classes, hidden=4):
     return keras.Model(inputs, keras.layers.Dense(classes)(x))
 """
 SPACE = '[parameters]\nmodel = "mymodule:build"\nfilters = { low = 2, high = 3 }\nhidden = 5\n'
-
-
-def start(*arguments: object) -> subprocess.Popen[str]:
-    script = Path(sys.executable).parent / "invact"
-    return subprocess.Popen(
-        [sys.executable, "-c", HEEDS_SIGINT, script, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
 
 
 KILLED = """
@@ -236,26 +219,25 @@ def test_an_interrupted_sweep_of_a_users_model_is_finished_by_the_same_command(
     shutil.copy(empty_store, folder / "mlruns")
     path = write(more="seeds = [0, 1]", space=SPACE)
     command = ["sweep", path.name, "--workers", "1", "--trials", "2", "--set", "config.epochs=40", "--json"]
-    process = start(*command)
+    out, err = folder / "out", folder / "err"
+    process = warm.start([Path(sys.executable).parent / "invact", *command], out, err)
     try:
-        while not (line := process.stderr.readline()).startswith("[1/4]"):
-            assert line, process.wait()
+        while "[1/4]" not in err.read_text():
+            assert process.is_alive(), err.read_text()
+            time.sleep(0.01)
         if number == signal.SIGINT:  # A terminal sends SIGINT to all processes of the group.
             os.killpg(process.pid, number)
         else:
-            process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+            os.kill(process.pid, number)
+        process.join(60)
+        assert process.exitcode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
     finally:
-        if process.poll() is None:
+        if process.exitcode is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-    if number == signal.SIGKILL:
-        assert process.returncode == -signal.SIGKILL
-    else:
-        assert process.returncode == 130
-        assert "Traceback" not in err
-        assert err.splitlines()[-1].startswith("invact: interrupted")
-        assert out == ""
+    if number != signal.SIGKILL:
+        assert "Traceback" not in err.read_text()
+        assert err.read_text().splitlines()[-1].startswith("invact: interrupted")
+        assert out.read_text() == ""
     before = open_store(folder / "mlruns").latest("tiny").table()
     assert 1 <= len(before) < 4
 

@@ -10,6 +10,7 @@ import functools
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import types
@@ -51,7 +52,10 @@ def start(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> BaseProcess:
-    """Start `python arguments...`, which are `-c CODE ...` or `-m MODULE ...`; the output goes to files."""
+    """Start `python arguments...` in a session of its own; the output goes to files.
+
+    The arguments are `-c CODE ...`, `-m MODULE ...` or `SCRIPT ...`.
+    """
     target = list(map(str, arguments)), out, err, cwd or Path.cwd(), dict(os.environ if env is None else env)
     for path in (out, err):
         path.touch()
@@ -82,14 +86,23 @@ def run(
 def _run(arguments: list[str], out: Path, err: Path, cwd: Path, env: dict[str, str]) -> None:
     for path, descriptor in ((out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    os.setsid()
+    # A test run in the background of a shell ignores this signal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    sys.path[:0] = ["", *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
-    kind, program, *rest = arguments
-    sys.argv = [program if kind == "-m" else kind, *rest]
+    sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    kind, *rest = arguments
+    if kind in ("-c", "-m"):
+        sys.path.insert(0, "")
     if kind == "-m":
-        runpy.run_module(program, run_name="__main__", alter_sys=True)
-    else:
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    elif kind == "-c":
+        sys.argv = ["-c", *rest[1:]]
         sys.modules["__main__"] = types.ModuleType("__main__")
-        exec(compile(program, "<string>", "exec"), vars(sys.modules["__main__"]))
+        exec(compile(rest[0], "<string>", "exec"), vars(sys.modules["__main__"]))
+    else:
+        sys.argv = arguments
+        runpy.run_path(kind, run_name="__main__")
