@@ -39,6 +39,15 @@ def pytest_configure() -> None:
     }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run all tests that fork processes in one process of the test run, so that one server is enough."""
+    for item in items:
+        if isinstance(item, pytest.Function) and (
+            {"cluster", "quick_stopwatch"} & {*item.fixturenames} or hasattr(item.module, "warm")
+        ):
+            item.add_marker(pytest.mark.xdist_group("warm"))
+
+
 def pytest_collection_finish() -> None:
     """Keep the imported modules out of garbage collection, which would look through them a thousand times."""
     gc.collect()

@@ -29,6 +29,9 @@ __all__ = ["Engine", "EpochDone", "Job", "JobDone"]
 START_SECONDS = 60
 """Longest time to wait for the first worker of a cluster."""
 
+ANSWER_SECONDS = 5
+"""Longest time to wait for the first bytes of a scheduler."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -216,7 +219,7 @@ def _reach(address: str) -> None:
     if not host or not port or parts.scheme not in ("tcp", "tls"):
         raise InputError(f"scheduler: received {address!r}. Allowed: tcp://HOST:PORT")
     try:
-        with socket.create_connection((host, port), timeout=5) as connection:
+        with socket.create_connection((host, port), timeout=ANSWER_SECONDS) as connection:
             # A scheduler sends data first. distributed would wait for ever for a server that does not.
             if parts.scheme == "tcp" and not connection.recv(1):
                 raise OSError("not a Dask scheduler")

@@ -178,7 +178,7 @@ class RuntimeContract:
             assert result.test is not None
             assert np.mean(found == plain) >= 0.97, result.config.model
             assert np.mean(found == digits.y_test) >= result.test.accuracy - 0.02, result.config.model
-            assert artifact != self.convert(model, calibration=digits.x_train[:200])
+        assert artifact != self.convert(model, calibration=digits.x_train[:200])
 
     def test_a_damaged_artifact_is_refused(self, capfd: pytest.CaptureFixture[str]) -> None:
         """Bytes of another kind, and the first half of an artifact, raise an error; nothing is printed."""

@@ -117,6 +117,7 @@ def test_selection_never_reads_the_test_set():
     assert {point.test_accuracy for point in unmeasured.points} == {None}
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 4)), max_size=20), st.randoms()
 )

@@ -88,7 +88,7 @@ def said(path: Path, name: str, images: np.ndarray) -> np.ndarray:
     return loaded.serve(images).numpy()
 
 
-@pytest.mark.parametrize("point", [1, 2])
+@pytest.mark.parametrize("point", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_every_format_has_the_outputs_of_the_network(swept, digits, tmp_path, point, capfd) -> None:
     store, result = swept
     exports = export_point("tiny", point, formats=FORMATS, folder=tmp_path / "new" / "out", store=store)

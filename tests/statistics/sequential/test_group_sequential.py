@@ -42,7 +42,7 @@ def test_type_one_error_at_the_margin(noise, correlation, futility):
 
 
 def test_group_sequential_agrees_with_stops():
-    treatment, control = arms("normal", 0, -0.0015, seed=3, replications=10)
+    treatment, control = arms("normal", 0, -0.0015, seed=3, replications=6)
     many = stops(treatment - control, MARGIN)
     for series, look, crossed in zip(treatment - control, many.look, many.crossed, strict=True):
         result = group_sequential(series, MARGIN)
