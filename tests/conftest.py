@@ -40,7 +40,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run all tests that fork processes in one process of the test run, so that one server is enough."""
+    """Run all tests that fork in one process of the test run: one server and one cluster are enough."""
     for item in items:
         if isinstance(item, pytest.Function) and (
             {"cluster", "quick_stopwatch"} & {*item.fixturenames} or hasattr(item.module, "warm")
@@ -91,39 +91,21 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all processes of this test run share."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-
-
-@pytest.fixture(scope="session")
-def cluster(shared: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+def cluster() -> Iterator[str]:
     """Two workers that all tests share, as `--scheduler` would reach them; they can import `users`."""
     import warm
     from distributed import LocalCluster
 
-    process = getattr(request.config, "workerinput", {"workerid": "only"})["workerid"]
-    address, using = shared / "cluster", shared / f"cluster-{process}.lock"
-    with contextlib.ExitStack() as stack:
-        with FileLock(shared / "cluster.lock"):
-            if not address.exists():
-                warm.context()
-                local = LocalCluster(
-                    n_workers=2,
-                    threads_per_worker=1,
-                    host="127.0.0.1",
-                    dashboard_address="127.0.0.1:0",
-                    memory_limit=0,
-                    silence_logs=logging.CRITICAL,
-                )
-                stack.enter_context(local)
-                # The process that started the cluster waits for the others before it stops it.
-                stack.callback(lambda: [FileLock(lock).acquire() for lock in shared.glob("cluster-*.lock")])
-                address.write_text(local.scheduler_address)
-            else:
-                stack.enter_context(FileLock(using))
-        yield address.read_text()
+    warm.context()
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        memory_limit=0,
+        silence_logs=logging.CRITICAL,
+    ) as local:
+        yield local.scheduler_address
 
 
 @pytest.fixture
@@ -153,14 +135,15 @@ def forbid_engines(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 @pytest.fixture(scope="session")
-def empty_store(shared: Path) -> Path:
-    """The database of a new store: MLflow takes seconds to make one."""
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of a new store, which all processes share because MLflow takes seconds to make one."""
     from invact.tracking.database import create
 
-    database = shared / "empty" / "mlflow.db"
-    with FileLock(shared / "empty.lock"):
+    own = tmp_path_factory.getbasetemp()
+    database = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "empty" / "mlflow.db"
+    database.parent.mkdir(exist_ok=True)
+    with FileLock(database.with_suffix(".lock")):
         if not database.exists():
-            database.parent.mkdir()
             create(database)
     return database
 

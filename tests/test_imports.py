@@ -15,10 +15,11 @@ from pathlib import Path
 import distributed, keras, keras_tuner, matplotlib, mlflow, onnxruntime, optuna
 import plotly, tensorflow, tf2onnx, torch
 
-# The process has loaded some modules before.
-for name in [name for name in sys.modules if name.partition(".")[0] == "invact"]:
-    del sys.modules[name]
 root = Path(sys.argv[1])
+# The process has loaded some modules before.
+ours = {"invact", *(path.stem for path in root.glob("tests/support/*.py"))}
+for name in [name for name in sys.modules if name.partition(".")[0] in ours]:
+    del sys.modules[name]
 sys.path[:0] = [str(root), str(root / "tests" / "support")]
 changed = {}
 # First, so that what it changes is not put down to a module that imports it.

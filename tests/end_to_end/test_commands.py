@@ -1,7 +1,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import sys
@@ -209,14 +208,13 @@ def test_a_sweep_that_is_stopped_between_results_is_finished(invact, folder, wri
     ],
 )
 def test_an_interrupted_sweep_of_a_users_model_is_finished_by_the_same_command(
-    invact, folder, write, stand_in, empty_store, number
+    invact, folder, write, stand_in, number
 ) -> None:
     """The console script finds the model in the current folder, and so do its workers."""
     from invact.tracking.store import open_store
 
     (folder / "mymodule.py").write_text(MODULE)
-    (folder / "mlruns").mkdir()
-    shutil.copy(empty_store, folder / "mlruns")
+    open_store(folder / "mlruns")
     path = write(more="seeds = [0, 1]", space=SPACE)
     command = ["sweep", path.name, "--workers", "1", "--trials", "2", "--set", "config.epochs=40", "--json"]
     out, err = folder / "out", folder / "err"
@@ -234,6 +232,7 @@ def test_an_interrupted_sweep_of_a_users_model_is_finished_by_the_same_command(
     finally:
         if process.exitcode is None:
             os.killpg(process.pid, signal.SIGKILL)
+            process.join()
     if number != signal.SIGKILL:
         assert "Traceback" not in err.read_text()
         assert err.read_text().splitlines()[-1].startswith("invact: interrupted")

@@ -50,8 +50,7 @@ class Script:
 
 
 @pytest.fixture
-def record(tmp_path, empty_store) -> Record:
-    (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
+def record(tmp_path, quick_stores) -> Record:
     with open_store(tmp_path).record("a", "sweep", "1") as record:
         yield record
 

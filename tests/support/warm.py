@@ -1,7 +1,7 @@
 """Child processes that have TensorFlow from the start, because loading it takes longer than most tests.
 
-They are forked from a server that has imported libraries and done nothing else. A test that is about an
-import, or that needs another backend, starts a process of its own.
+They are forked from a server that has imported libraries and done nothing else. A test of which libraries an
+import loads, or of another backend, starts a process of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import dask
+import pytest
 from distributed import utils
 
 
@@ -32,15 +33,10 @@ def context() -> multiprocessing.context.ForkServerContext:
     dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
     # Dask would replace the list of modules.
     utils._forkserver_preload_set = True
-    before = os.environ.get("PYTHONPATH")
-    # The server ignores an import that fails, and it looks only here.
-    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, Path(__file__).resolve().parents[:3:2]))
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        # The server ignores an import that fails, and it looks only here.
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, Path(__file__).resolve().parents[:3:2])))
         forkserver.ensure_running()
-    finally:
-        del os.environ["PYTHONPATH"]
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
     return context
 
 
@@ -85,7 +81,7 @@ def run(
 
 def _run(arguments: list[str], out: Path, err: Path, cwd: Path, env: dict[str, str]) -> None:
     for path, descriptor in ((out, 1), (err, 2)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), descriptor)
     os.setsid()
     # A test run in the background of a shell ignores this signal.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -10,9 +10,7 @@ from invact.tracking.store import open_store
 
 
 @pytest.fixture
-def record(folder: Path, empty_store: Path):
-    (folder / "mlruns").mkdir()
-    (folder / "mlruns" / "mlflow.db").write_bytes(empty_store.read_bytes())
+def record(folder: Path, quick_stores: None):
     with open_store(folder / "mlruns").record("mine", "claim", "abc") as opened:
         yield opened
 
