@@ -73,8 +73,10 @@ class Config(Frozen):
         width_rule: how the number of filters changes when an activation doubles the channels. `filters` keeps
             the filters as given. `channels` divides them by the arm's multiplicity, so that the next layer
             reads the same number of channels. `macs` and `params` scale them until the MACs or parameters
-            are closest to those of the network with the arm `reference`.
-        reference: the arm whose network, at `filters`, is the target of the rules `macs` and `params`.
+            are closest to those of the network with the arm `reference`. `macs_at_least` scales them to the
+            smallest network that has at least the MACs of the network with the arm `reference`.
+        reference: the arm whose network, at `filters`, is the target of the rules `macs`, `macs_at_least` and
+            `params`.
         width_target: number of MACs or parameters that the rules `macs` and `params` use as target instead
             of `reference`, for every arm; the network does not exceed it.
         options: keyword arguments for a user's own builder.
@@ -100,7 +102,7 @@ class Config(Frozen):
     depth: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
     normalization: Literal["none", "batch", "layer"] = "none"
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
-    width_rule: Literal["filters", "channels", "macs", "params"] = "filters"
+    width_rule: Literal["filters", "channels", "macs", "macs_at_least", "params"] = "filters"
     reference: ArmName = "relu"
     width_target: Annotated[int, Field(strict=True, ge=1)] | None = None
     options: dict[str, Scalar] = Field(default_factory=dict)
@@ -160,7 +162,7 @@ class Config(Frozen):
         if self.width_target is not None and self.width_rule not in ("macs", "params"):
             raise ValueError(
                 f"width_target: received {self.width_target}. Allowed: only with width_rule = "
-                '"macs" or "params"'
+                '"macs" or "params", whose networks do not exceed it'
             )
         if self.options and self.model in BUILDERS:
             raise ValueError(

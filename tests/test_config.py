@@ -40,6 +40,10 @@ def test_the_digest_does_not_depend_on_the_order_of_keys(values: dict[str, int])
 def test_the_digest_of_a_configuration_does_not_change() -> None:
     """Initial weights depend on the digest: if it changes, no old run can be repeated."""
     assert Config().digest() == "f1a61e0a5c32"
+    assert Config(activation="inverse", width_rule="macs").digest() == "c0379c7fa63b"
+    targeted = Config(activation="inverse", width_rule="params", width_target=9000)
+    assert targeted.digest() == "1f25d19fad8b"
+    assert Config(width_rule="channels", filters=(3, 4)).digest() == "9e2a9629666e"
 
 
 def test_every_field_of_a_configuration_is_in_its_digest() -> None:

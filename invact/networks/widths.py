@@ -19,6 +19,9 @@ from invact.seeding import keras_draws
 
 __all__ = ["explicit", "network_cost", "network_key", "stage_filters", "width_slack"]
 
+_MEASURES = {"macs": "macs", "macs_at_least": "macs", "params": "params"}
+"""The width rules that have a cost as their target, each with this cost."""
+
 
 def explicit(config: Config, filters: Shape, **changes: Any) -> Config:
     """Return the configuration with explicit filters, so that no width rule is applied again."""
@@ -39,6 +42,8 @@ def stage_filters(config: Config, input_shape: Shape, classes: int) -> Shape:
       network are closest to those of the network that has the given filters and the arm `config.reference`
       in all stages. On a tie, the smaller network is taken. The scale is a whole number of filters, of the
       first stage if `filters` is an integer, or of the largest stage if it is a list.
+    - `macs_at_least`: as `macs`, but the smallest scale whose MACs are at least those of the network of the
+      reference arm. If the arm is the reference arm in all stages, the filters are kept.
     - `macs`, `params` with `config.width_target`: for every arm, the largest scale whose MACs or parameters
       do not exceed the target; 1 if even the scale 1 exceeds it.
 
@@ -74,32 +79,35 @@ def stage_filters(config: Config, input_shape: Shape, classes: int) -> Shape:
         bracket = _bracket(cost, _target(config, input_shape, classes), max(1, round(guess)))
     if bracket is None:
         raise InputError(
-            f"model {config.model!r}: its {config.width_rule} do not grow with config.filters. "
+            f"model {config.model!r}: its {_MEASURES[config.width_rule]} do not grow with config.filters. "
             "Allowed: with this width_rule, only a builder that uses config.filters"
         )
+    if config.width_rule == "macs_at_least":
+        return _scaled(config, bracket.high)
     return _scaled(config, bracket.within if config.width_target is not None else bracket.closest)
 
 
 def width_slack(config: Config, input_shape: Shape, classes: int) -> float | None:
-    """Return the relative difference between the target of the rules `macs` and `params` and the cost.
+    """Return the relative difference between the target of a width rule and the cost of the network.
 
     The two differ because filters are whole numbers.
 
     Formula:
         1 - cost / target, where the target is `config.width_target`, or else the cost of the network with
-        `config.reference`. The result is negative if the cost is above the target.
+        `config.reference`. The result is negative if the cost is above the target; for `macs_at_least`, it is
+        0 or negative.
 
     Returns:
-        None for other width rules.
+        None for the rules `filters` and `channels`, which have no target.
 
     Example:
         >>> config = Config(activation="inverse", width_rule="macs", width_target=100_000)
         >>> f"{width_slack(config, (28, 28, 1), 10):.1%}"
         '9.4%'
     """
-    if config.width_rule not in ("macs", "params"):
+    if config.width_rule not in _MEASURES:
         return None
-    cost: int = getattr(network_cost(config, input_shape, classes), config.width_rule)
+    cost: int = getattr(network_cost(config, input_shape, classes), _MEASURES[config.width_rule])
     return 1 - cost / _target(config, input_shape, classes)
 
 
@@ -152,7 +160,7 @@ def _target(config: Config, input_shape: Shape, classes: int) -> int:
 
 def _scaled_cost(config: Config, input_shape: Shape, classes: int, scale: int) -> int:
     candidate = explicit(config, _scaled(config, scale))
-    value: int = getattr(_cost(_Network.of(candidate, input_shape, classes)), config.width_rule)
+    value: int = getattr(_cost(_Network.of(candidate, input_shape, classes)), _MEASURES[config.width_rule])
     return value
 
 
@@ -239,7 +247,7 @@ def _bracket(cost: Callable[[int], int], target: int, start: int) -> _Bracket | 
         if not high:
             if low > 64 * start:
                 return None
-            scale = min(max(low + step, int(low * math.sqrt(target / max(value, 1)))), 2 * low)
+            scale = min(max(low + 2**step, int(low * math.sqrt(target / max(value, 1)))), 2 * low)
         elif step % 3:
             share = (math.sqrt(target) - math.sqrt(below)) / (math.sqrt(above) - math.sqrt(below))
             scale = min(max(low + 1, low + int((high - low) * share)), high - 1)

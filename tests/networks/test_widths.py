@@ -1,4 +1,7 @@
+import itertools
 import math
+import statistics
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -73,11 +76,72 @@ def test_matching_rules_are_closest_among_their_neighbours(rule, values):
 
 
 def test_the_reference_arm_keeps_its_filters():
-    for rule in ("macs", "params"):
+    for rule in ("macs", "macs_at_least", "params"):
         for reference in ("relu", "inverse"):
             config = Config(activation=reference, reference=reference, width_rule=rule, filters=9)
             assert stage_filters(config, (8, 8, 1), 10) == (9, 18)
-    assert stage_filters(Config(activation="gelu", width_rule="macs", filters=9), (8, 8, 1), 10) == (9, 18)
+            assert width_slack(config, (8, 8, 1), 10) == 0
+    # Another arm with equal costs keeps its filters, too.
+    for rule in ("macs", "macs_at_least"):
+        config = Config(activation="gelu", width_rule=rule, filters=9)
+        assert stage_filters(config, (8, 8, 1), 10) == (9, 18)
+
+
+CONTROL = {"activation": "relu", "reference": "inverse"}
+AT_LEAST = [CONTROL | {"model": model, "filters": 3, "depth": 2} for model in BUILDERS]
+AT_LEAST += [
+    CONTROL | {"filters": (4, 3)},
+    {"filters": 4, "depth": 3, "activation": ("inverse", "relu", "relu"), "reference": "inverse"},
+    {"filters": 1, "activation": "inverse", "reference": "relu"},
+]
+MORE = [CONTROL | {"model": model, "filters": 5, "depth": 1} for model in BUILDERS]
+MORE += [{"model": model, "filters": 6, "activation": "inverse"} for model in BUILDERS]
+
+
+@pytest.mark.parametrize(
+    ("values", "shape"),
+    [(values, SHAPE) for values in AT_LEAST]
+    + [pytest.param(values, (9, 7, 3), marks=pytest.mark.slow) for values in AT_LEAST + MORE],
+)
+def test_at_least_takes_the_smallest_network_that_reaches_the_reference(values, shape):
+    filters = values["filters"]
+
+    def cost(scale, **changes):
+        scaled = scale
+        if not isinstance(filters, int):
+            scaled = tuple(max(1, math.floor(each * scale / max(filters) + 0.5)) for each in filters)
+        return count_macs(build_model(Config(**values | changes | {"filters": scaled}), shape, 10)).macs
+
+    given = filters if isinstance(filters, int) else max(filters)
+    target = cost(given, activation=values.get("reference", "relu"))
+    # The search is by hand, from the smallest network upwards.
+    scale = 1
+    while (least := cost(scale)) < target:
+        scale += 1
+    config = Config(**values, width_rule="macs_at_least")
+    found = stage_filters(config, shape, 10)
+    assert (found[0] if isinstance(filters, int) else max(found)) == scale
+    assert network_cost(config, shape, 10).macs == least
+    assert width_slack(config, shape, 10) == 1 - least / target <= 0
+
+
+@pytest.mark.slow
+def test_the_documented_excess_of_at_least():
+    page = (Path(__file__).parents[2] / "docs" / "budgets.md").read_text(encoding="utf-8")
+    every = []
+    for width in (4, 8, 16, 32):
+        excess = []
+        for ratio, depth in itertools.product((0.5, 0.75), (1, 2, 3)):
+            for shape in ((8, 8, 1), (28, 28, 1), (32, 32, 3)):
+                values = {"filters": round(ratio * width), "depth": depth, "reference": "inverse"}
+                excess.append(-width_slack(Config(**values, width_rule="macs_at_least"), shape, 10))
+        every += excess
+        assert f"\n| {width} | {summary(excess)} |\n" in page
+    assert f"\n| all | {summary(every)} |\n" in page
+
+
+def summary(values):
+    return " | ".join(f"{value:.1%}" for value in (min(values), statistics.median(values), max(values)))
 
 
 def test_matching_builds_few_networks():
@@ -112,10 +176,11 @@ def test_the_bracket_contains_the_closest_scale_for_any_growing_cost(
     if found is None:
         assert cost(64 * start) < target
         return
-    assert len(asked) == len(set(asked)) <= 40
+    assert len(asked) == len(set(asked)) <= 30
     scales = range(1, max(asked) + 2)
     assert found.closest == min(scales, key=lambda scale: (abs(cost(scale) - target), scale))
     assert found.within == max((scale for scale in scales if cost(scale) <= target), default=1)
+    assert found.high == min(scale for scale in scales if cost(scale) >= target)
 
 
 @pytest.mark.parametrize("model", BUILDERS)
@@ -155,6 +220,10 @@ def test_slack_is_the_relative_difference_to_the_reference():
     [
         ({"width_target": 9}, 'width_target: received 9. Allowed: only with width_rule = "macs" or "params"'),
         ({"width_target": 9, "width_rule": "channels"}, "width_target: received 9"),
+        (
+            {"width_target": 9, "width_rule": "macs_at_least"},
+            'width_target: received 9. Allowed: only with width_rule = "macs" or "params", whose networks do',
+        ),
         ({"width_target": 0, "width_rule": "macs"}, "width_target: received 0"),
         ({"width_target": 1.5, "width_rule": "macs"}, "width_target: received 1.5"),
     ],
@@ -163,6 +232,7 @@ def test_a_target_without_its_rule_is_refused(values, words):
     with pytest.raises(InputError) as error:
         validate(Config, values, "f.toml")
     assert words in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("arm", ARMS)
