@@ -54,20 +54,19 @@ class Mutation:
         path.write_text(text)
 
 
-LEFT_OUT = "statistics/comparison/test_diagnostics.py::test_each_seed_left_out_is_scipys_paired_test"
+LEFT_OUT = "statistics/comparison/test_diagnostics.py::test_each_run_left_out_is_scipys_test"
+LEVELS = "statistics/sequential/test_boundaries.py::test_total_error_by_simulation"
 LADDER = "statistics/sequential/test_ladder.py"
-TYPE_ONE = "statistics/sequential/test_group_sequential.py::test_type_one_error_at_the_margin[True-0-normal]"
-LEVELS = "statistics/sequential/test_boundaries.py::test_the_published_levels"
-E_PROCESS = tuple(
-    f"statistics/sequential/test_anytime.py::{name}"
-    for name in ("test_e_value_is_a_martingale_at_the_margin", "test_directions_and_no_spread")
-)
+RULES = "statistics/sequential/test_procedure.py::test_the_decision_follows_the_rules"
+FAILURES = "statistics/sequential/test_failures.py"
+COURSE = "statistics/sequential/test_course.py"
+LOCAL = "statistics/ratios/test_local.py"
 MUTATIONS = (
     Mutation(
         "two-sided alpha: the t test",
         "statistics/comparison/inference.py",
-        "return t, float(special.stdtr(n - 1, -t)), float(special.stdtr(n - 1, t))",
-        "return t, float(2 * special.stdtr(n - 1, -abs(t))), float(2 * special.stdtr(n - 1, -abs(t)))",
+        "= float(special.stdtr(df, -t)), float(special.stdtr(df, t))",
+        "= float(2 * special.stdtr(df, -abs(t))), float(2 * special.stdtr(df, -abs(t)))",
         (LEFT_OUT, LADDER),
     ),
     Mutation(
@@ -75,85 +74,136 @@ MUTATIONS = (
         "statistics/sequential/boundaries.py",
         "np.asarray(levels, dtype=float)))",
         "np.asarray(levels, dtype=float) / 2))",
-        (LEVELS, TYPE_ONE),
-    ),
-    Mutation(
-        "two-sided alpha: the e-process",
-        "statistics/sequential/anytime.py",
-        "np.log(2 * tail)",
-        "np.log(tail)",
-        E_PROCESS,
+        (LEVELS,),
     ),
     Mutation(
         "boundaries without calibration: levels of normal theory",
         "statistics/sequential/boundaries.py",
         "for level in constant * form)",
-        "for level in form)",
+        "for level in form**2)",
         (LEVELS,),
     ),
     Mutation(
         "wrong sign of the margin: the t test",
         "statistics/comparison/inference.py",
-        "t, p_value, p_inferior = _against(mean, sd, len(values), -margin)",
-        "t, p_value, p_inferior = _against(mean, sd, len(values), margin)",
+        "distance = difference + margin",
+        "distance = difference - margin",
         (LEFT_OUT, LADDER),
     ),
     Mutation(
-        "wrong sign of the margin: the looks",
-        "statistics/sequential/group_sequential.py",
-        "_t(mean[:, index] + margin",
-        "_t(mean[:, index] - margin",
-        (TYPE_ONE,),
-    ),
-    Mutation(
-        "wrong sign of the margin: the e-process",
-        "statistics/sequential/anytime.py",
-        "x = np.asarray(differences, dtype=float) + margin",
-        "x = np.asarray(differences, dtype=float) - margin",
-        E_PROCESS,
-    ),
-    Mutation(
-        "wrong sign of the margin: the sign-flip test",
+        "wrong sign of the margin: the permutation test",
         "statistics/comparison/diagnostics.py",
-        "dtype=float) + margin) / RESOLUTION",
-        "dtype=float) - margin) / RESOLUTION",
-        ("statistics/comparison/test_diagnostics.py::test_sign_flips_against_every_assignment",),
+        "for arm in (new + margin, old))",
+        "for arm in (new - margin, old))",
+        ("statistics/comparison/test_diagnostics.py::test_permutations_against_every_division",),
+    ),
+    Mutation(
+        "the degrees of freedom of equal spreads",
+        "statistics/comparison/inference.py",
+        "df = square**2 / (v_t**2 / (n_t - 1) + v_o**2 / (n_o - 1))",
+        "df = float(n_t + n_o - 2)",
+        (LEFT_OUT,),
+    ),
+    Mutation(
+        "no margin at the looks",
+        "statistics/sequential/procedure.py",
+        "welch(ours[:n], theirs[:n], margin, floor)",
+        "welch(ours[:n], theirs[:n], 0.0, floor)",
+        (RULES,),
+    ),
+    Mutation(
+        "no smallest standard deviation at the looks",
+        "statistics/sequential/procedure.py",
+        "welch(ours[:n], theirs[:n], margin, floor)",
+        "welch(ours[:n], theirs[:n], margin)",
+        ("statistics/sequential/test_procedure.py",),
+    ),
+    Mutation(
+        "futility at the first look",
+        "statistics/sequential/procedure.py",
+        "n > self.looks[0] and",
+        "n >= self.looks[0] and",
+        (RULES,),
+    ),
+    Mutation(
+        "the interval of a look has the error of all looks together",
+        "statistics/sequential/procedure.py",
+        "found.interval(level),",
+        "found.interval(self.alpha),",
+        ("statistics/sequential/test_procedure.py::test_the_parts_of_any_outcome_agree",),
+    ),
+    Mutation(
+        "the margin keeps nothing of the gain: it is the whole bound",
+        "statistics/sequential/power.py",
+        "min(cap, bound / 2)",
+        "min(cap, bound)",
+        (
+            "statistics/sequential/test_power.py::test_the_margin_is_half_of_the_lower_bound_of_the_gain",
+            COURSE,
+        ),
     ),
     Mutation(
         "swapped arms: a comparison",
         "statistics/sequential/ladder.py",
-        "differences = treatment.accuracy[:n] - other.accuracy[:n]",
-        "differences = other.accuracy[:n] - treatment.accuracy[:n]",
+        "procedure.test(treatment.trained, other.trained, margin, floor)",
+        "procedure.test(other.trained, treatment.trained, margin, floor)",
         (LADDER,),
     ),
     Mutation(
-        "swapped arms: the two scopes",
+        "swapped arms: the interval over images",
         "statistics/comparison/population.py",
-        "differences = new - old",
-        "differences = old - new",
-        ("statistics/comparison/test_population.py::test_swapped_arms_change_the_sign",),
+        "new.mean(axis=1).mean() - old.mean(axis=1).mean()",
+        "old.mean(axis=1).mean() - new.mean(axis=1).mean()",
+        ("statistics/comparison/test_population.py::test_squares_add_up_on_either_side",),
     ),
     Mutation(
-        "dropped failures: only the pairs without a failed run are tested",
-        "statistics/sequential/ladder.py",
-        "outcome = procedure.test(differences, margin)",
-        "good = ~(treatment.failed[:n] | other.failed[:n])\n"
-        "    outcome = procedure.test(np.resize(differences[good], n), margin)",
-        (LADDER,),
+        "failures: a failed run has a part in the test",
+        "statistics/sequential/failures.py",
+        "return self.runs.test[~self.failed]",
+        "return self.runs.test",
+        (f"{FAILURES}::test_an_arm_against_the_definition",),
     ),
     Mutation(
-        "dropped failures: the pairs without a failed run are not tested",
-        "statistics/sequential/ladder.py",
-        "return self.outcome.shown and self.per_protocol",
-        "return self.outcome.shown",
-        (LADDER,),
+        "failures: those of pilot and screen do not count",
+        "statistics/sequential/failures.py",
+        "        every = np.concatenate([self.earlier.validation, self.runs.validation])\n",
+        "        every = self.runs.validation\n",
+        (f"{FAILURES}::test_earlier_runs_fix_the_fence_and_their_failures_count",),
     ),
     Mutation(
-        "dropped failures: failed runs are left out of the runs of a claim",
+        "failures: first runs that collapse hide themselves",
+        "statistics/sequential/failures.py",
+        "return max(fixed, int(_below(every, fence(every, self.margin)).sum()))",
+        "return fixed",
+        (f"{FAILURES}::test_first_runs_that_collapse_count_although_their_median_does_too",),
+    ),
+    Mutation(
+        "failures: later runs move the fence",
+        "statistics/sequential/failures.py",
+        "self.runs.validation])[: self.first]",
+        "self.runs.validation])",
+        (f"{FAILURES}::test_later_runs_do_not_change_the_fence",),
+    ),
+    Mutation(
+        "failures: the fourth one ends the claim",
+        "statistics/sequential/failures.py",
+        "return self.failures > ALLOWED",
+        "return self.failures > ALLOWED + 1",
+        (f"{FAILURES}::test_the_third_failed_run_ends_the_claim", LADDER),
+    ),
+    Mutation(
+        "failures: too few runs for the bound of their probability",
+        "statistics/sequential/failures.py",
+        "return 10 + 6 * failures",
+        "return 10 + 5 * failures",
+        (f"{FAILURES}::test_a_network_that_often_fails_seldom_passes",),
+    ),
+    Mutation(
+        "failures: a run is missing from the claim, and the later ones still count",
         "claims/evidence.py",
-        "return Series(accuracy.to_numpy(float), failed.to_numpy(bool))",
-        "return Series(accuracy[~failed].to_numpy(float), failed[~failed].to_numpy(bool))",
-        ("claims/test_evidence.py::test_failed_runs_count_at_chance_level_and_no_run_is_dropped",),
+        "list(itertools.takewhile(lambda seed: seed in rows.index, seeds))",
+        "[seed for seed in seeds if seed in rows.index]",
+        ("claims/test_evidence.py::test_runs_are_read_in_the_order_of_the_seeds_up_to_the_first_gap",),
     ),
     Mutation(
         "the ladder continues after a ratio that is not supported",
@@ -165,9 +215,94 @@ MUTATIONS = (
     Mutation(
         "a claim does not need to beat the placebo",
         "statistics/sequential/ladder.py",
-        "if placebo and placebo.shown:",
-        "if placebo:",
+        "placebo_shown = placebo is not None and placebo.shown",
+        "placebo_shown = placebo is not None",
         (LADDER,),
+    ),
+    Mutation(
+        "a claim does not need its number of runs",
+        "statistics/sequential/ladder.py",
+        "if placebo_shown and enough:",
+        "if placebo_shown:",
+        (LADDER,),
+    ),
+    Mutation(
+        "the screen selects by test accuracy",
+        "statistics/sequential/course.py",
+        "screened = {ratio: arm.validated for",
+        "screened = {ratio: arm.trained for",
+        (f"{COURSE}::test_the_screen_reads_validation_accuracy_only",),
+    ),
+    Mutation(
+        "the screen allows a loss of a whole margin",
+        "statistics/sequential/course.py",
+        "control.mean() - margin / 2",
+        "control.mean() - margin",
+        (f"{COURSE}::test_the_smallest_ratio_that_is_near_is_selected",),
+    ),
+    Mutation(
+        "the control of the pilot is used again in the confirmation",
+        "statistics/sequential/course.py",
+        "        new, before = runs(CONFIRMATION, (role, ratio)), earlier.get((role, ratio))",
+        "        new, before = runs(CONFIRMATION, (role, ratio)), earlier.get((role, ratio))\n"
+        '        new = runs(PILOT, (role, ratio)) if role == "control" else new',
+        (f"{COURSE}::test_the_claim_tests_new_runs_only",),
+    ),
+    Mutation(
+        "a given margin is replaced by that of the pilot",
+        "statistics/sequential/course.py",
+        "margin = assay.margin if rules.margin is None else rules.margin",
+        "margin = assay.margin",
+        (f"{COURSE}::test_the_margin_is_given_or_planned_and_capped",),
+    ),
+    Mutation(
+        "a failed negative control has no influence",
+        "statistics/sequential/course.py",
+        "if negative and not negative.passed:",
+        "if False:",
+        (f"{COURSE}::test_a_failed_negative_control_takes_a_claim_back",),
+    ),
+    Mutation(
+        "the negative control reads runs after its look",
+        "statistics/sequential/course.py",
+        "first = confirmation[: procedure.looks[0]]",
+        "first = confirmation",
+        (f"{COURSE}::test_the_negative_control_is_scipys_test_of_the_first_look",),
+    ),
+    Mutation(
+        "planning uses the spread of the control alone",
+        "statistics/sequential/course.py",
+        "arm.trained for arm in (control, treatment) if",
+        "arm.trained for arm in (control,) if",
+        (f"{COURSE}::test_the_spread_of_an_arm",),
+    ),
+    Mutation(
+        "several data sets: the ways through a rejected hypothesis are lost",
+        "statistics/comparison/graph.py",
+        "(transitions + np.outer(to, out)) * ways",
+        "transitions * ways",
+        ("statistics/comparison/test_graph.py::test_the_result_is_that_of_the_closed_test",),
+    ),
+    Mutation(
+        "the local ratio: one variance for all widths",
+        "statistics/ratios/local.py",
+        "np.square(residual.T / (1 - leverage)).T, floor**2)",
+        "np.zeros_like(y) + (residual**2).sum(axis=0) / (len(x) - len(inverse)), floor**2)",
+        (f"{LOCAL}::test_the_curve_and_its_band_are_those_of_statsmodels",),
+    ),
+    Mutation(
+        "the local ratio: the control's mean is taken as known",
+        "statistics/ratios/local.py",
+        "    total = v_curve + v_level",
+        "    v_level = 0 * v_level\n    total = v_curve + v_level",
+        (f"{LOCAL}::test_the_interval_of_a_difference_of_two_means_is_welchs",),
+    ),
+    Mutation(
+        "the local ratio: the interval begins after its gaps",
+        "statistics/ratios/local.py",
+        "_rise(grid, upper, last=False)",
+        "_rise(grid, upper, last=True)",
+        (f"{LOCAL}::test_the_interval_spans_several_crossings_and_the_largest_is_the_estimate",),
     ),
     Mutation(
         "the delta method instead of Fieller's interval",
@@ -180,11 +315,11 @@ MUTATIONS = (
         ("statistics/ratios/test_parallel_line.py::test_fieller_is_not_the_delta_method",),
     ),
     Mutation(
-        "the interval for the population without the part of the items",
+        "the interval for the population without the part of the images",
         "statistics/comparison/population.py",
-        "items = math.sqrt(max(population**2 - seeds**2, 0.0))",
-        "items = 0.0",
-        ("statistics/comparison/test_population.py::test_squares_of_both_scopes_add_up_on_either_side",),
+        "float(image_variance(old, new))",
+        "0.0",
+        ("statistics/comparison/test_population.py::test_squares_add_up_on_either_side",),
     ),
     Mutation(
         "fronts: selection by test accuracy",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from invact.config import Config
 from invact.errors import InputError
+from invact.statistics.ratios.local import LEAST_WIDTHS, fits_cubic
 
 if TYPE_CHECKING:
     from invact.claims.keys import ClaimFile
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONTROL",
     "MATCHED",
+    "NETWORKS",
     "PLACEBO",
     "TREATMENT",
     "Cell",
@@ -25,6 +27,8 @@ __all__ = [
     "curve_of",
 ]
 
+NETWORKS = 400
+"""Largest number of networks of a claim: each has its own block of seeds."""
 CONTROL, TREATMENT, PLACEBO, MATCHED = "control", "treatment", "placebo", "matched"
 
 
@@ -48,26 +52,30 @@ class Cell:
     Attributes:
         role: `control`: the control's activation at the full width. `treatment`: the treatment's activation
             at a ratio of that width. `placebo`: the control's activation with the treatment's number of
-            filters; it shows the cost of shrinking alone. `matched`: the control's activation with the
-            treatment's number of MACs. Any other role is an arm of `also` with the treatment's number of
-            filters.
+            filters; it shows the cost of shrinking alone. `matched`: the smallest network with the control's
+            activation that has at least the treatment's MACs. Any other role is an arm of `also` with the
+            treatment's number of filters.
         ratio: ratio of filters to those of the control; 1 for the control.
         config: the network and its recipe.
+        on_curve: whether the network belongs to the curve; its key then has its number of filters.
     """
 
     role: str
     ratio: float
     config: Config
+    on_curve: bool = False
 
     @property
     def key(self) -> str:
         """The key that names the network in files, for example `treatment 0.5`."""
+        if self.on_curve:
+            return f"{self.role} {filters_text(self.config.filters)} filters"
         return cell_key(self.role, self.ratio)
 
     @property
     def label(self) -> str:
         """Short text for tables: role, activation and number of filters."""
-        rule = "" if self.config.width_rule == "filters" else ", same MACs"
+        rule = "" if self.config.width_rule == "filters" else ", at least the same MACs"
         return f"{self.key}: {self.config.activation}, {filters_text(self.config.filters)} filters{rule}"
 
 
@@ -110,8 +118,8 @@ def _config(file: ClaimFile, role: str, ratio: float, hyperparameters: Hyperpara
     if role in (CONTROL, PLACEBO):
         values["activation"] = file.control
     elif role == MATCHED:
-        # The "macs" rule finds the width at which the control costs as many MACs as the treatment does here.
-        values |= {"activation": file.control, "width_rule": "macs", "reference": file.treatment}
+        # The closest network is often the smaller one, and then a better treatment is no evidence.
+        values |= {"activation": file.control, "width_rule": "macs_at_least", "reference": file.treatment}
     else:
         values["activation"] = file.treatment if role == TREATMENT else role
     return _with(file, values, hyperparameters)
@@ -131,7 +139,7 @@ def _scaled(file: ClaimFile, ratio: float) -> int | tuple[int, ...]:
 def curve_of(
     file: ClaimFile, ratios: Iterable[float], tuned_values: Mapping[str, Hyperparameters]
 ) -> dict[str, Cell]:
-    """The networks of the curve by key, for example `control 9 filters`.
+    """The networks of the curve by key, for example `treatment 9 filters`, without those of the screen.
 
     Each arm uses the hyperparameters of its own tuning. The treatment is tuned at several widths; a network
     of the curve takes the values of the nearest width on a logarithmic scale.
@@ -140,22 +148,25 @@ def curve_of(
         return {}
     found = {}
     full = Config.model_validate(file.config).filters
+    screened = {_scaled(file, ratio) for ratio in ratios}
     for role, arm, widths in (
-        (CONTROL, file.control, file.curve.control),
+        (CONTROL, file.control, file.curve.control or ()),
         (TREATMENT, file.treatment, file.curve.treatment),
     ):
         for width in widths:
+            if role == TREATMENT and width in screened:
+                continue
             ratio = width / (full if isinstance(full, int) else full[0])
             near = min(ratios, key=lambda each: max(each / ratio, ratio / each))
             hyperparameters = tuned_values.get(cell_key(role, near))
-            key = f"{role} {width} filters"
             values = {"activation": arm, "filters": width}
-            found[key] = Cell(role, ratio, _with(file, values, hyperparameters))
+            cell = Cell(role, ratio, _with(file, values, hyperparameters), on_curve=True)
+            found[cell.key] = cell
     return found
 
 
 def check_distinct(file: ClaimFile) -> None:
-    """Refuse ratios that give equal networks, a curve with a width for each stage, and repeated arms.
+    """Refuse ratios that give equal networks, a curve that cannot be fitted, repeated arms, and too much.
 
     Raises:
         InputError: one of these was found; the message names the key.
@@ -168,6 +179,18 @@ def check_distinct(file: ClaimFile) -> None:
     if file.curve is not None and isinstance(Config.model_validate(file.config).filters, tuple):
         raise InputError(
             "curve: received together with a number of filters for each stage. Allowed: one number of filters"
+        )
+    if file.curve is not None:
+        widths = sorted({*file.curve.treatment, *scaled})
+        if not fits_cubic(widths):
+            raise InputError(
+                f"curve.treatment: received {list(file.curve.treatment)}, which gives the widths {widths} "
+                f"together with the ratios. Allowed: {LEAST_WIDTHS} or more that are spread over the curve"
+            )
+    networks = len(cells_of(file, file.ratios, {})) + len(curve_of(file, file.ratios, {}))
+    if networks > NETWORKS:
+        raise InputError(
+            f"ratios, also, curve: received {networks} networks together. Allowed: {NETWORKS} at most"
         )
     for arm in file.also:
         if arm in (file.control, file.treatment) or file.also.count(arm) > 1:

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from invact.claims.cells import Cell
-from invact.statistics.sequential.ladder import Series
+from invact.statistics.sequential.failures import Runs
 from invact.training.results import Status
 
 if TYPE_CHECKING:
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
     from invact.data.dataset import Dataset
 
-__all__ = ["Results", "chance_of", "collapsed_at"]
+__all__ = ["Results"]
 
 
 @dataclass(frozen=True)
@@ -47,27 +45,16 @@ class Results:
         done = list(itertools.takewhile(lambda seed: seed in rows.index, seeds))
         return rows.loc[done]
 
-    def series(self, step: str, cell: Cell, seeds: Sequence[int]) -> Series:
-        """Test accuracies of `rows`; a run that diverged or collapsed counts at chance level, as failed."""
+    def runs(self, step: str, cell: Cell, seeds: Sequence[int]) -> Runs:
+        """Accuracies of `rows`; the validation accuracy of a run that diverged is NaN."""
         rows = self.rows(step, cell, seeds)
-        failed = (rows["status"] == Status.DIVERGED) | ~(
-            rows["validation_accuracy"] > collapsed_at(self.data)
-        )
-        accuracy = rows["test_accuracy"].where(~failed, chance_of(self.data))
-        return Series(accuracy.to_numpy(float), failed.to_numpy(bool))
+        if not len(rows):
+            return Runs()
+        seen = rows["validation_accuracy"].where(rows["status"] != Status.DIVERGED).to_numpy(float)
+        return Runs(seen, rows["test_accuracy"].to_numpy(float))
 
     def failed(self, step: str) -> pd.DataFrame:
         """The runs of a step that failed with an error."""
         if not len(self.table):
             return self.table
         return self.table[(self.table["param.step"] == step) & (self.table["status"] == Status.FAILED)]
-
-
-def chance_of(data: Dataset) -> float:
-    """Chance level, the accuracy of guessing: 1 / classes."""
-    return 1 / data.classes
-
-
-def collapsed_at(data: Dataset) -> float:
-    """A run with at most this validation accuracy has collapsed: chance + (1 - chance) / 10."""
-    return float(np.round(chance_of(data) + 0.1 * (1 - chance_of(data)), 6))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from invact.claims.cells import Cell, Hyperparameters, cells_of, check_distinct, curve_of
+from invact.claims.cells import NETWORKS, Cell, Hyperparameters, cells_of, check_distinct, curve_of
 from invact.claims.keys import ClaimFile
 from invact.config import Config, digest
 from invact.data.augmentation import check_augmentations
 from invact.data.dataset import Source
 from invact.errors import InputError, within
 from invact.files import beside, find, read_toml
+from invact.statistics.sequential.course import CONFIRMATION, PILOT, SCREEN
 from invact.validation import check_name, import_all, override, validate
 
 if TYPE_CHECKING:
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Claim", "identity_of", "load_claim"]
 
 
-BLOCKS = ("tuning", "pilot", "confirmation", "repeat", "curve")
-BLOCK = 10_000
+STEPS = ("tuning", PILOT, SCREEN, CONFIRMATION, "curve")
+BLOCK = 1000
+"""Seeds of one network in one step; more than any step needs."""
 
 _SET_BY_THE_CLAIM = {
     "activation": "cannot be set in a claim; use `control` and `treatment`",
@@ -56,15 +59,20 @@ class Claim:
         """The ratios of filters, from the largest (the easiest) to the smallest."""
         return tuple(sorted(self.file.ratios, reverse=True))
 
-    def seeds(self, block: str, count: int) -> tuple[int, ...]:
-        """The first `count` seeds of a block. No seed belongs to two blocks of a claim.
+    def seeds(self, step: str, key: str, count: int) -> tuple[int, ...]:
+        """The first `count` seeds of a network in a step. No seed belongs to two networks or two steps.
 
         Example:
-            >>> load_claim("digits_claim").seeds("confirmation", 3)
-            (20000, 20001, 20002)
+            >>> claim = load_claim("digits_claim")
+            >>> claim.seeds("pilot", "control", 2), claim.seeds("confirmation", "treatment 0.5", 2)
+            ((400000, 400001), (1205000, 1205001))
         """
-        start = (len(BLOCKS) * self.file.seed + BLOCKS.index(block)) * BLOCK
-        return tuple(range(start, start + count))
+        block = (len(STEPS) * self.file.seed + STEPS.index(step)) * NETWORKS + self._networks.index(key)
+        return tuple(range(block * BLOCK, block * BLOCK + count))
+
+    @cached_property
+    def _networks(self) -> tuple[str, ...]:
+        return (*self.cells(), *curve_of(self.file, self.ratios, {}))
 
     def cells(self, tuned_values: Mapping[str, Hyperparameters] | None = None) -> dict[str, Cell]:
         """Every network of the protocol by key, with the hyperparameters that the tuning selected."""

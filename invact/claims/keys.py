@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from invact.config import ArmName, Seed
+from invact.statistics.sequential.boundaries import ALPHA
 from invact.validation import Frozen
 
 __all__ = ["ClaimFile", "CurveFile", "TuningFile"]
@@ -21,18 +22,16 @@ def _enough(number: int) -> int:
 def _looks(values: tuple[int, ...]) -> tuple[int, ...]:
     if len(values) < 2 or values[0] < 2:
         raise ValueError(
-            f"received {list(values)}, which is insufficient. Allowed: two or more looks, from 2 pairs on"
+            f"received {list(values)}, which is insufficient. Allowed: two or more looks, from 2 runs on"
         )
     if list(values) != sorted(set(values)):
-        raise ValueError(f"received {list(values)}. Allowed: increasing numbers of pairs")
+        raise ValueError(f"received {list(values)}. Allowed: increasing numbers of runs")
     return values
 
 
 def _widths(values: tuple[int, ...]) -> tuple[int, ...]:
     if len(values) < 3:
-        raise ValueError(
-            f"received {len(values)} widths. Allowed: at least 3; 5 or more are better for a ratio"
-        )
+        raise ValueError(f"received {len(values)} widths. Allowed: at least 3")
     if len(set(values)) < len(values):
         raise ValueError(f"received {list(values)}. Allowed: each width once")
     return values
@@ -42,10 +41,10 @@ def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Count = Annotated[int, Field(strict=True, le=10_000), AfterValidator(_enough)]
+Count = Annotated[int, Field(strict=True, le=1000), AfterValidator(_enough)]
 
 
-Looks = Annotated[tuple[Annotated[int, Field(strict=True, le=10_000)], ...], AfterValidator(_looks)]
+Looks = Annotated[tuple[Annotated[int, Field(strict=True, le=500)], ...], AfterValidator(_looks)]
 
 
 Widths = Annotated[tuple[Annotated[int, Field(strict=True, ge=1, le=4096)], ...], AfterValidator(_widths)]
@@ -61,17 +60,18 @@ def _ordered(value: Range) -> Range:
 
 
 class CurveFile(Frozen):
-    """The curve: both arms at several widths, from which the equivalence ratios are estimated.
+    """The curve: the treatment at several widths, from which the equivalence ratios are estimated.
 
     Attributes:
-        control: numbers of filters of the control, in the range where accuracy still rises with width. They
-            should lie between those of the treatment.
-        treatment: numbers of filters of the treatment.
+        treatment: numbers of filters of the treatment, well below and above the width at which it is as
+            accurate as the control. The widths of the ratios are added, with their runs from the screen.
+        control: numbers of filters of the control. They are needed only for parallel lines and the shared
+            curve, which are additions.
         seeds: number of runs of each width.
     """
 
-    control: Widths
     treatment: Widths
+    control: Widths | None = None
     seeds: Count = 4
 
 
@@ -105,20 +105,19 @@ class ClaimFile(Frozen):
             smallest.
         also: further arms, trained with as many filters as the treatment. They are reported but do not change
             the verdict.
-        repeat: whether to train the control a second time on other seeds, as a negative control.
         margin: the non-inferiority margin in points: the largest loss of accuracy that still counts as equal.
             Planned from the pilot unless given.
         margin_cap: the largest margin that the pilot may plan, in points.
-        alpha: one-sided error rate; 0.05 unless given.
-        strict: whether to use an error rate of 0.025.
-        method: `sequential`, `fixed` or `anytime`.
-        looks: for `sequential`, the number of pairs at each look; 5, 7, 9, 12, 15 unless the pilot shows that
-            more pairs are needed.
-        pairs: for `fixed`, the number of pairs; for `anytime`, the largest number of pairs. Planned from the
-            pilot unless given.
+        alpha: one-sided error rate.
+        method: `sequential` (several looks) or `fixed` (one look).
+        looks: for `sequential`, the number of runs of each arm at each look.
+        runs: for `fixed`, the number of runs of each arm. Planned from pilot and screen unless given.
         futility: whether `sequential` stops early when success is unlikely.
-        power: the power that the number of pairs is planned for, if treatment and control are equal.
-        pilot: number of seeds of the pilot.
+        power: the power that the number of runs is planned for, if treatment and control are equal.
+        pilot: number of runs of the control, and of the placebo at the smallest ratio, in the pilot.
+        screen: number of runs of the treatment at each ratio in the screen.
+        ladder: whether to test all ratios, from the largest to the smallest, instead of the one ratio that
+            the screen selects.
         seed: selects the blocks of seeds.
         curve: the widths from which the equivalence ratios are estimated; without it there are no ratios.
         tuning: the search for each arm's hyperparameters. Without it all arms use those of `config`.
@@ -133,36 +132,27 @@ class ClaimFile(Frozen):
     treatment: ArmName = "inverse"
     ratios: Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=1)], ...], Field(min_length=1)]
     also: tuple[ArmName, ...] = ()
-    repeat: bool = True
     margin: Annotated[float, Field(strict=True, gt=0, lt=100)] | None = None
     margin_cap: Annotated[float, Field(strict=True, gt=0, lt=100)] = 0.3
-    alpha: Annotated[float, Field(strict=True, gt=0, lt=0.5)] | None = None
-    strict: bool = False
-    method: Literal["sequential", "fixed", "anytime"] = "sequential"
+    alpha: Annotated[float, Field(strict=True, gt=0, lt=0.5)] = ALPHA
+    method: Literal["sequential", "fixed"] = "sequential"
     looks: Looks | None = None
-    pairs: Count | None = None
+    runs: Count | None = None
     futility: bool = True
     power: Annotated[float, Field(strict=True, gt=0.5, lt=1)] = 0.8
     pilot: Count = 8
-    seed: Annotated[int, Field(strict=True, ge=0, le=20_000)] = 0
+    screen: Count = 4
+    ladder: bool = False
+    seed: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
     curve: CurveFile | None = None
     tuning: TuningFile | None = None
     imports: tuple[str, ...] = ()
     config: dict[str, Any] = Field(default_factory=dict)
 
-    @property
-    def level(self) -> float:
-        """The one-sided error rate that the claim uses."""
-        return self.alpha or (0.025 if self.strict else 0.05)
-
     @model_validator(mode="after")
     def _agree(self) -> ClaimFile:
-        if self.strict and self.alpha not in (None, 0.025):
-            raise ValueError(
-                f"alpha: received {self.alpha} together with strict = true. Allowed: only one of the two"
-            )
         if self.looks and self.method != "sequential":
             raise ValueError(f"looks: received {list(self.looks)}. Allowed: only with method 'sequential'")
-        if self.pairs and self.method == "sequential":
-            raise ValueError(f"pairs: received {self.pairs}. Allowed: only with method 'fixed' or 'anytime'")
+        if self.runs and self.method == "sequential":
+            raise ValueError(f"runs: received {self.runs}. Allowed: only with method 'fixed'")
         return self

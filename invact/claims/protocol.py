@@ -1,50 +1,43 @@
-"""The protocol of a claim: tune, pilot, plan, preregister, confirm, and estimate the ratios."""
+"""The protocol of a claim: register, tune, then train what `advance` wants until nothing is left."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from invact.claims.cells import (
-    CONTROL,
-    MATCHED,
-    PLACEBO,
-    TREATMENT,
-    Cell,
-    Hyperparameters,
-    cell_key,
-    curve_of,
-)
-from invact.claims.file import Claim
-from invact.claims.planning.design import BINDING, RATIO_CONFIDENCE, design_of
-from invact.claims.planning.plan import Plan, piloted, planned
-from invact.claims.planning.registration import Preregistration, changes_between, register
+from invact.claims.cells import CONTROL, MATCHED, TREATMENT, Cell, Hyperparameters, cell_key, curve_of
+from invact.claims.file import BLOCK, Claim
+from invact.claims.planning.design import BINDING, RATIO_CONFIDENCE, design_of, rules_of
+from invact.claims.planning.pilots import Pilot
+from invact.claims.planning.plan import fixed_by, plan_of
+from invact.claims.planning.registration import Preregistration, changes_between, fix, register
 from invact.claims.planning.tuning import points_of, tuned
 from invact.claims.verdict.reasons import ratio_reasons, set_reasons
-from invact.claims.verdict.result import CurveResult, RatioResult, Repeat, SetResult
+from invact.claims.verdict.result import CurveResult, RatioResult, SetResult
 from invact.errors import EnvironmentFault
 from invact.statistics.comparison.diagnostics import diagnose
-from invact.statistics.comparison.inference import equivalence, one_sided
-from invact.statistics.comparison.population import population_interval, scopes
+from invact.statistics.comparison.population import population_interval
 from invact.statistics.ratios.equivalence import curve_ratio, line_ratio
-from invact.statistics.sequential.ladder import (
-    Comparison,
-    Rung,
-    Series,
-    Verdict,
-    climb,
-    compare,
-    overall,
+from invact.statistics.ratios.local import fits_cubic, local_ratio
+from invact.statistics.sequential.course import (
+    CONFIRMATION,
+    PILOT,
+    SCREEN,
+    Course,
+    Network,
+    Rules,
+    advance,
 )
-from invact.statistics.sequential.procedures import Procedure
+from invact.statistics.sequential.failures import FIRST, Arm, Runs
+from invact.statistics.sequential.ladder import Rung, Verdict, compare
+from invact.statistics.sequential.procedure import Outcome
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from invact.claims.trainer import ClaimTrainer
     from invact.cost.count import Cost
     from invact.data.dataset import Dataset
@@ -64,46 +57,30 @@ class Protocol:
     runs: ClaimTrainer
     registered: Preregistration | None
     deviation: str | None
+    pilots: tuple[Pilot, ...] = ()
 
     def run(self) -> SetResult:
         """Run every step and return the verdict with its evidence."""
         claim = self.claim
+        self._register(design_of(claim, self.data, self.costs))
         tuned_values = self._tune()
         cells = claim.cells(tuned_values)
-        plan = self._pilot(cells)
-        if plan.margin is None or plan.procedure is None:
-            return self._result(plan, (), None, None, None)
-        procedure, margin = plan.procedure, plan.margin
-        curve = curve_of(claim.file, claim.ratios, tuned_values)
-        self._register(design_of(claim, self.data, plan, procedure, cells, curve, self.costs))
-        rungs = self._confirm(cells, procedure, margin)
-        decisive = next((one for one in reversed(rungs) if one.verdict is Verdict.SUPPORTED), rungs[0])
-        also = {arm: self._also(cells, arm, decisive.ratio, procedure) for arm in claim.file.also}
-        ratios = tuple(
-            self._ratio(cells, rung, procedure, also if rung is decisive else {}) for rung in rungs
-        )
-        repeat = self._repeat(cells[CONTROL], procedure, margin) if claim.file.repeat else None
-        return self._result(plan, ratios, repeat, self._curve(curve), self.registered)
-
-    def _seeds(self, block: str, count: int) -> tuple[int, ...]:
-        return self.claim.seeds(block, count)
-
-    def _tune(self) -> dict[str, Hyperparameters]:
-        """Tune every arm with the same number of trials; validation accuracy selects."""
-        tuning = self.claim.file.tuning
-        if tuning is None:
-            return {}
-        seeds = self._seeds("tuning", tuning.seeds)
-        tried = [cells for _, cells in points_of(self.claim, tuning)]
-        self.runs.train("tuning", [(cell, seeds) for cells in tried for cell in cells.values()])
-        return tuned(self.claim, self.runs.results) or {}
-
-    def _pilot(self, cells: Mapping[str, Cell]) -> Plan:
-        seeds = self._seeds("pilot", self.claim.file.pilot)
-        self.runs.train("pilot", [(cell, seeds) for cell in piloted(self.claim, cells)])
-        plan = planned(self.claim, self.runs.results, cells)
-        assert plan is not None
-        return plan
+        rules = rules_of(claim, self.data, self.costs)
+        course, trained = self._follow(rules, cells)
+        ratios: tuple[RatioResult, ...] = ()
+        if course.rungs:
+            decisive = next(
+                (one for one in reversed(course.rungs) if one.verdict is Verdict.SUPPORTED), course.rungs[0]
+            )
+            also = {
+                arm: self._also(rules, course, cells, trained, arm, decisive.ratio) for arm in claim.file.also
+            }
+            ratios = tuple(
+                self._ratio(rules, course, cells, rung, also if rung is decisive else {})
+                for rung in course.rungs
+            )
+        curve = self._curve(rules, course, cells, curve_of(claim.file, claim.ratios, tuned_values))
+        return self._result(rules, course, ratios, curve)
 
     def _register(self, design: Mapping[str, Any]) -> None:
         """Register the design, or check that it equals the registered one."""
@@ -121,145 +98,202 @@ class Protocol:
                     f"{was!r} is registered. Allowed: the version of invact that registered it, or "
                     '--deviation "REASON"'
                 )
-        self.registered = register(self.record, design, self.deviation or "")
+        self.registered = register(self.record, design, self.deviation or "", self.pilots)
 
-    def _confirm(self, cells: Mapping[str, Cell], procedure: Procedure, margin: float) -> tuple[Rung, ...]:
-        """Test the ladder of ratios, and train before each look the runs that it needs."""
-        ratios = self.claim.ratios
-        macs = {r: self._relative(cell_key(TREATMENT, r), "macs") for r in ratios}
+    def _tune(self) -> dict[str, Hyperparameters]:
+        """Tune every arm with the same number of trials; validation accuracy selects."""
+        tuning = self.claim.file.tuning
+        if tuning is None:
+            return {}
+        self.runs.train(
+            "tuning",
+            [
+                (cell, self.claim.seeds("tuning", key, tuning.seeds))
+                for _, cells in points_of(self.claim, tuning)
+                for key, cell in cells.items()
+            ],
+        )
+        return tuned(self.claim, self.runs.results) or {}
+
+    def _follow(
+        self, rules: Rules, cells: Mapping[str, Cell]
+    ) -> tuple[Course, Mapping[tuple[str, Network], int]]:
+        """Train what the course wants, until it wants nothing more; return the number of runs of each."""
+        # The record may have more runs than the course has asked for, because a further arm needs them. A
+        # claim that is continued must not see them sooner than the claim that was not interrupted.
+        trained: Counter[tuple[str, Network]] = Counter()
+
+        def runs(step: str, network: Network) -> Runs:
+            return self._seen(step, cells[cell_key(*network)], trained[step, network])
+
         while True:
-            arms = {
-                ratio: {
-                    role: self._series(cells[cell_key(role, ratio)], procedure)
-                    for role in (TREATMENT, PLACEBO, MATCHED)
-                }
-                for ratio in ratios
-            }
-            rungs = climb(self._series(cells[CONTROL], procedure), arms, macs, margin, procedure)
-            last = rungs[-1]
-            if not last.wanted:
-                return rungs
-            self.runs.train(
-                "confirmation",
-                [
-                    (cells[cell_key(role, last.ratio)], self._seeds("confirmation", count))
-                    for role, count in sorted(last.wanted.items())
-                ],
-                f"{last.ratio:g} of the filters, {max(last.wanted.values())} pairs",
+            course = advance(rules, runs)
+            if course.selected:
+                assert self.registered is not None
+                recipes = {key: cell.config.model_dump(mode="json") for key, cell in cells.items()}
+                self.registered = fix(self.record, self.registered, fixed_by(course, recipes), self.deviation)
+            if not course.wanted:
+                return course, trained
+            for step in dict.fromkeys(step for step, _ in course.wanted):
+                wanted = {network: count for (at, network), count in course.wanted.items() if at == step}
+                self._train(step, [(cells[cell_key(*network)], count) for network, count in wanted.items()])
+            trained |= course.wanted
+
+    def _seen(self, step: str, cell: Cell, count: int = BLOCK) -> Runs:
+        return self.runs.results.runs(step, cell, self.claim.seeds(step, cell.key, count))
+
+    def _train(self, step: str, wanted: list[tuple[Cell, int]]) -> None:
+        networks = ", ".join(f"{cell.key} to {count} runs" for cell, count in wanted)
+        self.runs.train(
+            step,
+            [(cell, self.claim.seeds(step, cell.key, count)) for cell, count in wanted],
+            networks if step == CONFIRMATION else "",
+        )
+
+    def _arm(self, course: Course, cell: Cell, rules: Rules, count: int = BLOCK) -> Arm:
+        """The first runs of a network in the confirmation, as the course judges them."""
+        assert course.margin is not None
+        assert course.procedure is not None
+        network: Network = (cell.role, cell.ratio)
+        new = self._seen(CONFIRMATION, cell, count)
+        if cell.role == TREATMENT:
+            return Arm(new, course.margin, self._seen(SCREEN, cell), rules.screen)
+        if network in (("control", 1.0), rules.smallest):
+            return Arm(new, course.margin, self._seen(PILOT, cell), rules.pilot)
+        return Arm(new, course.margin, first=min(FIRST, course.procedure.looks[0]))
+
+    def _also(
+        self,
+        rules: Rules,
+        course: Course,
+        cells: Mapping[str, Cell],
+        trained: Mapping[tuple[str, Network], int],
+        name: str,
+        ratio: float,
+    ) -> Outcome | None:
+        """Compare the treatment with a further arm with as many filters; None if too many runs fail."""
+        assert course.procedure is not None
+        pair = (cells[cell_key(TREATMENT, ratio)], cells[cell_key(name, ratio)])
+        counts = (trained.get((CONFIRMATION, (TREATMENT, ratio)), 0), 0)
+        while True:
+            treatment, other = (
+                self._arm(course, cell, rules, count) for cell, count in zip(pair, counts, strict=True)
             )
-
-    def _series(self, cell: Cell, procedure: Procedure) -> Series:
-        return self.runs.results.series("confirmation", cell, self._seeds("confirmation", procedure.most))
-
-    def _also(self, cells: Mapping[str, Cell], arm: str, ratio: float, procedure: Procedure) -> Comparison:
-        """Compare the treatment with a further arm with as many filters, by the same procedure."""
-        pair = (cells[cell_key(TREATMENT, ratio)], cells[cell_key(arm, ratio)])
-        while True:
-            treatment, other = (self._series(cell, procedure) for cell in pair)
-            found = compare(treatment, other, 0.0, procedure)
-            if found and found.ended:
+            if treatment.ended or other.ended:
+                return None
+            found, counts = compare(treatment, other, 0.0, course.procedure, rules.floor)
+            if found.ended:
                 return found
-            count = procedure.next(min(len(treatment), len(other)))
-            assert count is not None
-            seeds = self._seeds("confirmation", count)
-            self.runs.train("confirmation", [(cell, seeds) for cell in pair], f"{arm}, {count} pairs")
+            self._train(CONFIRMATION, list(zip(pair, counts, strict=True)))
 
     def _ratio(
-        self, cells: Mapping[str, Cell], rung: Rung, procedure: Procedure, also: Mapping[str, Comparison]
+        self,
+        rules: Rules,
+        course: Course,
+        cells: Mapping[str, Cell],
+        rung: Rung,
+        also: Mapping[str, Outcome | None],
     ) -> RatioResult:
-        pair = (cells[CONTROL], cells[cell_key(TREATMENT, rung.ratio)])
-        first = rung.non_inferiority
-        assert first is not None
-        assert first.outcome.interval is not None
-        assert first.outcome.estimate is not None
-        n = first.outcome.n
-        seeds = self._seeds("confirmation", n)
-        control, treatment = (self.runs.results.series("confirmation", cell, seeds) for cell in pair)
-        old, new = (self._correct(self.runs.results.rows("confirmation", cell, seeds)) for cell in pair)
-        both = scopes(old, new, 1 - 2 * procedure.alpha)
-        counted = {name: self._relative(pair[1].key, name) for name in ("filters", "macs", "params")}
+        assert course.procedure is not None
+        first, pair = rung.non_inferiority, (cells[CONTROL], cells[cell_key(TREATMENT, rung.ratio)])
+        arms = [self._arm(course, cell, rules) for cell in pair]
+        control, treatment = (arm.trained[: first.n] for arm in arms)
+        population = diagnostics = None
+        if first.n and first.interval:
+            old, new = (self._correct(cell, arm, first.n) for cell, arm in zip(pair, arms, strict=True))
+            level = first.taken[-1].level
+            population = population_interval(old, new, first.interval, level)
+            diagnostics = diagnose(control, treatment, first.margin, course.procedure.alpha, rules.floor)
+        key = pair[1].key
+        matched = self.costs[cell_key(MATCHED, rung.ratio)].macs
         result = RatioResult(
             rung=rung,
-            filters_ratio=counted["filters"],
-            macs_ratio=counted["macs"],
-            params_ratio=counted["params"],
-            differences=tuple((treatment.accuracy - control.accuracy).tolist()),
-            scopes=both,
-            population=population_interval(both, first.outcome.estimate, first.outcome.interval),
-            diagnostics=diagnose(control.accuracy, treatment.accuracy, first.outcome.margin, procedure.alpha),
+            filters_ratio=self._relative(key, "filters"),
+            macs_ratio=self._relative(key, "macs"),
+            params_ratio=self._relative(key, "params"),
+            matched_excess=matched / self.costs[key].macs - 1,
+            control=tuple(control.tolist()),
+            treatment=tuple(treatment.tolist()),
+            population=population,
+            diagnostics=diagnostics,
             also=also,
             reasons=(),
         )
-        return replace(result, reasons=ratio_reasons(result, self.claim.file, procedure))
+        return replace(result, reasons=ratio_reasons(result, self.claim.file))
 
-    def _correct(self, rows: pd.DataFrame) -> np.ndarray:
+    def _correct(self, cell: Cell, arm: Arm, n: int) -> np.ndarray:
+        """Whether each of the first n runs that trained is correct on each test image."""
+        seeds = self.claim.seeds(CONFIRMATION, cell.key, BLOCK)
+        rows = self.runs.results.rows(CONFIRMATION, cell, seeds)[~arm.failed].iloc[:n]
         return np.array([self.record.correct(run, self.data.test_count) for run in rows["run_id"]])
 
     def _relative(self, key: str, what: str) -> float:
         return float(getattr(self.costs[key], what) / getattr(self.costs[CONTROL], what))
 
-    def _repeat(self, control: Cell, procedure: Procedure, margin: float) -> Repeat:
-        """Compare the control with itself on other seeds, with as many pairs as the procedure allows."""
-        n = procedure.most
-        blocks = {"confirmation": self._seeds("confirmation", n), "repeat": self._seeds("repeat", n)}
-        for step, seeds in blocks.items():
-            self.runs.train(step, [(control, seeds)], "negative control")
-        first, second = (self.runs.results.series(step, control, seeds) for step, seeds in blocks.items())
-        differences = second.accuracy - first.accuracy
-        test = one_sided(differences, margin, procedure.alpha)
-        both = equivalence(differences, margin)
-        return Repeat(n, test.mean, test.interval, both, both.p_value < procedure.alpha)
-
-    def _curve(self, cells: Mapping[str, Cell]) -> CurveResult | None:
+    def _curve(
+        self, rules: Rules, course: Course, cells: Mapping[str, Cell], curve: Mapping[str, Cell]
+    ) -> CurveResult | None:
         file = self.claim.file
-        if file.curve is None:
+        if file.curve is None or course.margin is None or course.failed:
             return None
-        seeds = self._seeds("curve", file.curve.seeds)
-        self.runs.train("curve", [(cell, seeds) for cell in cells.values()])
-        # Runs at chance level are kept, so that the gates of the ratio can detect them.
-        points = tuple(
-            (cell.config.filters, self.costs[key].macs, float(accuracy), cell.role == TREATMENT)
-            for key, cell in cells.items()
-            if isinstance(cell.config.filters, int)
-            for accuracy in self.runs.results.series("curve", cell, seeds).accuracy
-        )
-        widths, macs, accuracies, treated = zip(*points, strict=True)
+        self._train("curve", [(cell, file.curve.seeds) for cell in curve.values()])
+        screened = [(SCREEN, cells[cell_key(TREATMENT, ratio)], rules.screen) for ratio in rules.ratios]
+        points: list[tuple[int, int, float, bool]] = []
+        failed = 0
+        for step, cell, first in [*screened, *(("curve", cell, file.curve.seeds) for cell in curve.values())]:
+            assert isinstance(cell.config.filters, int)
+            arm = Arm(self._seen(step, cell), course.margin, first=first)
+            failed += arm.failures
+            macs = self.costs[cell.key].macs
+            points += [
+                (cell.config.filters, macs, float(accuracy), cell.role == TREATMENT)
+                for accuracy in arm.trained
+            ]
+        level = Arm(self._seen(PILOT, cells[CONTROL]), course.margin, first=rules.pilot).trained
+        width = cells[CONTROL].config.filters
+        assert isinstance(width, int)
+        ours = [point for point in points if point[3]]
+        widths, macs_of, accuracies, _ = zip(*ours, strict=True) if ours else ((), (), (), ())
+        if len(level) < 2 or not fits_cubic(widths) or not fits_cubic(macs_of):
+            return None
+        lines = {}
+        if file.curve.control:
+            every, every_macs, all_accuracies, treated = zip(*points, strict=True)
+            for name, doses in (("filters", every), ("macs", every_macs)):
+                lines[f"{name}_line"] = line_ratio(
+                    doses, all_accuracies, treated, confidence=RATIO_CONFIDENCE
+                )
+                lines[f"{name}_shared"] = curve_ratio(doses, all_accuracies, treated, RATIO_CONFIDENCE)
         return CurveResult(
-            filters=curve_ratio(widths, accuracies, treated, RATIO_CONFIDENCE),
-            macs=curve_ratio(macs, accuracies, treated, RATIO_CONFIDENCE),
-            filters_line=line_ratio(widths, accuracies, treated, confidence=RATIO_CONFIDENCE),
-            macs_line=line_ratio(macs, accuracies, treated, confidence=RATIO_CONFIDENCE),
+            filters=local_ratio(widths, accuracies, width, level, RATIO_CONFIDENCE, rules.floor),
+            macs=local_ratio(
+                macs_of, accuracies, self.costs[CONTROL].macs, level, RATIO_CONFIDENCE, rules.floor
+            ),
+            additions=lines,
             arms=(file.control, file.treatment),
-            runs=points,
+            control=(width, self.costs[CONTROL].macs, tuple(level.tolist())),
+            runs=tuple(points),
+            failed=failed,
         )
 
     def _result(
-        self,
-        plan: Plan,
-        ratios: tuple[RatioResult, ...],
-        repeat: Repeat | None,
-        curve: CurveResult | None,
-        registered: Preregistration | None,
+        self, rules: Rules, course: Course, ratios: tuple[RatioResult, ...], curve: CurveResult | None
     ) -> SetResult:
-        if registered is None:
-            verdict = filters_verdict = Verdict.NO_ASSAY_SENSITIVITY
-        else:
-            filters_verdict, verdict = overall(tuple(one.rung for one in ratios))
-        # The ratio at equal accuracy is an estimate, so its upper bound must be below 1 as well.
-        interval = curve.macs.interval if curve else None
-        if verdict is Verdict.SUPPORTED and interval and not interval[1] < 1:
+        verdict = course.macs_verdict
+        # A ratio at equal accuracy that cannot be identified is no evidence; one above 1 contradicts.
+        if verdict is Verdict.SUPPORTED and curve and curve.macs.above_one:
             verdict = Verdict.INCONCLUSIVE
         result = SetResult(
             data=self.data.name,
             run_id=self.record.run_id,
             verdict=verdict,
-            filters_verdict=filters_verdict,
+            filters_verdict=course.verdict,
             reasons=(),
-            plan=plan,
+            plan=plan_of(course, rules, self.claim.file.power),
+            course=course,
             ratios=ratios,
-            repeat=repeat,
             curve=curve,
-            preregistration=registered,
+            preregistration=self.registered,
             reruns=tuple(self.runs.reruns),
             table=self.runs.results.table,
         )

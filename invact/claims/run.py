@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.claims.file import Claim, identity_of, load_claim
+from invact.claims.planning.pilots import earlier_pilots
 from invact.claims.planning.registration import Preregistration, read
 from invact.claims.protocol import Protocol
-from invact.claims.verdict.result import ClaimResult, SetResult
+from invact.claims.verdict.result import ClaimResult, OverSets, SetResult
 from invact.errors import InputError
-from invact.statistics.sequential.ladder import over_sets
+from invact.statistics.comparison.graph import graphical, ladders_graph
+from invact.statistics.sequential.ladder import Verdict
 
 if TYPE_CHECKING:
     from invact.tracking.record import Record
@@ -38,10 +40,9 @@ def run_claim(
 ) -> ClaimResult:
     """Run the protocol of a claim, or continue it. Finished runs are not trained again.
 
-    The steps are: the tuning of every arm, if the file asks for it; a pilot of control and placebo, which
-    fixes margin, pairs and looks; the preregistration; the confirmation on new seeds, from the largest ratio
-    to the smallest; the negative control; and the curve of the equivalence ratios. Each data set has its own
-    record.
+    The steps are: the preregistration; the tuning of every arm, if the file asks for it; a pilot of control
+    and placebo, which fixes the margin; the screen of the treatment at each ratio, which selects one; the
+    confirmation on new seeds; and the curve of the equivalence ratios. Each data set has its own record.
 
     Args:
         claim: a claim, the name of a shipped claim, or the path of a file.
@@ -94,12 +95,13 @@ def run_claim(
                 scheduler=scheduler,
                 show=show,
             ) as runs:
-                protocol = Protocol(claim, data, costs, record, runs, registered, deviation)
+                pilots = earlier_pilots(opened, record, claim, data)
+                protocol = Protocol(claim, data, costs, record, runs, registered, deviation, pilots)
                 result = protocol.run()
-            _write(ClaimResult(claim.name, (result,), {}, claim.file.level), record)
+            _write(ClaimResult(claim.name, (result,), {}, claim.file.alpha), record)
         results.append(result)
         records.append(record)
-    found = ClaimResult(claim.name, tuple(results), _over(claim, results), claim.file.level)
+    found = ClaimResult(claim.name, tuple(results), _over(results), claim.file.alpha)
     if found.over:
         for record in records:
             _keep(found, record, "over_data_sets")
@@ -111,9 +113,10 @@ def _bound(
 ) -> Preregistration | None:
     """The registered design; None before the registration, or if the user gives a deviation from it."""
     try:
-        registered = read(store.latest(claim.name, "claim", identity=identity_of(name)))
+        record = store.latest(claim.name, "claim", identity=identity_of(name))
     except InputError:
         return None
+    registered = read(record)
     if registered is None or not (changes := registered.changes(settings)):
         return registered
     if deviation is None:
@@ -126,16 +129,33 @@ def _bound(
     return None
 
 
-def _over(claim: Claim, results: list[SetResult]) -> dict[float, Any]:
+def _over(results: list[SetResult]) -> dict[str, OverSets]:
+    """The claims on filters and on MACs over several data sets, each with its own ladder."""
     if len(results) < 2:
         return {}
+    ladders: dict[str, list[list[float]]] = {"filters": [], "MACs": []}
+    for result in results:
+        # A verdict that the negative control or the equivalence ratio has lowered is no evidence.
+        for what, verdict in (("filters", result.filters_verdict), ("MACs", result.verdict)):
+            shown = verdict is Verdict.SUPPORTED
+            ladders[what].append(
+                [
+                    (one.rung.p_value if what == "filters" else one.rung.macs_p_value) if shown else 1.0
+                    for one in result.ratios
+                ]
+                or [1.0]
+            )
     found = {}
-    for ratio in claim.ratios:
-        p_values = [
-            next((one.rung.p_value for one in result.ratios if one.rung.ratio == ratio), 1.0)
-            for result in results
-        ]
-        found[ratio] = over_sets(tuple(p_values))
+    for what, ladder in ladders.items():
+        sizes = [len(p_values) for p_values in ladder]
+        adjusted = graphical(np.concatenate(ladder), *ladders_graph(sizes))
+        each = np.split(adjusted, np.cumsum(sizes)[:-1])
+        found[what] = OverSets(
+            on_all=max(min(p_values) for p_values in ladder),
+            on_which={
+                result.data: float(p_values.min()) for result, p_values in zip(results, each, strict=True)
+            },
+        )
     return found
 
 
@@ -154,9 +174,9 @@ def _write(result: ClaimResult, record: Record) -> None:
     if one.plan.margin is not None:
         metrics["claim/margin"] = one.plan.margin
     for name, ratio in (("filters", one.curve and one.curve.filters), ("macs", one.curve and one.curve.macs)):
-        if ratio and ratio.estimate is not None and ratio.interval is not None:
-            metrics[f"claim/{name}_ratio"] = ratio.estimate
-            metrics[f"claim/{name}_ratio_low"], metrics[f"claim/{name}_ratio_high"] = ratio.interval
+        if ratio:
+            ends = {"": ratio.estimate, "_low": ratio.low, "_high": ratio.high}
+            metrics |= {f"claim/{name}_ratio{end}": at for end, at in ends.items() if at is not None}
     record.summarize(
         {name: value for name, value in metrics.items() if np.isfinite(value)},
         tags={

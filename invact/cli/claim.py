@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +20,7 @@ from invact.cli.options import (
     overrides,
     show,
 )
+from invact.errors import InputError
 from invact.quiet import load_tensorflow
 
 __all__ = ["claim"]
@@ -29,7 +32,16 @@ def claim(
     ],
     plan: Annotated[
         bool,
-        typer.Option("--plan", help="Show the trainings, MACs and hours of each step, and train nothing."),
+        typer.Option(
+            "--plan", help="Show the trainings, MACs and hours of every possible course, and train nothing."
+        ),
+    ] = False,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help="Show the stored report, also that of a claim by an older version, and train nothing.",
+        ),
     ] = False,
     margin: Annotated[
         float | None,
@@ -40,8 +52,7 @@ def claim(
         ),
     ] = None,
     alpha: Annotated[float | None, in_file("One-sided error rate.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Use the error rate 0.025.")] = False,
-    method: Annotated[str | None, in_file("Statistical test: sequential, fixed or anytime.", "NAME")] = None,
+    method: Annotated[str | None, in_file("Statistical test: sequential or fixed.", "NAME")] = None,
     deviation: Annotated[
         str | None,
         typer.Option(
@@ -66,17 +77,19 @@ def claim(
     from invact.claims.run import run_claim
     from invact.claims.verdict.report import claim_tables, claim_values, plan_tables, plan_values
 
+    if report:
+        show_reports(as_json, Path(reference).stem, store, tracking_uri)
+        return
     changes = {
         "margin": margin,
         "alpha": alpha,
-        "strict": strict or None,
         "method": method,
         "config.epochs": epochs,
     }
     values = overrides(changes, settings)
     if method is not None:
-        # The looks or pairs in the file belong to the method in the file.
-        values.setdefault("pairs" if method == "sequential" else "looks", None)
+        # The looks or runs in the file belong to the method in the file.
+        values.setdefault("runs" if method == "sequential" else "looks", None)
     read = load_claim(reference, values)
     load_tensorflow()
     if plan:
@@ -92,3 +105,19 @@ def claim(
         scheduler=scheduler,
     )
     show(as_json, claim_values(result), *claim_tables(result))
+
+
+def show_reports(as_json: bool, name: str, store: Path | None, tracking_uri: str | None) -> None:
+    """Print the stored reports of a claim: as Markdown, or all numbers as JSON."""
+    from invact.claims.verdict.report import read_reports
+    from invact.tracking.store import FOLDER, has_store, open_store
+
+    if not has_store(store, tracking_uri):
+        raise InputError(
+            f"store: received {str(store or FOLDER)!r}, which does not exist. Allowed: a folder with claims"
+        )
+    found = read_reports(open_store(store, tracking_uri), name)
+    if as_json:
+        typer.echo(json.dumps([values for _, values in found], indent=1, allow_nan=False))
+    else:
+        typer.echo("\n".join(text for text, _ in found).rstrip())

@@ -31,7 +31,7 @@ with warnings.catch_warnings():
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.entities import Dataset as DatasetEntity
-    from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+    from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewType
     from mlflow.exceptions import MlflowException
 
 for _logger in ("mlflow", "alembic"):
@@ -149,23 +149,25 @@ class MlflowRuns:
 
     @_explained
     def read(self, run_id: str, name: str) -> bytes:
-        """Read a file that is stored with a run.
+        """Read a file that is stored with a run, `name` or `folder/name`.
 
         Raises:
             InputError: the run does not have the file.
         """
-        if name not in [file.path for file in self.client.list_artifacts(run_id)]:
+        folder = name.rpartition("/")[0]
+        if name not in [file.path for file in self.client.list_artifacts(run_id, folder or None)]:
             raise InputError(f"run {run_id}: has no file {name!r}")
         with tempfile.TemporaryDirectory() as folder:
             return Path(self.client.download_artifacts(run_id, name, folder)).read_bytes()
 
     @_explained
-    def search(self, experiments: Sequence[str], query: str) -> list[Any]:
-        """Return all runs that match a query, newest first."""
+    def search(self, experiments: Sequence[str], query: str, *, deleted: bool = False) -> list[Any]:
+        """Return all runs that match a query, newest first; with `deleted`, those that were deleted, too."""
+        view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
         runs: list[Any] = []
         token = None
         while experiments:
-            found = self.client.search_runs(experiments, query, max_results=self.page, page_token=token)
+            found = self.client.search_runs(experiments, query, view, self.page, page_token=token)
             runs.extend(found)
             token = found.token
             if not token:
@@ -173,12 +175,18 @@ class MlflowRuns:
         return runs
 
     @_explained
-    def experiments(self) -> dict[str, str]:
-        """Return the names of all experiments by id."""
+    def tags(self, run_id: str) -> dict[str, str]:
+        """Return the tags of a run."""
+        return dict(self.client.get_run(run_id).data.tags)
+
+    @_explained
+    def experiments(self, *, deleted: bool = False) -> dict[str, str]:
+        """Return the names of all experiments by id; with `deleted`, those that were deleted, too."""
+        view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
         names: dict[str, str] = {}
         token = None
         while True:
-            found = self.client.search_experiments(page_token=token)
+            found = self.client.search_experiments(view, page_token=token)
             names |= {experiment.experiment_id: experiment.name for experiment in found}
             token = found.token
             if not token:

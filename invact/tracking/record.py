@@ -228,6 +228,11 @@ class Record:
         """
         return self._runs.read(self.run_id, name)
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of the parent run."""
+        return self._runs.tags(self.run_id)
+
     def correct(self, run_id: str, count: int) -> NDArray[np.bool_]:
         """Read which test images a run classified correctly; shape (count,).
 

@@ -202,6 +202,26 @@ class Store:
             for run in self._parents(list(names))
         ]
 
+    def tagged(self, key: str, value: str) -> list[tuple[str, str, datetime]]:
+        """Find the parent runs with a tag, oldest first, including those that were deleted.
+
+        Returns:
+            Name of the experiment, id and start of each run.
+        """
+        names = self.runs.experiments(deleted=True)
+        found = self.runs.search(list(names), tagged(key, value), deleted=True)
+        return sorted(
+            (
+                (
+                    names[run.info.experiment_id],
+                    run.info.run_id,
+                    datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+                )
+                for run in found
+            ),
+            key=lambda one: one[2],
+        )
+
     def ui(self, port: int = 5000) -> Server:
         """Start the MLflow server on the store, to show its pages; see `invact.tracking.ui.serve`.
 

@@ -1,5 +1,3 @@
-import pytest
-
 from invact.claims.file import load_claim
 from invact.cost.count import count_macs
 from invact.networks.build import build_model
@@ -24,8 +22,8 @@ def test_the_networks_of_the_protocol(write_claim, digits) -> None:
         for key, cell in cells.items()
     }
     for ratio in ("0.75", "0.5"):
-        # Numbers of filters are whole, so the MACs cannot match exactly.
-        assert macs[f"matched {ratio}"] == pytest.approx(macs[f"treatment {ratio}"], rel=0.05)
+        # Numbers of filters are whole, so the MACs cannot match exactly. The control is never smaller.
+        assert 1 <= macs[f"matched {ratio}"] / macs[f"treatment {ratio}"] < 1.2
         assert macs[f"relu_duplicated {ratio}"] == macs[f"treatment {ratio}"]
     assert macs["treatment 0.75"] > macs["control"] > macs["treatment 0.5"]
 

@@ -5,7 +5,7 @@ from invact.claims.evidence import Results
 from invact.claims.file import load_claim
 
 
-def test_failed_runs_count_at_chance_level_and_no_run_is_dropped(write_claim, digits) -> None:
+def test_runs_are_read_in_the_order_of_the_seeds_up_to_the_first_gap(write_claim, digits) -> None:
     cell = load_claim(write_claim()).cells()["control"]
     row = {"param.step": "confirmation", "param.key": "control", "config": cell.config.digest()}
     rows = [
@@ -18,7 +18,10 @@ def test_failed_runs_count_at_chance_level_and_no_run_is_dropped(write_claim, di
         row | {"seed": 0, "param.step": "pilot", "status": "FINISHED", "test_accuracy": 0.5},
         row | {"seed": 0, "config": "other", "status": "FINISHED", "test_accuracy": 0.5},
     ]
-    series = Results(pd.DataFrame(rows), digits).series("confirmation", cell, range(6))
-    # Pairs are used in the order of the seeds: seed 4 has no result yet, so seed 5 is not used.
-    assert series.accuracy.tolist() == [0.93, 0.1, 0.88, 0.1]
-    assert series.failed.tolist() == [False, True, False, True]
+    results = Results(pd.DataFrame(rows), digits)
+    runs = results.runs("confirmation", cell, range(6))
+    # Seed 4 has no result yet, so seed 5 is not used.
+    assert runs.test.tolist() == [0.93, 0.3, 0.88, 0.2]
+    assert np.isnan(runs.validation[1])
+    assert np.delete(runs.validation, 1).tolist() == [0.95, 0.9, 0.15]
+    assert len(results.runs("screen", cell, range(6))) == 0

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invact.claims.file import BLOCKS, load_claim
+from invact.claims.cells import curve_of
+from invact.claims.file import BLOCK, STEPS, load_claim
 from invact.errors import InputError
 
 
@@ -14,20 +15,20 @@ from invact.errors import InputError
         ({"pilot": 1}, "pilot: received 1, which is insufficient. Allowed: at least 2"),
         ({"looks": [1]}, "looks: received [1], which is insufficient. Allowed: two or more looks"),
         ({"looks": [1, 2]}, "looks: received [1, 2], which is insufficient"),
-        ({"looks": [5, 3]}, "looks: received [5, 3]. Allowed: increasing numbers of pairs"),
-        ({"looks": None, "method": "fixed", "pairs": 1}, "pairs: received 1, which is insufficient"),
+        ({"looks": [5, 3]}, "looks: received [5, 3]. Allowed: increasing numbers of runs"),
+        ({"looks": None, "method": "fixed", "runs": 1}, "runs: received 1, which is insufficient"),
+        ({"screen": 1}, "screen: received 1, which is insufficient"),
+        ({"method": "anytime"}, "method: received 'anytime'"),
+        ({"strict": True}, "strict: unknown key"),
+        ({"pairs": 5}, "pairs: unknown key"),
         ({"method": "fixed"}, "looks: received [2, 3]. Allowed: only with method 'sequential'"),
-        ({"pairs": 5}, "pairs: received 5. Allowed: only with method 'fixed' or 'anytime'"),
+        ({"runs": 5}, "runs: received 5. Allowed: only with method 'fixed'"),
         ({"method": "sequentially"}, "did you mean 'sequential'?"),
         ({"margin": 0}, "margin: received 0. Allowed: greater than 0"),
         ({"margin": -1.0}, "margin: received -1.0"),
         ({"margin_cap": 0}, "margin_cap: received 0"),
         ({"alpha": 0.5}, "alpha: received 0.5. Allowed: less than 0.5"),
         ({"alpha": 0}, "alpha: received 0"),
-        (
-            {"alpha": 0.05, "strict": True},
-            "alpha: received 0.05 together with strict = true. Allowed: only one",
-        ),
         ({"ratios": [0.0]}, "ratios.0: received 0.0"),
         ({"ratios": [1.5]}, "ratios.0: received 1.5"),
         ({"ratios": []}, "ratios: received []"),
@@ -40,6 +41,14 @@ from invact.errors import InputError
         ({"also": ["relu"]}, "also: received 'relu'. Allowed: arms other than control and treatment"),
         ({"also": ["elu", "elu"]}, "also: received 'elu'"),
         ({"curve": {"control": [4, 8], "treatment": [2, 4, 6]}}, "curve.control: received 2 widths."),
+        (
+            {"curve": {"treatment": [2, 4, 6]}},
+            "[2, 4, 6], which gives the widths [2, 4, 6] together with the ratios. Allowed: 5 or more",
+        ),
+        (
+            {"ratios": [0.5], "curve": {"treatment": [253, 254, 255, 256]}},
+            "[4, 253, 254, 255, 256] together with the ratios. Allowed: 5",
+        ),
         ({"curve": {"control": [4, 6, 8], "treatment": [2, 4]}}, "curve.treatment: received 2 widths"),
         ({"curve": {"control": [4, 4, 8], "treatment": [2, 4, 6]}}, "Allowed: each width once"),
         (
@@ -68,7 +77,7 @@ from invact.errors import InputError
         ({"config.width_target": 0.5}, "config: width_target: cannot be set in a claim"),
         ({"config.epoch": 3}, "did you mean 'epochs'?"),
         ({"marginn": 1}, "did you mean 'margin'?"),
-        ({"seed": 20_001}, "seed: received 20001"),
+        ({"seed": 1001}, "seed: received 1001"),
     ],
 )
 def test_a_bad_claim_is_refused_in_one_line(write_claim, changes, message) -> None:
@@ -86,21 +95,30 @@ def test_a_curve_needs_one_number_of_filters(write_claim) -> None:
         load_claim(path, {"config.depth": 2, "config.filters": [4, 8]})
 
 
-@given(st.integers(0, 20_000), st.integers(1, 10_000))
-def test_the_blocks_of_seeds_are_disjoint(seed: int, count: int) -> None:
+@given(st.integers(0, 1000), st.integers(1, BLOCK))
+def test_no_two_networks_or_steps_share_a_seed(seed: int, count: int) -> None:
     claim = load_claim("digits_claim", {"seed": seed})
-    blocks = [set(claim.seeds(block, count)) for block in BLOCKS]
-    assert all(len(block) == count for block in blocks)
-    assert not any(one & other for one, other in itertools.combinations(blocks, 2))
-    if seed < 20_000:
+    keys = [*claim.cells(), "treatment 16 filters"]
+    blocks = [claim.seeds(step, key, count) for step in STEPS for key in keys]
+    ranges = sorted((block[0], block[-1]) for block in blocks)
+    assert all(block == tuple(range(block[0], block[0] + count)) for block in blocks)
+    assert all(end < start for (_, end), (start, _) in itertools.pairwise(ranges))
+    if seed < 1000:
         following = load_claim("digits_claim", {"seed": seed + 1})
-        assert not set(following.seeds("tuning", count)) & set.union(*blocks)
+        assert following.seeds("tuning", "control", 1)[0] > ranges[-1][1]
     # Seeds of Keras and NumPy must fit in 31 bits.
-    assert max(map(max, blocks)) < 2**31
+    assert ranges[-1][1] < 2**31
 
 
-def test_strict_halves_the_error_rate(write_claim) -> None:
-    path = write_claim()
-    assert load_claim(path).file.level == 0.05
-    assert load_claim(path, {"strict": True}).file.level == 0.025
-    assert load_claim(path, {"alpha": 0.01}).file.level == 0.01
+def test_too_many_networks_are_refused(write_claim) -> None:
+    path = write_claim(ratios=str([n / 200 for n in range(1, 151)]))
+    with pytest.raises(InputError, match=r"ratios, also, curve: received 451 networks .* Allowed: 400"):
+        load_claim(path, {"config.filters": 200})
+
+
+def test_the_curve_leaves_out_the_widths_of_the_screen(write_claim) -> None:
+    path = write_claim("[curve]\ntreatment = [2, 3, 4, 6, 8, 16]\n")
+    claim = load_claim(path)
+    assert {cell.config.filters for cell in claim.cells().values() if cell.role == "treatment"} == {4, 6}
+    curve = curve_of(claim.file, claim.ratios, {})
+    assert set(curve) == {f"treatment {width} filters" for width in (2, 3, 8, 16)}

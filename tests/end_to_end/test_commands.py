@@ -45,9 +45,10 @@ def test_json_is_one_document_on_standard_output(invact, folder, write, stand_in
     assert sorted(file.name for file in (folder / "out").iterdir()) == ["front.csv", "front.svg"]
     (folder / "c.toml").write_text(claim_text())
     planned = json.loads(invact("claim", "c.toml", "--plan", "--json").out)
-    assert [step["name"] for step in planned["data_sets"]["digits"]["steps"]] == ["pilot", "confirmation"]
+    courses = {path["name"]: list(path["trainings"]) for path in planned["data_sets"]["digits"]["paths"]}
+    assert courses["equal down to 0.5 of the filters"] == ["pilot", "screen", "confirmation"]
     # The looks in the file belong to the method in the file, and another method ignores them.
-    assert invact("claim", "c.toml", "--plan", "--method", "fixed", "--set", "pairs=4").code == 0
+    assert invact("claim", "c.toml", "--plan", "--method", "fixed", "--set", "runs=4").code == 0
     claimed = invact("claim", "c.toml", "--json")
     assert claimed.code == 0, claimed.err
     found = json.loads(claimed.out)

@@ -1,4 +1,4 @@
-"""The sweep and the claim of a store that an earlier version made resume, and nothing is trained again.
+"""A store that an earlier version made: its sweep resumes without a training, and its claim is readable.
 
 The folder `old_store` was made on digits by the version before the packages (commit 0ea07c8), with
 `invact sweep old_sweep.toml --json` and `invact claim old_claim.toml --json`. Pictures are left out.
@@ -34,18 +34,37 @@ def old_store(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", ["sweep", "claim"])
-def test_an_old_record_resumes_with_the_same_result(invact, old_store, monkeypatch, kind) -> None:
+def test_an_old_sweep_resumes_with_the_same_result(invact, old_store, monkeypatch) -> None:
     monkeypatch.setattr(Engine, "__enter__", lambda engine: pytest.fail("an engine was started"))
-    answer = invact(kind, f"old_{kind}.toml", "--json")
+    answer = invact("sweep", "old_sweep.toml", "--json")
     assert answer.code == 0, answer.err
     found = json.loads(answer.out)
     found.pop("versions", None)  # of the libraries that wrote the document
-    expected = json.loads((OLD / f"{kind}.json").read_text(encoding="utf-8"))
+    expected = json.loads((OLD / "sweep.json").read_text(encoding="utf-8"))
     assert leaves(found) == {
         key: pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
         for key, value in leaves(expected).items()
     }
+
+
+def test_an_old_claim_can_be_read_but_not_continued(invact, old_store) -> None:
+    path = old_store / "old_claim.toml"
+    answer = invact("claim", path)
+    assert (answer.code, answer.err.count("\n")) == (2, 1), answer
+    assert "curve" in answer.err
+    # With enough widths of the curve, the file is one of today.
+    path.write_text(path.read_text(encoding="utf-8").replace("[1, 3, 6]", "[1, 2, 3, 5, 6]"))
+    answer = invact("claim", path)
+    assert (answer.code, answer.err.count("\n")) == (2, 1), answer
+    for words in ("with pairs of seeds", "--report", "a new file name starts a new claim"):
+        assert words in answer.err
+    assert not answer.out
+
+    (stored,) = json.loads(invact("claim", "old_claim", "--report", "--json").out)
+    assert stored == json.loads((OLD / "claim.json").read_text(encoding="utf-8"))
+    report = invact("claim", path, "--report")
+    assert report.out.startswith("# old_claim on digits: ")
+    assert stored["data_sets"][0]["reasons"][-1] in report.out
 
 
 def leaves(value: object, key: str = "") -> dict[str, object]:

@@ -14,7 +14,7 @@ batch_size = 64
 """
 
 
-KEYS = {"ratios": "[0.5]", "margin": "50.0", "looks": "[2, 3]", "pilot": "2", "repeat": "false"}
+KEYS = {"ratios": "[0.5]", "margin": "50.0", "looks": "[2, 3]", "pilot": "2"}
 
 
 def claim_text(config: str = "", **changes: str) -> str:

@@ -18,7 +18,7 @@ from broken_drivers import (
 
 import invact.testing
 from invact.deploy.runtimes import tensorflow
-from invact.statistics.sequential.procedures import Method, Procedure
+from invact.statistics.sequential.procedure import Procedure
 from invact.testing import BuilderContract, DriverContract, ProcedureContract, RuntimeContract
 from invact.testing.runtimes import NETWORKS, network
 from invact.training.results import Status
@@ -210,40 +210,34 @@ class BrokenProcedure(Procedure):
             return self.most + n
         return super().next(n)
 
-    def test(self, differences, margin):
-        values = np.asarray(differences)
-        if self.flaw == "swapped":
-            values = -values
-        result = super().test(values, margin)
+    def test(self, treatment, other, margin=0.0, floor=0.0):
+        arms = (other, treatment) if self.flaw == "swapped" else (treatment, other)
+        result = super().test(*arms, margin, floor)
         if self.flaw == "late" and result.ended:
-            return replace(result, estimate=float(values.mean()))
+            return replace(result, estimate=float(np.mean(treatment) - np.mean(other)))
         if self.flaw == "p" and result.ended:
             return replace(result, p_value=1 - result.p_value)
         if self.flaw == "early" and not result.ended:
             return replace(result, p_value=0.5)
         return result
 
-    def holds(self, differences, margin, like):
-        return self.flaw == "holds" or super().holds(differences, margin, like)
-
 
 PROCEDURES = [
-    ("p", "test_the_parts_of_a_result_agree"),
-    ("late", "test_the_parts_of_a_result_agree"),
-    ("early", "test_pairs_are_requested_until_the_last_look"),
-    ("endless", "test_pairs_are_requested_until_the_last_look"),
+    ("p", "test_the_parts_agree"),
+    ("late", "test_the_parts_agree"),
+    ("early", "test_runs_are_requested_until_the_last_look"),
+    ("endless", "test_runs_are_requested_until_the_last_look"),
     ("swapped", "test_swapped_arms_change_the_decision"),
-    ("holds", "test_a_part_of_the_pairs_is_tested_at_the_level_of_the_stop"),
 ]
 
 
 @pytest.mark.parametrize(("flaw", "name"), PROCEDURES)
 def test_a_broken_procedure_fails(flaw, name):
-    arguments = {"margin": 0.0} if name == "test_the_parts_of_a_result_agree" else {}
+    arguments = {"margin": 0.0} if name == "test_the_parts_agree" else {}
     suite = ProcedureContract()
-    for suite.procedure in (Procedure(Method.FIXED, looks=(8,)), BrokenProcedure(Method.FIXED, looks=(8,))):
+    for suite.procedure in (Procedure(looks=(8,)), BrokenProcedure(looks=(8,))):
         getattr(suite, name)(**arguments)
-    suite.procedure = BrokenProcedure(Method.FIXED, looks=(8,), flaw=flaw)
+    suite.procedure = BrokenProcedure(looks=(8,), flaw=flaw)
     with pytest.raises(AssertionError):
         getattr(suite, name)(**arguments)
 
@@ -267,7 +261,7 @@ def test_a_suite_that_is_not_filled_in_says_what_to_do(name):
     call = {
         "BuilderContract": lambda: suite.build(),
         "DriverContract": lambda: suite.fresh(5),
-        "ProcedureContract": lambda: suite.follow(np.zeros(5)),
+        "ProcedureContract": lambda: suite.follow(np.zeros(5), np.zeros(5)),
         "RuntimeContract": lambda: suite.load(b""),
     }[name]
     with pytest.raises(NotImplementedError, match=rf"{name}: (set|override)"):

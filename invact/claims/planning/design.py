@@ -5,68 +5,94 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from invact.claims.evidence import chance_of, collapsed_at
-from invact.statistics.ratios.equivalence import Gates
+from invact.claims.cells import CONTROL, PLACEBO, TREATMENT, cell_key, curve_of
+from invact.statistics.sequential.boundaries import LOOKS
+from invact.statistics.sequential.course import ALARM, CONFIRMATION, PILOT, SCREEN, Rules
+from invact.statistics.sequential.failures import ALLOWED, FENCE, FIRST
+from invact.statistics.sequential.procedure import Procedure
 
 if TYPE_CHECKING:
-    from invact.claims.cells import Cell
     from invact.claims.file import Claim
-    from invact.claims.planning.plan import Plan
     from invact.cost.count import Cost
     from invact.data.dataset import Dataset
-    from invact.statistics.sequential.procedures import Procedure
 
-__all__ = ["BINDING", "RATIO_CONFIDENCE", "design_of"]
+__all__ = ["BINDING", "RATIO_CONFIDENCE", "design_of", "rules_of"]
 
 RATIO_CONFIDENCE = 0.95
-BINDING = ("data", "margin", "alpha", "method", "looks", "futility", "ratios", "seeds", "recipes")
+BINDING = ("data", "rules", "seeds", "recipes", "failure", "screen", "curve")
 """Keys of the design that determine the evidence. The other keys explain it or follow from these."""
 
 
-def design_of(
-    claim: Claim,
-    data: Dataset,
-    plan: Plan,
-    procedure: Procedure,
-    cells: Mapping[str, Cell],
-    curve: Mapping[str, Cell],
-    costs: Mapping[str, Cost],
-) -> dict[str, Any]:
+def rules_of(claim: Claim, data: Dataset, costs: Mapping[str, Cost]) -> Rules:
+    """The rules of a claim on a data set, which are fixed before its first run."""
+    file, fixed = claim.file, claim.file.method == "fixed"
+    looks = ((file.runs or FIRST),) if fixed else file.looks or LOOKS
+    return Rules(
+        ratios=claim.ratios,
+        macs_ratios={
+            ratio: costs[cell_key(TREATMENT, ratio)].macs / costs[CONTROL].macs for ratio in claim.ratios
+        },
+        margin=None if file.margin is None else file.margin / 100,
+        cap=file.margin_cap / 100,
+        procedure=Procedure(looks, file.alpha, file.futility),
+        pilot=file.pilot,
+        screen=file.screen,
+        ladder=file.ladder,
+        floor=0.5 / data.test_count,
+        power=file.power if fixed and file.runs is None else None,
+    )
+
+
+def design_of(claim: Claim, data: Dataset, costs: Mapping[str, Cost]) -> dict[str, Any]:
     """The values that determine the evidence and the verdict, as they are registered."""
-    file = claim.file
-    gates = Gates()
+    file, rules = claim.file, rules_of(claim, data, costs)
+    cells, curve = claim.cells(), curve_of(file, claim.ratios, {})
+    smallest = cell_key(PLACEBO, claim.ratios[-1])
+    steps = {
+        "tuning": tuple(cells) if file.tuning else (),
+        PILOT: (CONTROL, smallest),
+        SCREEN: tuple(cell_key(TREATMENT, ratio) for ratio in claim.ratios),
+        CONFIRMATION: tuple(cells),
+        "curve": tuple(curve),
+    }
     return {
         "claim": claim.name,
         "data": {"name": data.name, "digest": data.digest, "test_images": data.test_count},
         "settings": file.model_dump(mode="json"),
-        "hypothesis": "H0: mean(test accuracy of treatment - of control) <= -margin, paired by seed",
-        "margin": plan.margin,
-        "margin_from": {
-            "fixed": file.margin is not None,
-            "gain": plan.assay.gain,
-            "lower_95": plan.assay.bound,
-            "cap": file.margin_cap / 100,
-            "sd": plan.sd,
-            "sd_upper_80": plan.sd_upper,
-            "pairs": plan.pairs,
-            "power": plan.power,
+        "hypothesis": "H0: mean(test accuracy of treatment) - mean(of control) <= -margin, for the runs that "
+        "train; the arms have disjoint seeds; Welch's t test",
+        "rules": {
+            "margin": rules.margin,
+            "margin_rule": "min(cap, half the lower 95 % bound of control - placebo in the pilot)",
+            "cap": rules.cap,
+            "alpha": rules.procedure.alpha,
+            "looks": list(rules.procedure.looks),
+            "levels": list(rules.procedure.levels()),
+            "futility": rules.procedure.futility,
+            "planned_power": rules.power,
+            "ratios": list(rules.ratios),
+            "ladder": rules.ladder,
+            "floor": rules.floor,
         },
-        "alpha": procedure.alpha,
-        "method": str(procedure.method),
-        "looks": list(procedure.looks),
-        "levels": list(procedure.levels()),
-        "futility": procedure.futility,
-        "ratios": list(claim.ratios),
+        "screen": "the smallest ratio whose mean validation accuracy is at least that of the control in the "
+        "pilot - margin / 2; the largest ratio if there is none; a ratio with too many failures is left out",
+        "failure": {
+            "fence": f"validation accuracy more than {FENCE:g} margins below the median of the first runs",
+            "first_runs": {"pilot": rules.pilot, "screen": rules.screen, "other": FIRST},
+            "counted": "the runs below the fence, or below that of all runs of the network if these are more",
+            "allowed": ALLOWED,
+            "needed": "10 + 6 failures runs of the treatment",
+            "replaced": "by the next seed of the network",
+            "fault of the machine": "run again with the same seed, and listed",
+        },
         "needed": {
-            "fewer filters": "non-inferior to control, and better than placebo",
+            "fewer filters": "non-inferior to control, better than placebo, enough runs",
             "fewer MACs": "also fewer MACs as counted, better than matched, and the equivalence ratio of "
-            "MACs, where it is identifiable, below 1 with its whole interval",
+            "MACs not above 1 with its whole interval",
+            "negative control": f"pilot against confirmation of the control, two-sided level {ALARM:g}",
         },
         "seeds": {
-            "pilot": list(claim.seeds("pilot", file.pilot)),
-            "confirmation": list(claim.seeds("confirmation", procedure.most)),
-            "repeat": list(claim.seeds("repeat", procedure.most)) if file.repeat else [],
-            "curve": list(claim.seeds("curve", file.curve.seeds)) if file.curve else [],
+            step: {key: claim.seeds(step, key, 1)[0] for key in keys} for step, keys in steps.items() if keys
         },
         "recipes": {
             key: cell.config.model_dump(mode="json") | {"macs": costs[key].macs}
@@ -74,16 +100,7 @@ def design_of(
         },
         "curve": {
             "confidence": RATIO_CONFIDENCE,
-            "g": gates.g,
-            "slope_bounds": list(gates.slope_bounds),
-            "lack_of_fit": gates.lack_of_fit,
-            "widths": gates.widths,
-        },
-        "exclusions": {
-            "none": "every run of a registered seed counts",
-            "diverged or collapsed": f"counts at chance level, {chance_of(data):g}; the verdict "
-            "needs the result without its pair as well",
-            "collapsed": f"validation accuracy at most {collapsed_at(data):g}",
-            "fault of the machine": "run again with the same seed, and listed",
+            "model": "cubic in log2(width) of the treatment's curve, HC3, against the control of the pilot",
+            "seeds": file.curve.seeds if file.curve else 0,
         },
     }

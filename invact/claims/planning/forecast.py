@@ -1,31 +1,37 @@
-"""The forecast of a claim: the runs, MACs and hours of each step, estimated before the claim is run."""
+"""The forecast of a claim: the trainings, MACs and hours of every possible course."""
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
-from invact.claims.cells import CONTROL, MATCHED, PLACEBO, TREATMENT, Cell, cell_key, curve_of
+import numpy as np
+
+from invact.claims.cells import CONTROL, TREATMENT, Cell, cell_key, curve_of
 from invact.claims.evidence import Results
-from invact.claims.file import Claim, identity_of, load_claim
-from invact.claims.planning.plan import Plan, choose_procedure, planned
+from invact.claims.file import BLOCK, Claim, identity_of, load_claim
+from invact.claims.planning.design import rules_of
+from invact.claims.planning.plan import Plan, plan_of
 from invact.claims.planning.tuning import tuned
 from invact.config import Config
 from invact.errors import InputError
+from invact.execution.progress import track
 from invact.processors import allowed_processors
-from invact.statistics.sequential.boundaries import LOOKS
-from invact.statistics.sequential.procedures import Method
+from invact.statistics.sequential.course import CONFIRMATION, PILOT, SCREEN, Network, Rules, advance
+from invact.statistics.sequential.failures import Runs
+from invact.statistics.sequential.power import power
 
 if TYPE_CHECKING:
     from invact.claims.keys import ClaimFile
     from invact.cost.count import Cost
     from invact.data.dataset import Dataset
 
-__all__ = ["ProtocolStep", "Speed", "file_epochs", "plan_claim", "speed_of", "steps_of"]
+__all__ = ["Forecast", "Path", "Speed", "file_epochs", "plan_claim", "power_at_best", "simulate", "speed_of"]
 
 
 BACKWARD = 3
@@ -76,73 +82,159 @@ def speed_of(cell: Cell, data: Dataset) -> Speed:
     return Speed(BACKWARD * result.cost.macs / seconds, wall - result.seconds, f"{count} images, just now")
 
 
+PLAIN = 30
+"""Runs of each arm at each ratio in the plain design that a claim is compared with."""
+REPLICATIONS = 200
+TYPICAL = 2 / 3
+"""Standard deviation of an arm, in margins, that is assumed before the pilot."""
+FAR = 4.0
+"""Loss in margins of an arm that is clearly worse."""
+
+
 @dataclass(frozen=True)
-class ProtocolStep:
-    """One step of the protocol with its cost.
+class Path:
+    """One possible course of a claim, with its mean cost.
 
     Attributes:
-        name: name of the step.
-        least: number of runs if every test ends at its first look.
-        most: largest number of runs.
-        macs: MACs of the largest number of runs, forward and backward.
-        hours: estimated hours of the largest number of runs, with the given number of workers.
+        name: what is true in this course.
+        trainings: step -> mean number of trainings.
+        macs: MACs of all trainings, forward and backward.
+        hours: estimated hours with the given number of workers.
     """
 
     name: str
-    least: int
-    most: int
+    trainings: Mapping[str, float]
     macs: float
     hours: float
 
+    @property
+    def total(self) -> float:
+        """Mean number of trainings of all steps."""
+        return sum(self.trainings.values())
 
-def steps_of(
-    claim: Claim, plan: Plan | None, costs: Mapping[str, Cost], data: Dataset, speed: Speed, workers: int
-) -> tuple[ProtocolStep, ...]:
-    """Count the runs of each step, including those that are already finished.
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a claim costs on one data set.
+
+    Attributes:
+        plan: what pilot and screen have fixed so far.
+        paths: every possible course.
+        plain: number of trainings of the plain design: 30 runs of three arms at each ratio.
+        margin: margin that the forecast assumes, as a fraction.
+        spread: standard deviation of an arm that the forecast assumes, as a fraction.
+        measured: whether margin and spread come from pilot and screen.
+        best: power of one test with all runs if the standard deviation is only half an image.
+        power: power that the file asks for.
+        excess: ratio -> MACs of the matched arm divided by those of the treatment, minus 1.
+    """
+
+    plan: Plan
+    paths: tuple[Path, ...]
+    plain: int
+    margin: float
+    spread: float
+    measured: bool
+    best: float
+    power: float
+    excess: Mapping[float, float]
+
+
+def simulate(
+    rules: Rules, equal: float | None, assay: bool, margin: float, spread: float
+) -> dict[str, float]:
+    """Mean number of runs of each network in each step, over simulated claims with normal accuracies.
 
     Args:
-        claim: the claim.
-        plan: plan of the pilot. None before the pilot; the looks are then those of the file or the default.
-        costs: cost of each network of the protocol and of the curve, by key.
-        data: the data set to train on.
-        speed: speed of this machine.
-        workers: number of workers that train in parallel.
+        rules: the rules of the claim.
+        equal: the treatment is as accurate as the control at this ratio and above; None: at no ratio.
+        assay: whether the placebo is worse than the control.
+        margin: the margin, as a fraction.
+        spread: standard deviation of an arm, as a fraction.
+
+    Returns:
+        Step and key of the network, separated by a slash -> mean number of runs.
     """
-    file, ratios = claim.file, claim.ratios
-    procedure = plan.procedure if plan else None
-    if procedure is None:
-        procedure = choose_procedure(file, file.pairs or LOOKS[-1], 1.0, 0.99)
-    first, most = procedure.looks[0], procedure.most
-    if procedure.method is Method.ANYTIME:
-        first = 2
-    saving = [r for r in ratios if costs[cell_key(TREATMENT, r)].macs < costs[CONTROL].macs]
-    ladder: dict[str, int] = {CONTROL: most}
-    for ratio in ratios:
-        ladder |= {cell_key(TREATMENT, ratio): most, cell_key(PLACEBO, ratio): most}
-    ladder |= {cell_key(MATCHED, ratio): most for ratio in saving}
-    smallest = ratios[-1]
+    rng = np.random.default_rng(0)
+    known = replace(rules, margin=margin)
+    total: Counter[tuple[str, Network]] = Counter()
+
+    def loss(network: Network) -> float:
+        role, ratio = network
+        if role == "control":
+            return 0.0
+        if role == "treatment":
+            return 0.0 if equal is not None and ratio >= equal else FAR * margin
+        return FAR * margin if assay else 0.0
+
+    for _ in range(REPLICATIONS):
+        drawn: dict[tuple[str, Network], np.ndarray] = {}
+        trained: Counter[tuple[str, Network]] = Counter()
+
+        def runs(
+            step: str,
+            network: Network,
+            drawn: dict[tuple[str, Network], np.ndarray] = drawn,
+            trained: Counter[tuple[str, Network]] = trained,
+        ) -> Runs:
+            count = trained[step, network]
+            if (step, network) not in drawn or len(drawn[step, network]) < count:
+                more = rng.normal(0.5 - loss(network), spread, max(64, 2 * count))
+                drawn[step, network] = np.clip(more, 0, 1)
+            return Runs(drawn[step, network][:count])
+
+        while (course := advance(known, runs)).wanted:
+            trained |= course.wanted
+        total.update(+trained)
+    return {f"{step}/{cell_key(*network)}": n / REPLICATIONS for (step, network), n in total.items()}
+
+
+def power_at_best(rules: Rules, margin: float) -> float:
+    """Power of one test with all runs if each arm only has the spread of half an image.
+
+    If even this is below the power that the file asks for, the test set is too small for the margin.
+    """
+    return power(rules.procedure.most, rules.floor, margin, 0.0, rules.procedure.alpha)
+
+
+def _paths(
+    claim: Claim,
+    rules: Rules,
+    costs: Mapping[str, Cost],
+    data: Dataset,
+    speed: Speed,
+    workers: int,
+    margin: float,
+    spread: float,
+) -> tuple[Path, ...]:
+    file = claim.file
     networks = list(claim.cells()) if file.tuning else []
     points = file.tuning.trials * file.tuning.seeds if file.tuning else 0
-    plans: dict[str, tuple[int, dict[str, int]]] = {
-        "tuning": (points * len(networks), dict.fromkeys(networks, points)),
-        "pilot": (2 * file.pilot, {CONTROL: file.pilot, cell_key(PLACEBO, smallest): file.pilot}),
-        "confirmation": (2 * first, ladder),
-        "other arms": (first * len(file.also), {cell_key(arm, ratios[0]): most for arm in file.also}),
-        "repeat": ((2 * most - first) * file.repeat, {CONTROL: most} if file.repeat else {}),
-        "curve": (0, {}),
-    }
+    tuning = {f"tuning/{key}": float(points) for key in networks}
+    curve = {}
     if file.curve:
-        runs = dict.fromkeys(curve_of(file, ratios, {}), file.curve.seeds)
-        plans["curve"] = (sum(runs.values()), runs)
+        curve = {f"curve/{key}": float(file.curve.seeds) for key in curve_of(file, claim.ratios, {})}
     images = file_epochs(file) * len(data.x_train)
-    steps = []
-    for name, (least, runs) in plans.items():
-        if runs:
-            macs = float(sum(BACKWARD * count * images * costs[key].macs for key, count in runs.items()))
-            total = sum(runs.values())
-            seconds = macs / speed.macs_per_second + total * speed.overhead
-            steps.append(ProtocolStep(name, least, total, macs, seconds / workers / 3600))
-    return tuple(steps)
+    courses: list[tuple[str, float | None, bool]] = [
+        (f"equal down to {ratio:g} of the filters", ratio, True) for ratio in reversed(claim.ratios)
+    ]
+    courses += [("equal at no ratio", None, True), ("no assay sensitivity", None, False)]
+    found = []
+    for name, equal, assay in track(courses, "courses"):
+        runs = tuning | simulate(rules, equal, assay, margin, spread) | (curve if assay else {})
+        confirmed = [key for key in runs if key.startswith(f"{CONFIRMATION}/{TREATMENT}")]
+        for arm in file.also:
+            # A further arm needs about as many runs as the treatment.
+            runs |= {key.replace(TREATMENT, arm): runs[key] for key in confirmed}
+        trainings = {
+            step: sum(count for key, count in runs.items() if key.startswith(f"{step}/"))
+            for step in ("tuning", PILOT, SCREEN, CONFIRMATION, "curve")
+        }
+        macs = sum(BACKWARD * n * images * costs[key.split("/", 1)[1]].macs for key, n in runs.items())
+        seconds = macs / speed.macs_per_second + sum(runs.values()) * speed.overhead
+        used = {step: count for step, count in trainings.items() if count}
+        found.append(Path(name, used, float(macs), seconds / workers / 3600))
+    return tuple(found)
 
 
 def file_epochs(file: ClaimFile) -> int:
@@ -156,16 +248,16 @@ def file_epochs(file: ClaimFile) -> int:
 
 
 def plan_claim(
-    claim: Claim | str | Path,
+    claim: Claim | str | FilePath,
     *,
-    store: str | Path | None = None,
+    store: str | FilePath | None = None,
     tracking_uri: str | None = None,
     workers: int | None = None,
-) -> dict[str, tuple[Plan | None, tuple[ProtocolStep, ...]]]:
-    """Estimate the runs, MACs and hours of each step of the protocol without training a network.
+) -> dict[str, Forecast]:
+    """Estimate the trainings, MACs and hours of every possible course without training a network.
 
-    After the pilot, the result includes its plan. Before the pilot, the looks are those of the file or the
-    default.
+    Margin and spread come from pilot and screen if the store has them. Otherwise the margin is that of the
+    file or its cap, and the spread is two thirds of it.
 
     Args:
         claim: a claim, the name of a shipped claim, or the path of a file.
@@ -174,7 +266,7 @@ def plan_claim(
         workers: number of processes to train with; one for each core unless given.
 
     Returns:
-        For each data set: the plan (None before the pilot) and the steps.
+        The forecast for each data set.
 
     Raises:
         InputError: the input is wrong.
@@ -186,26 +278,55 @@ def plan_claim(
     for name, source in zip(claim.file.data, claim.sources, strict=True):
         data = source.load()
         costs = claim.costs(data)
-        plan = _known_plan(claim, name, data, store, tracking_uri)
+        rules = rules_of(claim, data, costs)
+        plan = _known_plan(claim, name, data, rules, store, tracking_uri)
         speed = speed_of(claim.cells()[CONTROL], data)
-        count = workers or len(allowed_processors())
-        found[name] = plan, steps_of(claim, plan, costs, data, speed, count)
+        margin = plan.margin or rules.margin or rules.cap
+        spread = plan.spread or TYPICAL * margin
+        tested = rules if plan.procedure is None else replace(rules, procedure=plan.procedure)
+        found[name] = Forecast(
+            plan,
+            _paths(claim, rules, costs, data, speed, workers or len(allowed_processors()), margin, spread),
+            PLAIN * 3 * len(claim.ratios),
+            margin,
+            spread,
+            plan.spread is not None,
+            power_at_best(tested, margin),
+            claim.file.power,
+            {
+                ratio: costs[cell_key("matched", ratio)].macs / costs[cell_key(TREATMENT, ratio)].macs - 1
+                for ratio in claim.ratios
+            },
+        )
     return found
 
 
 def _known_plan(
-    claim: Claim, name: str, data: Dataset, store: str | Path | None, tracking_uri: str | None
-) -> Plan | None:
-    """The plan from the pilot in the record; None without a record or before the pilot has ended."""
+    claim: Claim,
+    name: str,
+    data: Dataset,
+    rules: Rules,
+    store: str | FilePath | None,
+    tracking_uri: str | None,
+) -> Plan:
+    """The plan from the runs in the record; empty without a record."""
     from invact.tracking.store import has_store, open_store
 
     if not has_store(store, tracking_uri):
-        return None
+        return Plan()
     try:
         opened = open_store(store, tracking_uri)
         record = opened.latest(claim.name, "claim", identity=identity_of(name))
     except InputError:
-        return None
+        return Plan()
     results = Results(record.table(), data)
     tuned_values = tuned(claim, results)
-    return None if tuned_values is None else planned(claim, results, claim.cells(tuned_values))
+    if tuned_values is None:
+        return Plan()
+    cells = claim.cells(tuned_values)
+
+    def runs(step: str, network: Network) -> Runs:
+        key = cell_key(*network)
+        return results.runs(step, cells[key], claim.seeds(step, key, BLOCK))
+
+    return plan_of(advance(rules, runs), rules, claim.file.power)

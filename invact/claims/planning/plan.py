@@ -1,148 +1,90 @@
-"""The plan that the pilot fixes before the confirmation: margin, number of pairs and looks."""
+"""The plan of the confirmation: what pilot and screen fix by the rules, and the power that results."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from invact.claims.cells import CONTROL, PLACEBO, Cell, cell_key
-from invact.statistics.sequential.boundaries import LOOKS
-from invact.statistics.sequential.ladder import Series
-from invact.statistics.sequential.power import (
-    MarginPlan,
-    expected_pairs,
-    plan_margin,
-    power,
-    sample_size,
-    sd_upper,
-)
-from invact.statistics.sequential.procedures import Method, Procedure
+from invact.claims.cells import cell_key
+from invact.statistics.sequential.power import MarginPlan, power, sample_size
 
 if TYPE_CHECKING:
-    from invact.claims.evidence import Results
-    from invact.claims.file import Claim
-    from invact.claims.keys import ClaimFile
+    from invact.statistics.sequential.course import Course, Rules
+    from invact.statistics.sequential.procedure import Procedure
 
-__all__ = ["Plan", "piloted", "plan_of", "planned"]
-
-MOST = 100
-"""Largest number of pairs that is planned: only margins that are too small to matter need more."""
-STRETCHES = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0)
+__all__ = ["Plan", "fixed_by", "plan_of"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of the confirmation, fixed by the pilot.
+    """What the pilot and the screen fix.
 
     Attributes:
-        margin: non-inferiority margin, as a fraction; None without assay sensitivity.
-        assay: gain of the control over the placebo in the pilot, and the margin that this gain allows.
-        sd: standard deviation of a paired difference, estimated from the pilot with uncorrelated arms: the
-            root of the sum of the two variances.
-        sd_upper: 80 % upper confidence limit of `sd`; the number of pairs is planned with it.
-        pairs: number of pairs that a single test at the end needs for the file's power at a true difference
-            of 0; None without a margin, or if it is more than `MOST`.
-        procedure: the test, with its looks; None without a margin.
-        power: power of the procedure at a true difference of 0 and the standard deviation `sd_upper`.
-        expected: expected number of pairs of the procedure under the same assumptions.
+        margin: non-inferiority margin, as a fraction; None before the end of the pilot, and without assay
+            sensitivity.
+        assay: gain of the control over the placebo, and the margin that it allows; None before the end of the
+            pilot.
+        spread: standard deviation of the accuracy of an arm, as a fraction; None before the screen's end.
+        needed: number of runs of each arm that one test at the end needs for the file's power, if the arms
+            are equal; None before the end of the screen.
+        procedure: the test with its looks; None before the end of the screen.
+        power: power of one test with all runs, if the arms are equal; None before the end of the screen.
     """
 
-    margin: float | None
-    assay: MarginPlan
-    sd: float
-    sd_upper: float
-    pairs: int | None
-    procedure: Procedure | None
-    power: float | None
-    expected: float | None
+    margin: float | None = None
+    assay: MarginPlan | None = None
+    spread: float | None = None
+    needed: int | None = None
+    procedure: Procedure | None = None
+    power: float | None = None
 
     @property
     def keeps(self) -> float | None:
         """Share of the control's gain over the placebo that a loss of one margin leaves: 1 - margin/bound."""
-        return None if self.margin is None else 1 - self.margin / self.assay.bound
+        return None if self.margin is None or self.assay is None else 1 - self.margin / self.assay.bound
 
 
-def piloted(claim: Claim, cells: Mapping[str, Cell]) -> tuple[Cell, Cell]:
-    """The networks of the pilot: the control, and the placebo at the smallest ratio.
-
-    Their difference in accuracy is the cost of shrinking to the smallest ratio without the second sign.
-    """
-    return cells[CONTROL], cells[cell_key(PLACEBO, claim.ratios[-1])]
-
-
-def planned(claim: Claim, results: Results, cells: Mapping[str, Cell]) -> Plan | None:
-    """The plan from the runs of the pilot; None if runs are missing."""
-    seeds = claim.seeds("pilot", claim.file.pilot)
-    control, placebo = (results.series("pilot", cell, seeds) for cell in piloted(claim, cells))
-    if min(len(control), len(placebo)) < len(seeds):
-        return None
-    return plan_of(claim.file, control, placebo)
-
-
-def plan_of(file: ClaimFile, control: Series, placebo: Series) -> Plan:
-    """Fix the margin, the number of pairs and the looks from the pilot.
+def plan_of(course: Course, rules: Rules, target: float) -> Plan:
+    """The plan from the course of a claim.
 
     Args:
-        file: values of the claim's file.
-        control: accuracies of the control in the pilot.
-        placebo: accuracies of the placebo in the pilot, with the same seeds.
-
-    Raises:
-        InputError: there are fewer than two seeds.
+        course: the course so far.
+        rules: the rules of the claim.
+        target: power that the number of runs is planned for.
     """
-    assay = plan_margin(control.accuracy - placebo.accuracy, file.margin_cap / 100)
-    n = len(control)
-    sd = math.hypot(float(control.accuracy.std(ddof=1)), float(placebo.accuracy.std(ddof=1)))
-    upper = sd_upper(sd, n)
-    if not assay.assay_sensitivity:
-        return Plan(None, assay, sd, upper, None, None, None, None)
-    margin = assay.margin if file.margin is None else file.margin / 100
-    # A standard deviation of 0 would break the computation of the power.
-    spread = max(upper, margin / 100)
-    pairs = None
-    if power(MOST, spread, margin, 0.0, file.level) >= file.power:
-        pairs = sample_size(spread, margin, 0.0, file.level, file.power)
-    procedure = choose_procedure(file, pairs, spread, margin)
-    reached, expected = _promise(procedure, spread, margin)
-    return Plan(margin, assay, sd, upper, pairs, procedure, reached, expected)
+    if course.margin is None or course.spread is None or course.procedure is None:
+        return Plan(course.margin, course.assay)
+    # A spread of 0 would break the computation of the power.
+    spread, alpha = max(course.spread, course.margin / 100), rules.procedure.alpha
+    return Plan(
+        course.margin,
+        course.assay,
+        course.spread,
+        sample_size(spread, course.margin, 0.0, alpha, target),
+        course.procedure,
+        power(course.procedure.most, spread, course.margin, 0.0, alpha),
+    )
 
 
-def choose_procedure(file: ClaimFile, pairs: int | None, sd: float, margin: float) -> Procedure:
-    """Choose the test and its looks: those of the file, or as many pairs as the file's power needs.
+def fixed_by(course: Course, recipes: Mapping[str, Any]) -> dict[str, Any]:
+    """What pilot and screen have fixed, as it is stored: JSON-like values.
 
     Args:
-        file: values of the claim's file.
-        pairs: number of pairs that a single test needs; None if it is more than `MOST`.
-        sd: standard deviation of a paired difference, as a fraction.
-        margin: non-inferiority margin, as a fraction.
-
-    Example:
-        >>> from invact.claims.file import load_claim
-        >>> file = load_claim("digits_claim", {"method": "fixed", "looks": None}).file
-        >>> choose_procedure(file, 12, 0.004, 0.003).looks
-        (12,)
+        course: the course after the screen.
+        recipes: key of each network -> its configuration, with the tuned hyperparameters.
     """
-    method = Method(file.method)
-    if method is Method.FIXED:
-        return Procedure(method, file.level, (file.pairs or pairs or MOST,))
-    if method is Method.ANYTIME:
-        # A test that may stop after any pair needs about twice as many pairs.
-        return Procedure(method, file.level, (file.pairs or min(MOST, 2 * (pairs or MOST)),))
-    if file.looks:
-        return Procedure(method, file.level, file.looks, file.futility)
-    for stretch in STRETCHES:
-        looks = tuple(math.ceil(stretch * n) for n in LOOKS)
-        procedure = Procedure(method, file.level, looks, file.futility)
-        if _promise(procedure, sd, margin)[0] >= file.power:
-            break
-    return procedure
-
-
-def _promise(procedure: Procedure, sd: float, margin: float) -> tuple[float, float]:
-    """Power and expected pairs at a true difference of 0; for `anytime`, those of one test at the end."""
-    if procedure.method is Method.SEQUENTIAL:
-        found = expected_pairs(sd, margin, 0.0, procedure.alpha, procedure.looks, procedure.futility)
-        return found.power, found.pairs
-    return power(procedure.most, sd, margin, 0.0, procedure.alpha), float(procedure.most)
+    assert course.assay is not None
+    assert course.procedure is not None
+    return {
+        "margin": course.margin,
+        "gain": course.assay.gain,
+        "lower_95": course.assay.bound,
+        "fences": {cell_key(*network): fence for network, fence in course.fences.items()},
+        "screened": {f"{ratio:g}": mean for ratio, mean in course.screened.items()},
+        "selected": list(course.selected),
+        "spread": course.spread,
+        "looks": list(course.procedure.looks),
+        "levels": list(course.procedure.levels()),
+        "recipes": dict(recipes),
+    }

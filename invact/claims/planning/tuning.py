@@ -46,12 +46,11 @@ def tuned(claim: Claim, results: Results) -> dict[str, Hyperparameters] | None:
     tuning = claim.file.tuning
     if tuning is None:
         return {}
-    seeds = claim.seeds("tuning", tuning.seeds)
     found, best = {}, dict.fromkeys(claim.cells(), -1.0)
     for point, cells in points_of(claim, tuning):
         for key, cell in cells.items():
-            rows = results.rows("tuning", cell, seeds)
-            if len(rows) < len(seeds):
+            rows = results.rows("tuning", cell, claim.seeds("tuning", key, tuning.seeds))
+            if len(rows) < tuning.seeds:
                 return None
             # A run that diverged has no validation accuracy and must not be selected.
             mean = float(rows["validation_accuracy"].fillna(0).mean())

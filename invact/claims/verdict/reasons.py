@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from invact.claims.cells import cell_key
 from invact.statistics.ratios.equivalence import Ratio
-from invact.statistics.sequential.group_sequential import Decision
-from invact.statistics.sequential.ladder import Comparison, Verdict
-from invact.statistics.sequential.procedures import Method, Procedure, ProcedureResult
+from invact.statistics.ratios.local import LocalRatio
+from invact.statistics.sequential.failures import failure_bound
+from invact.statistics.sequential.ladder import Verdict
+from invact.statistics.sequential.procedure import Decision, Outcome
 
 if TYPE_CHECKING:
     from invact.claims.keys import ClaimFile
     from invact.claims.verdict.result import CurveResult, RatioResult, SetResult
     from invact.statistics.comparison.diagnostics import Diagnostics
 
-__all__ = ["points", "ratio_reasons", "set_reasons"]
+__all__ = ["FLAGGED", "listed", "points", "ratio_reasons", "set_reasons"]
+
+FLAGGED = 0.05
+"""A matched arm with more excess MACs than this is flagged: it is a harder opponent than the claim needs."""
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
 def points(fraction: float) -> str:
@@ -28,142 +34,151 @@ def points(fraction: float) -> str:
     return f"{100 * fraction:+.2f}"
 
 
-def _interval(outcome: ProcedureResult, level: float) -> str:
-    if outcome.interval is None:
-        return ""
-    low, high = (points(bound) for bound in outcome.interval)
-    return f"{level:.0%} interval {low} to {high}"
+def listed(words: Iterable[str]) -> str:
+    """Join words by commas and "and".
 
-
-def _pairs(outcome: ProcedureResult, procedure: Procedure) -> str:
-    pairs = f"from {outcome.n} pairs of seeds"
-    if procedure.method is Method.SEQUENTIAL:
-        looks = _listed(str(look.n) for look in outcome.taken)
-        return f"{pairs} with looks at {looks} pairs; the numbers are adjusted for the looks"
-    if procedure.method is Method.ANYTIME:
-        return f"{pairs}; the numbers are valid at any time"
-    return pairs
-
-
-def _listed(words: Iterable[str]) -> str:
+    Example:
+        >>> listed(["1", "2", "3"])
+        '1, 2 and 3'
+    """
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def ratio_reasons(one: RatioResult, file: ClaimFile, procedure: Procedure) -> tuple[str, ...]:
+def _points(count: float) -> str:
+    return f"{count:.2g} point" if count == 1 else f"{count:.2g} points"
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    low, high = (points(bound) for bound in interval)
+    return f"{low} to {high}"
+
+
+def ratio_reasons(one: RatioResult, file: ClaimFile) -> tuple[str, ...]:
     """Write what was found at one ratio, one sentence or two for each test.
 
     Args:
         one: result at the ratio; its own reasons are ignored.
         file: values of the claim's file.
-        procedure: the procedure of the tests.
     """
-    rung, level = one.rung, 1 - 2 * procedure.alpha
-    first = rung.non_inferiority
-    assert first is not None
-    outcome = first.outcome
-    assert outcome.estimate is not None
-    assert outcome.p_value is not None
-    assert outcome.p_inferior is not None
-    margin = f"{100 * outcome.margin:.2g} points"
-    interval = _interval(outcome, level)
-    if one.population:
-        low, high = (points(bound) for bound in one.population)
-        interval += f"; for the population of images {low} to {high}"
-    where = (
-        f"At {rung.ratio:g} of the filters ({one.macs_ratio:.3g} of the MACs and {one.params_ratio:.3g} "
-        f"of the parameters),"
-    )
-    if outcome.decision is Decision.NON_INFERIOR:
-        shown = (
-            f"{where} {file.treatment} loses less than {margin} of test accuracy against {file.control} "
-            f"(p = {outcome.p_value:.2g})."
-        )
-    elif outcome.decision is Decision.INFERIOR:
-        shown = (
-            f"{where} {file.treatment} loses more than {margin} of test accuracy against {file.control} "
-            f"(p = {outcome.p_inferior:.2g})."
-        )
-    else:
-        futile = outcome.decision is Decision.FUTILE
-        why = "was stopped for futility" if futile else "used all planned pairs"
-        shown = (
-            f"{where} the loss of {file.treatment} against {file.control} is shown neither to be less "
-            f"than {margin} of test accuracy nor to be more; the test {why}."
-        )
-    reasons = [
-        shown,
-        f"The difference {file.treatment} - {file.control} is {points(outcome.estimate)} points "
-        f"({interval}), {_pairs(outcome, procedure)}.",
-    ]
-    if outcome.decision is Decision.NON_INFERIOR:
-        if rung.superiority and rung.superiority.shown:
-            reasons.append(
-                f"{file.treatment} is more accurate than {file.control} (p = {rung.superiority.p_value:.2g})."
-            )
-        elif outcome.interval and outcome.interval[1] < outcome.margin:
-            reasons.append(f"The two are equivalent: the whole interval lies within {margin} of zero.")
-    if first.excluded:
-        pairs = "1 pair contains" if first.excluded == 1 else f"{first.excluded} pairs contain"
-        reasons.append(f"{pairs} a run that diverged or collapsed; such a run counts at chance level.")
-        if outcome.shown:
-            kept = "also holds" if first.per_protocol else "does not hold"
-            reasons.append(
-                f"The result {kept} without {'this pair' if first.excluded == 1 else 'these pairs'}."
-            )
-    beats = (file.treatment, first, level)
+    rung = one.rung
+    outcome = rung.non_inferiority
+    reasons = [_failures(one, file)]
+    if outcome.estimate is not None and outcome.interval is not None:
+        reasons = [*_accuracy(one, file, outcome), *reasons]
+    beats = (file.treatment, outcome)
     reasons += _beats(rung.placebo, f"{file.control} at the same filters", *beats)
     if rung.macs_verdict is not None:
-        reasons += _beats(rung.matched, f"{file.control} at the same MACs", *beats)
+        matched = f"{file.control} at {1 + one.matched_excess:.3g} times its MACs"
+        reasons += _beats(rung.matched, matched, *beats)
+        if one.matched_excess > FLAGGED:
+            reasons.append(
+                f"Caution: the smallest {file.control} network with at least its MACs has "
+                f"{one.matched_excess:.1%} more."
+            )
     elif outcome.shown:
         reasons.append("This ratio saves no MACs.")
     for arm, other in one.also.items():
-        reasons.append(
-            f"Compared with {arm} at the same filters, the difference is {_numbers(other, level)}."
-        )
+        if other is None:
+            reasons.append(f"Too many runs failed to compare it with {arm} at the same filters.")
+        else:
+            reasons.append(f"Compared with {arm} at the same filters, the difference is {_numbers(other)}.")
     if one.diagnostics:
         reasons.append(_diagnostics(one.diagnostics))
     return tuple(reasons)
 
 
+def _accuracy(one: RatioResult, file: ClaimFile, outcome: Outcome) -> list[str]:
+    assert outcome.estimate is not None
+    assert outcome.interval is not None
+    margin = _points(100 * outcome.margin)
+    where = (
+        f"At {one.rung.ratio:g} of the filters ({one.macs_ratio:.3g} of the MACs and {one.params_ratio:.3g} "
+        f"of the parameters),"
+    )
+    if outcome.decision is Decision.NON_INFERIOR:
+        shown = f"{file.treatment} loses less than {margin} of test accuracy against {file.control}"
+        reasons = [f"{where} {shown} (p = {outcome.p_value:.2g})."]
+    elif outcome.decision is Decision.INFERIOR:
+        shown = f"{file.treatment} loses more than {margin} of test accuracy against {file.control}"
+        reasons = [f"{where} {shown} (p = {outcome.p_inferior:.2g})."]
+    else:
+        why = {
+            Decision.FUTILE: "was stopped for futility",
+            Decision.CONTINUE: "was ended before its last look",
+        }.get(outcome.decision, "used all planned runs")
+        reasons = [
+            f"{where} the loss of {file.treatment} against {file.control} is shown neither to be less "
+            f"than {margin} of test accuracy nor to be more; the test {why}."
+        ]
+    interval = f"repeated confidence interval {_interval(outcome.interval)}"
+    if one.population:
+        interval += f"; for the population of images {_interval(one.population)}"
+    looks = listed(str(look.n) for look in outcome.taken)
+    reasons.append(
+        f"The difference {file.treatment} - {file.control} is {points(outcome.estimate)} points "
+        f"({interval}), from {outcome.n} runs of each arm that trained, on different seeds, with looks at "
+        f"{looks} runs."
+    )
+    if outcome.shown and outcome.interval[0] > 0:
+        reasons.append(
+            f"{file.treatment} is more accurate than {file.control}: the whole interval is above 0."
+        )
+    elif outcome.shown and outcome.interval[1] < outcome.margin:
+        reasons.append(f"The two are equivalent: the whole interval lies within {margin} of zero.")
+    return reasons
+
+
+def _failures(one: RatioResult, file: ClaimFile) -> str:
+    parts = []
+    for role, arm in (("treatment", file.treatment), ("control", file.control)):
+        failed, runs = one.rung.failures[role]
+        parts.append(
+            f"{failed} of {runs} runs of {arm} failed (95 % upper bound of the probability "
+            f"{failure_bound(failed, runs):.2f})"
+        )
+    text = f"Pilot and screen included, {listed(parts)}."
+    if one.rung.failed:
+        networks = listed(one.rung.failed)
+        text += f" More runs failed than a claim allows: {networks}."
+    elif not one.rung.enough_runs and one.rung.placebo and one.rung.placebo.shown:
+        text += " The treatment has fewer runs than its number of failures asks for."
+    return text
+
+
 def _diagnostics(found: Diagnostics) -> str:
-    exact = "exact " if found.sign_flip.exact else ""
-    parts = [f"the {exact}sign-flip test gives p = {found.sign_flip.p_value:.2g}"]
+    exact = "exact " if found.permutation.exact else ""
+    parts = [f"the {exact}permutation test gives p = {found.permutation.p_value:.2g}"]
     if found.left_out:
-        parts.append(f"the largest p value without any one seed is {max(found.left_out):.2g}")
+        parts.append(f"the largest p value without any one run is {max(found.left_out):.2g}")
     parts.append(f"the smallest margin at which the test holds is {100 * found.smallest_margin:.2f} points")
     if found.spread_ratio is not None:
         parts.append(
             f"the standard deviation of the treatment is {found.spread_ratio:.2f} times that of the control"
         )
-    return f"In the diagnostics, which are not adjusted for the looks, {_listed(parts)}."
+    return f"In the diagnostics, which are not adjusted for the looks, {listed(parts)}."
 
 
-def _beats(
-    found: Comparison | None, other: str, treatment: str, first: Comparison, level: float
-) -> list[str]:
-    if found is None:
+def _beats(found: Outcome | None, other: str, treatment: str, first: Outcome) -> list[str]:
+    if found is None or found.estimate is None:
         return [f"{treatment} was not compared with {other}."] if first.shown else []
     if found.shown:
         how = "is more accurate than"
-    elif found.outcome.decision is Decision.INFERIOR:
+    elif found.decision is Decision.INFERIOR:
         how = "is less accurate than"
     else:
         how = "is not shown to be more accurate than"
-    return [f"{treatment} {how} {other}: the difference is {_numbers(found, level)}."]
+    return [f"{treatment} {how} {other}: the difference is {_numbers(found)}."]
 
 
-def _numbers(found: Comparison, level: float) -> str:
-    outcome = found.outcome
-    assert outcome.estimate is not None
-    assert outcome.p_value is not None
-    text = (
-        f"{points(outcome.estimate)} points ({_interval(outcome, level)}; {outcome.n} pairs; "
-        f"p = {outcome.p_value:.2g})"
+def _numbers(found: Outcome) -> str:
+    assert found.estimate is not None
+    assert found.interval is not None
+    p_value = "" if found.p_value is None else f"; p = {found.p_value:.2g}"
+    return (
+        f"{points(found.estimate)} points (repeated confidence interval {_interval(found.interval)}; "
+        f"{found.n} runs of each arm{p_value})"
     )
-    if outcome.shown and not found.per_protocol:
-        text += ", but the result does not hold without the pairs in which a run diverged or collapsed"
-    return text
 
 
 def set_reasons(result: SetResult, file: ClaimFile) -> tuple[str, ...]:
@@ -173,22 +188,26 @@ def set_reasons(result: SetResult, file: ClaimFile) -> tuple[str, ...]:
         result: result on the data set; its own reasons are ignored.
         file: values of the claim's file.
     """
-    plan, registered = result.plan, result.preregistration
-    gain = (
-        f"{file.control} gains {points(plan.assay.gain)} points "
-        f"(lower 95 % bound {points(plan.assay.bound)}) over itself at {min(file.ratios):g} of the filters"
-    )
-    if plan.margin is None:
-        return (
-            f"The task has no assay sensitivity: in the pilot of {file.pilot} seeds, {gain}. If shrinking "
-            "the network costs no accuracy, the equal accuracy of a smaller arm is no evidence for this arm. "
-            "No claim is allowed on this task with this recipe.",
+    plan, course = result.plan, result.course
+    reasons = [_headline(result)]
+    if course.failed:
+        networks = listed(cell_key(*network) for network in course.failed)
+        reasons.append(f"More runs failed than a claim allows: {networks}. This ends what needs these runs.")
+    if plan.assay is not None:
+        gain = (
+            f"{file.control} gains {points(plan.assay.gain)} points "
+            f"(lower 95 % bound {points(plan.assay.bound)}) over itself at {min(file.ratios):g} of the "
+            "filters"
         )
-    margin = f"The margin of {100 * plan.margin:.2g} points was"
-    source = f"{margin} planned from the pilot. In the pilot, {gain}."
-    if file.margin is not None:
-        source = f"{margin} fixed in the file. In the pilot, {gain}."
-    reasons = [_headline(result), source]
+        if plan.margin is None:
+            reasons = [
+                f"The task has no assay sensitivity: in the pilot of {file.pilot} runs, {gain}. If shrinking "
+                "the network costs no accuracy, the equal accuracy of a smaller arm is no evidence for this "
+                "arm. No claim is allowed on this task with this recipe."
+            ]
+        else:
+            fixed = "planned from the pilot" if file.margin is None else "fixed in the file"
+            reasons.append(f"The margin of {_points(100 * plan.margin)} was {fixed}. In the pilot, {gain}.")
     if plan.keeps is not None and plan.keeps < 0.5 - 1e-9:
         reasons.append(
             "Caution: the margin is wide. A loss within it may leave only "
@@ -199,74 +218,109 @@ def set_reasons(result: SetResult, file: ClaimFile) -> tuple[str, ...]:
             f"If the arms are equal, the power is {plan.power:.0%}, less than the {file.power:.0%} that "
             "the file asks for."
         )
+    if course.selected and not file.ladder and len(file.ratios) > 1:
+        reasons.append(
+            f"The screen on validation accuracy selected the ratio {course.selected[0]:g} of "
+            f"{listed(f'{ratio:g}' for ratio in sorted(file.ratios, reverse=True))}; only this one was "
+            "tested."
+        )
     for one in result.ratios:
         reasons.append(" ".join(one.reasons))
-    missed = sorted(set(file.ratios) - {one.rung.ratio for one in result.ratios}, reverse=True)
+    missed = sorted(set(course.selected) - {one.rung.ratio for one in result.ratios}, reverse=True)
     if missed:
-        those = "ratio" if len(missed) == 1 else "ratios"
         reasons.append(
-            f"The ladder ended before the {those} {_listed(f'{ratio:g}' for ratio in missed)} of the "
-            f"filters, so {'it was' if len(missed) == 1 else 'they were'} not tested."
+            f"The ladder ended before {listed(f'{ratio:g}' for ratio in missed)} of the filters, so this "
+            "was not tested."
         )
-    if result.repeat:
-        came = "came out equal" if result.repeat.equal else "did NOT come out equal"
-        low, high = (points(bound) for bound in result.repeat.interval)
-        reasons.append(
-            f"The negative control, {file.control} against itself on {result.repeat.n} other seeds, {came}: "
-            f"the difference is {points(result.repeat.mean)} points ({1 - 2 * file.level:.0%} interval {low} "
-            f"to {high}; p = {result.repeat.test.p_value:.2g} for equivalence)."
+    if course.negative:
+        test, passed = course.negative.test, course.negative.passed
+        text = (
+            f"The negative control, {file.control} in the pilot against {file.control} in the confirmation, "
+            f"{'passed' if passed else 'FAILED'}: the difference is {points(test.difference)} points "
+            f"(p = {course.negative.p_value:.2g})."
         )
+        if not passed:
+            text += " Something changed between the two steps, so no verdict is SUPPORTED."
+        reasons.append(text)
     if result.curve:
         reasons.append(_curve(result.curve, file))
+    elif file.curve and plan.margin is not None and not course.failed:
+        reasons.append(
+            "There is no ratio at equal accuracy: too many runs of the curve failed, or the MACs of its "
+            "widths are too unevenly spaced."
+        )
+    return (*reasons, *_provenance(result))
+
+
+def _provenance(result: SetResult) -> list[str]:
+    reasons = []
     if result.reruns:
         count = len(result.reruns)
         runs = "1 run failed because of a fault of the machine and was"
         if count > 1:
             runs = f"{count} runs failed because of a fault of the machine and were"
         reasons.append(f"{runs} run again with the same seed.")
-    if registered:
-        reasons.append(
-            f"The design was registered on {registered.made}; its SHA-256 begins with "
-            f"{registered.sha256[:12]}."
-        )
+    if registered := result.preregistration:
+        before = len(registered.pilots)
+        which = ORDINALS[before] if before < len(ORDINALS) else f"{before + 1}th"
+        text = f"This is the {which} pilot with these data, arms and network in the store"
+        if before:
+            text += f", after {listed(f'{one.claim} ({one.started})' for one in registered.pilots)}"
+        reasons += [
+            f"{text}.",
+            f"The design was registered on {registered.made}, before the first run; its SHA-256 begins with "
+            f"{registered.sha256[:12]}.",
+        ]
         reasons += [f"DEVIATION from the registered design, {one}." for one in registered.deviations]
-    return tuple(reasons)
+    return reasons
 
 
 def _headline(result: SetResult) -> str:
     best = [one for one in result.ratios if one.rung.verdict is Verdict.SUPPORTED]
     cheap = [one for one in best if one.rung.macs_verdict is Verdict.SUPPORTED]
     filters = f"The claim of fewer filters at equal accuracy is {result.filters_verdict}"
-    if best:
+    if best and result.filters_verdict is Verdict.SUPPORTED:
         filters += f", at {best[-1].rung.ratio:g} of the filters"
     macs = f"The claim of fewer MACs at equal accuracy is {result.verdict}"
+    negative = result.course.negative
     if result.verdict is Verdict.SUPPORTED and cheap:
         macs += f", at {cheap[-1].macs_ratio:.3g} of the MACs"
-    elif cheap:
-        macs += ": a ratio passed every test, but the equivalence ratio of MACs may be 1 or more"
+    elif cheap and (negative is None or negative.passed):
+        macs += ": a ratio passed every test, but the equivalence ratio of MACs lies above 1"
     elif best and not any(one.rung.macs_verdict is not None for one in result.ratios):
         macs += ": no ratio that was tested saves MACs"
-    return f"{macs}. {filters}."
+    text = f"{macs}. {filters}."
+    if negative and not negative.passed:
+        text += " The negative control failed, so neither can be SUPPORTED."
+    if result.course.failed:
+        text += " Too many runs failed."
+    return text
 
 
 def _curve(curve: CurveResult, file: ClaimFile) -> str:
-    def one(ratio: Ratio, what: str, model: str) -> str:
-        needed = f"By {model}, the share of the {what} that {file.treatment} needs"
-        needed += f" for the accuracy of {file.control} is"
+    def needed(what: str) -> str:
+        return f"the share of the {what} that {file.treatment} needs for the accuracy of {file.control} is"
+
+    def local(ratio: LocalRatio, what: str) -> str:
+        low, high = ("open" if end is None else f"{end:.3f}" for end in (ratio.low, ratio.high))
+        about = "not identified" if ratio.estimate is None else f"{ratio.estimate:.3f}"
+        text = f"By the treatment's curve, {needed(what)} {about} (95 % interval {low} to {high})."
+        if ratio.reasons:
+            text += f" It counts as no evidence where it is open: {'; '.join(ratio.reasons)}."
+        return text
+
+    def other(ratio: Ratio, what: str, model: str) -> str:
         if ratio.estimate is not None and ratio.interval is not None:
             low, high = ratio.interval
-            return f"{needed} {ratio.estimate:.3f} (95 % interval {low:.3f} to {high:.3f})."
-        read = ""
-        if ratio.ratios:
-            low, high = min(ratio.ratios), max(ratio.ratios)
-            read = f" Read off at several accuracies, it is {low:.2f} to {high:.2f}."
-        return f"{needed} not identifiable, because {'; '.join(ratio.reasons)}.{read}"
+            return f"By {model}, {needed(what)} {ratio.estimate:.3f} (95 % interval {low:.3f} to {high:.3f})."
+        return f"By {model}, {needed(what)} not identifiable, because {'; '.join(ratio.reasons)}."
 
-    return " ".join(
-        (
-            one(curve.filters, "filters", "the shared curve"),
-            one(curve.macs, "MACs", "the shared curve"),
-            one(curve.filters_line, "filters", "parallel lines"),
-            one(curve.macs_line, "MACs", "parallel lines"),
-        )
-    )
+    models = {"line": "parallel lines", "shared": "the shared curve"}
+    names = {"filters": "filters", "macs": "MACs"}
+    sentences = [local(curve.filters, "filters"), local(curve.macs, "MACs")]
+    for key, ratio in curve.additions.items():
+        what, model = key.split("_")
+        sentences.append(other(ratio, names[what], models[model]))
+    if curve.failed:
+        sentences.append(f"{curve.failed} failed runs of the curve are left out.")
+    return " ".join(sentences)

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from invact.claims.verdict.reasons import points
+import numpy as np
+
+from invact.claims.verdict.reasons import FLAGGED, points
 from invact.claims.verdict.result import ClaimResult, SetResult, row_of, values_of
+from invact.errors import InputError
 from invact.reports.figures.style import quantity
 from invact.reports.tables import empty_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from invact.claims.planning.forecast import ProtocolStep
-    from invact.claims.planning.plan import Plan
+    from invact.claims.planning.forecast import Forecast
+    from invact.tracking.store import Store
 
-__all__ = ["claim_tables", "claim_values", "plan_tables", "plan_values", "write_claim"]
+__all__ = [
+    "claim_tables",
+    "claim_values",
+    "plan_tables",
+    "plan_values",
+    "read_reports",
+    "write_claim",
+]
 
-SCHEMA = "invact.claim/2"
+SCHEMA = "invact.claim/3"
 
 
 def claim_values(result: ClaimResult) -> dict[str, Any]:
@@ -57,8 +68,8 @@ def _table(name: str, one: SetResult) -> Table:
             f"{row['ratio']:g}",
             *(f"{row[key]:.3f}" for key in ("filters_ratio", "macs_ratio", "params_ratio")),
             row["looks"],
-            points(row["difference"]),
-            f"{points(row['low'])} to {points(row['high'])}",
+            "" if row["difference"] is None else points(row["difference"]),
+            "" if row["low"] is None else f"{points(row['low'])} to {points(row['high'])}",
             "" if None in population else " to ".join(map(points, population)),
             f"{row['p_adjusted']:.3g}",
             row["verdict"],
@@ -72,62 +83,67 @@ def _over(result: ClaimResult) -> Table:
     table = empty_table(
         f"{result.name} over {len(names)} data sets: {result.verdict} (fewer filters: "
         f"{result.filters_verdict})",
-        "p values for fewer filters: for each data set (Holm-adjusted), and for all of them (the largest)",
+        "p values: on each data set (adjusted by the graphical procedure), and on all of them (the largest)",
     )
-    for column in ("ratio", *names, "on all"):
+    for column in ("fewer", *names, "on all"):
         table.add_column(column, justify="right", no_wrap=True)
-    for ratio, over in result.over.items():
-        table.add_row(f"{ratio:g}", *(f"{p:.3g}" for p in over.on_which), f"{over.on_all:.3g}")
+    for claim, over in result.over.items():
+        table.add_row(claim, *(f"{over.on_which[name]:.3g}" for name in names), f"{over.on_all:.3g}")
     return table
 
 
-def plan_values(
-    name: str, plans: Mapping[str, tuple[Plan | None, tuple[ProtocolStep, ...]]]
-) -> dict[str, Any]:
-    """Convert plans to JSON-like values."""
-    return {
-        "name": name,
-        "data_sets": {
-            data: {"plan": values_of(plan), "steps": values_of(steps)}
-            for data, (plan, steps) in plans.items()
-        },
-    }
+def plan_values(name: str, plans: Mapping[str, Forecast]) -> dict[str, Any]:
+    """Convert forecasts to JSON-like values."""
+    return {"name": name, "data_sets": {data: values_of(found) for data, found in plans.items()}}
 
 
-def plan_tables(name: str, plans: Mapping[str, tuple[Plan | None, tuple[ProtocolStep, ...]]]) -> list[Table]:
-    """Make a table of the cost of each step, for each data set."""
+def plan_tables(name: str, plans: Mapping[str, Forecast]) -> list[Table]:
+    """Make a table of the cost of every possible course, for each data set."""
     tables = []
-    for data, (plan, steps) in plans.items():
-        text = (
-            "The pilot is not finished: the margin is not fixed yet. Looks are from the file or the default."
-        )
-        if plan and plan.procedure:
-            assert plan.margin is not None
-            assert plan.power is not None
-            text = (
-                f"The pilot is finished: the margin is {100 * plan.margin:.2g} points, with looks at "
-                f"{', '.join(map(str, plan.procedure.looks))} pairs. If the arms are equal, the power is "
-                f"{plan.power:.0%} and the expected number of pairs is {plan.expected:.1f}."
-            )
-        elif plan:
-            text = "The pilot is finished: there is no assay sensitivity, so no claim is allowed."
-        table = empty_table(f"{name} on {data}: plan (nothing was trained)", text)
-        for column in ("step", "min. runs", "max. runs", "max. MACs", "max. hours"):
-            table.add_column(column, justify="left" if column == "step" else "right", no_wrap=True)
-        for step in steps:
+    for data, found in plans.items():
+        table = empty_table(f"{name} on {data}: plan (nothing was trained)", "\n".join(_planned(found)))
+        steps = list(dict.fromkeys(step for path in found.paths for step in path.trainings))
+        table.add_column("course", justify="left", no_wrap=True)
+        for column in (*steps, "total", "of plain", "MACs", "hours"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for path in found.paths:
             table.add_row(
-                step.name, str(step.least), str(step.most), quantity(step.macs), f"{step.hours:.2f}"
+                path.name,
+                *(f"{path.trainings.get(step, 0):.0f}" for step in steps),
+                f"{path.total:.0f}",
+                f"{path.total / found.plain:.0%}",
+                quantity(path.macs),
+                f"{path.hours:.2f}",
             )
-        table.add_section()
-        table.add_row(
-            "total",
-            str(sum(step.least for step in steps)),
-            str(sum(step.most for step in steps)),
-            quantity(sum(step.macs for step in steps)),
-            f"{sum(step.hours for step in steps):.2f}",
-        )
         tables.append(table)
     return tables
+
+
+def _planned(found: Forecast) -> list[str]:
+    plan, margin = found.plan, f"{100 * found.margin:.2g}"
+    if plan.assay is not None and plan.margin is None:
+        return ["The pilot is finished: there is no assay sensitivity, so no claim is allowed."]
+    source = "from pilot and screen" if found.measured else "assumed until the pilot is finished"
+    lines = [
+        f"Margin {margin} and standard deviation {100 * found.spread:.2g} points of accuracy, {source}.",
+        f"Mean trainings, beside a plain design of {found.plain} (30 runs of three arms at each ratio).",
+    ]
+    if plan.procedure and plan.power is not None:
+        lines.append(
+            f"Looks at {', '.join(map(str, plan.procedure.looks))} runs. If the arms are equal, the power of "
+            f"all runs is {plan.power:.0%}; one test needs {plan.needed} runs for {found.power:.0%}."
+        )
+    if found.best < found.power:
+        lines.append(
+            f"Caution: the test set is too small for this margin. Even if runs differ by half an image "
+            f"only, the power is {found.best:.0%}."
+        )
+    lines += [
+        f"Caution: at ratio {ratio:g} the matched arm has {excess:.1%} more MACs than the treatment."
+        for ratio, excess in found.excess.items()
+        if excess > FLAGGED
+    ]
+    return lines
 
 
 def write_claim(result: ClaimResult, folder: Path) -> None:
@@ -151,6 +167,33 @@ def write_claim(result: ClaimResult, folder: Path) -> None:
             write_atomically(place / name, content)
 
 
+def read_reports(store: Store, name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Read the stored reports of a claim, also of a claim that this version cannot continue.
+
+    Args:
+        store: the store.
+        name: name of the claim.
+
+    Returns:
+        For each data set, newest record first: the report as Markdown, and the values of `claim.json`.
+
+    Raises:
+        InputError: there is no such claim, or no report of it.
+    """
+    identities = dict.fromkeys(one.identity for one in store.records(name) if one.kind == "claim")
+    # Without an identity, `latest` refuses the name and suggests a similar one.
+    records = [store.latest(name, "claim", identity=one) for one in identities or (None,)]
+    found: list[tuple[str, dict[str, Any]]] = []
+    for record in records:
+        # A claim that was interrupted before its end has no report.
+        with contextlib.suppress(InputError):
+            report, values = (record.read(f"verdict/{file}") for file in ("report.md", "claim.json"))
+            found.append((report.decode(), json.loads(values)))
+    if not found:
+        raise InputError(f"name: received {name!r}, which has no report. Allowed: a claim that has ended")
+    return found
+
+
 def _report(name: str, one: SetResult) -> str:
     lines = [f"# {name} on {one.data}: {one.verdict}", ""]
     for reason in one.reasons:
@@ -163,28 +206,35 @@ def _pictures(result: ClaimResult, one: SetResult) -> dict[str, bytes]:
     from invact.reports.figures.style import picture
 
     files = {}
-    drawn = [ratio for ratio in one.ratios if ratio.rung.non_inferiority]
+    drawn = [ratio for ratio in one.ratios if ratio.rung.non_inferiority.n]
     if drawn:
-        outcomes = [ratio.rung.non_inferiority.outcome for ratio in drawn if ratio.rung.non_inferiority]
+        outcomes = [ratio.rung.non_inferiority for ratio in drawn]
         figure = claim_figure(
             [ratio.rung.ratio for ratio in drawn],
-            [ratio.differences for ratio in drawn],
-            [outcome.estimate for outcome in outcomes if outcome.estimate is not None],
-            [outcome.interval for outcome in outcomes if outcome.interval is not None],
+            [ratio.control for ratio in drawn],
+            [ratio.treatment for ratio in drawn],
+            [outcome.estimate for outcome in outcomes],
+            [outcome.interval for outcome in outcomes],
             [ratio.rung.verdict for ratio in drawn],
             outcomes[0].margin,
             title=f"{result.name}: fewer filters {one.filters_verdict}",
-            level=1 - 2 * result.alpha,
+            levels=[outcome.taken[-1].level for outcome in outcomes],
         )
         files["claim.png"] = picture(figure, "png")
-        files["qq.png"] = picture(
-            qq_figure({f"{ratio.rung.ratio:g} of the filters": ratio.differences for ratio in drawn}), "png"
-        )
+        residuals = {
+            f"{role}, {ratio.rung.ratio:g} of the filters": np.asarray(values) - np.mean(values)
+            for ratio in drawn
+            for role, values in (("treatment", ratio.treatment), ("control", ratio.control))
+        }
+        files["qq.png"] = picture(qq_figure(residuals), "png")
     if one.curve:
-        widths, macs, accuracies, treated = zip(*one.curve.runs, strict=True)
+        width, cost, level = one.curve.control
+        # The control's runs of the pilot are its level, so they belong in the picture as well.
+        runs = [*one.curve.runs, *((width, cost, accuracy, False) for accuracy in level)]
+        filters, macs, accuracies, treated = zip(*runs, strict=True)
         figure = curve_figure(
             [
-                ("Filters of the first stage", widths, accuracies, treated, one.curve.filters),
+                ("Filters of the first stage", filters, accuracies, treated, one.curve.filters),
                 ("MACs", macs, accuracies, treated, one.curve.macs),
             ],
             one.curve.arms,

@@ -13,34 +13,34 @@ import numpy as np
 from invact.claims.planning.plan import Plan
 from invact.claims.planning.registration import Preregistration
 from invact.statistics.comparison.diagnostics import Diagnostics
-from invact.statistics.comparison.inference import Equivalence
-from invact.statistics.comparison.population import Scopes
 from invact.statistics.ratios.equivalence import Ratio
-from invact.statistics.sequential.ladder import Comparison, OverSets, Rung, Verdict
+from invact.statistics.ratios.local import LocalRatio
+from invact.statistics.sequential.course import Course
+from invact.statistics.sequential.ladder import Rung, Verdict
+from invact.statistics.sequential.procedure import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ClaimResult", "CurveResult", "RatioResult", "Repeat", "SetResult", "values_of"]
+__all__ = ["ClaimResult", "CurveResult", "OverSets", "RatioResult", "SetResult", "row_of", "values_of"]
 
 
 @dataclass(frozen=True)
 class RatioResult:
-    """The result at one ratio of filters that the ladder tested.
+    """The result at one ratio of filters that was tested.
 
     Attributes:
         rung: the tests and the verdicts.
         filters_ratio: filters of the treatment divided by those of the control, counted over all layers.
         macs_ratio: MACs of the treatment divided by those of the control.
         params_ratio: parameters of the treatment divided by those of the control.
-        differences: test accuracy of treatment minus control for each pair that was used, as fractions. A run
-            that diverged or collapsed counts at chance level.
-        scopes: the difference on this test set and for the population of images, computed as for a fixed
-            number of pairs.
-        population: interval of the difference for the population of images, adjusted for the looks.
-        diagnostics: checks of the assumptions of the t test.
+        matched_excess: MACs of the matched arm divided by those of the treatment, minus 1; 0 or more.
+        control: test accuracies of the control's runs that were used, as fractions. Failed runs are left out.
+        treatment: the same for the treatment.
+        population: interval of the difference for the population of images; None before the first look.
+        diagnostics: checks of the assumptions of the t test; None before the first look.
         also: further arm -> comparison of the treatment with that arm at the same number of filters and a
-            margin of 0. It does not change the verdict.
+            margin of 0; None if too many runs failed. It does not change the verdict.
         reasons: the reasons for the verdict, as sentences.
     """
 
@@ -48,31 +48,13 @@ class RatioResult:
     filters_ratio: float
     macs_ratio: float
     params_ratio: float
-    differences: tuple[float, ...]
-    scopes: Scopes | None
+    matched_excess: float
+    control: tuple[float, ...]
+    treatment: tuple[float, ...]
     population: tuple[float, float] | None
     diagnostics: Diagnostics | None
-    also: Mapping[str, Comparison]
+    also: Mapping[str, Outcome | None]
     reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """The negative control: the control compared with itself on other seeds.
-
-    Attributes:
-        n: number of pairs.
-        mean: mean of the differences, second series minus first, as a fraction.
-        interval: confidence interval of the mean, at level 1 - 2 alpha.
-        test: two one-sided tests of equivalence within the margin.
-        equal: whether equivalence was shown, as expected.
-    """
-
-    n: int
-    mean: float
-    interval: tuple[float, float]
-    test: Equivalence
-    equal: bool
 
 
 @dataclass(frozen=True)
@@ -80,20 +62,23 @@ class CurveResult:
     """The equivalence ratios: the share of filters and MACs that the treatment needs for equal accuracy.
 
     Attributes:
-        filters: ratio of filters, estimated by the shared curve.
-        macs: ratio of MACs, estimated by the shared curve.
-        filters_line: ratio of filters by parallel lines and Fieller's interval, as a sensitivity analysis.
-        macs_line: ratio of MACs by parallel lines and Fieller's interval, as a sensitivity analysis.
+        filters: ratio of filters.
+        macs: ratio of MACs.
+        additions: `filters_line`, `macs_line` (parallel lines), `filters_shared` and `macs_shared` (shared
+            curve): the same ratios by other models, if the file gives a curve of the control.
         arms: names of control and treatment.
+        control: filters and MACs of the control, and its test accuracies in the pilot.
         runs: (filters, MACs, accuracy, whether the run belongs to the treatment) of each run of the curve.
+        failed: number of failed runs of the curve, which are left out.
     """
 
-    filters: Ratio
-    macs: Ratio
-    filters_line: Ratio
-    macs_line: Ratio
+    filters: LocalRatio
+    macs: LocalRatio
+    additions: Mapping[str, Ratio]
     arms: tuple[str, str]
+    control: tuple[int, int, tuple[float, ...]]
     runs: tuple[tuple[int, int, float, bool], ...]
+    failed: int
 
 
 @dataclass(frozen=True)
@@ -106,11 +91,11 @@ class SetResult:
         verdict: verdict on equal accuracy with fewer MACs, the headline.
         filters_verdict: verdict on equal accuracy with fewer filters.
         reasons: the reasons for the verdicts, as sentences.
-        plan: the plan that the pilot fixed.
+        plan: what pilot and screen have fixed.
+        course: every test of the claim, with its failed arms and its negative control.
         ratios: results of the ratios that were tested, largest ratio first.
-        repeat: the negative control; None if the file does not ask for it, or if nothing was tested.
         curve: the equivalence ratios; None if the file does not ask for them, or if nothing was tested.
-        preregistration: the registered design; None without assay sensitivity.
+        preregistration: the registered design.
         reruns: runs that were repeated after a fault of the machine.
         table: table of runs, one row for each (network, seed).
     """
@@ -121,8 +106,8 @@ class SetResult:
     filters_verdict: Verdict
     reasons: tuple[str, ...]
     plan: Plan
+    course: Course
     ratios: tuple[RatioResult, ...]
-    repeat: Repeat | None
     curve: CurveResult | None
     preregistration: Preregistration | None
     reruns: tuple[Mapping[str, Any], ...]
@@ -136,19 +121,33 @@ class SetResult:
 
 
 @dataclass(frozen=True)
+class OverSets:
+    """One claim (on filters or on MACs) over several data sets.
+
+    Attributes:
+        on_all: p value of the claim on all data sets, the largest of the sets (intersection-union).
+        on_which: data set -> p value of the claim on this set, adjusted for the number of sets by the
+            graphical procedure.
+    """
+
+    on_all: float
+    on_which: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class ClaimResult:
     """The result of a claim.
 
     Attributes:
         name: name of the claim.
         sets: one result for each data set.
-        over: ratio -> p values of the claim on filters over all data sets; empty with a single data set.
+        over: `filters` and `macs` -> the claim over all data sets; empty with a single data set.
         alpha: one-sided error rate.
     """
 
     name: str
     sets: tuple[SetResult, ...]
-    over: Mapping[float, OverSets]
+    over: Mapping[str, OverSets]
     alpha: float
 
     @property
@@ -175,37 +174,37 @@ def _all(verdicts: list[Verdict]) -> Verdict:
 def row_of(one: RatioResult) -> dict[str, Any]:
     """Put the result of one ratio in one row of `claim.csv`: column -> value."""
     rung, first = one.rung, one.rung.non_inferiority
-    outcome = first.outcome if first else None
-    low, high = (outcome.interval if outcome else None) or (None, None)
-    return {
+    low, high = first.interval or (None, None)
+    row = {
         "ratio": rung.ratio,
         "verdict": str(rung.verdict),
         "macs_verdict": None if rung.macs_verdict is None else str(rung.macs_verdict),
         "filters_ratio": one.filters_ratio,
         "macs_ratio": one.macs_ratio,
         "params_ratio": one.params_ratio,
-        "looks": " ".join(str(look.n) for look in outcome.taken) if outcome else "",
-        "n": outcome.n if outcome else 0,
-        "difference": outcome.estimate if outcome else None,
+        "matched_excess": one.matched_excess,
+        "looks": " ".join(str(look.n) for look in first.taken),
+        "n": first.n,
+        "difference": first.estimate,
         "low": low,
         "high": high,
         "population_low": one.population[0] if one.population else None,
         "population_high": one.population[1] if one.population else None,
-        "margin": outcome.margin if outcome else None,
-        "p_value": outcome.p_value if outcome else None,
-        "p_inferior": outcome.p_inferior if outcome else None,
+        "margin": first.margin,
+        "p_value": first.p_value,
+        "p_inferior": first.p_inferior,
         "p_adjusted": rung.p_value,
         "macs_p_adjusted": rung.macs_p_value if rung.macs_verdict is not None else None,
-        "p_superior": rung.superiority.p_value if rung.superiority else None,
         "p_placebo": _p(rung.placebo),
         "p_matched": _p(rung.matched),
-        "excluded": first.excluded if first else 0,
-        "per_protocol": first.per_protocol if first else None,
     }
+    for role in ("control", "treatment"):
+        row[f"{role}_failed"], row[f"{role}_runs"] = rung.failures[role]
+    return row
 
 
-def _p(found: Comparison | None) -> float | None:
-    return None if found is None else found.outcome.p_value
+def _p(found: Outcome | None) -> float | None:
+    return None if found is None else found.p_value
 
 
 def values_of(value: Any) -> Any:
@@ -220,7 +219,7 @@ def values_of(value: Any) -> Any:
             each.name: values_of(getattr(value, each.name)) for each in fields(value) if each.name != "table"
         }
     if isinstance(value, Mapping):
-        return {str(key): values_of(each) for key, each in value.items()}
+        return {_name(key): values_of(each) for key, each in value.items()}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, np.ndarray):
@@ -230,3 +229,8 @@ def values_of(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _name(key: Any) -> str:
+    """Write a network, or a step with a network, as text."""
+    return " ".join(map(_name, key)) if isinstance(key, tuple) else str(key)

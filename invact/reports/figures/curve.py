@@ -1,4 +1,4 @@
-"""Figure of accuracy against width for both arms of a claim, with the shared curve and the ratio."""
+"""Figure of accuracy against width: the treatment's curve, the control's level and the equivalence ratio."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from invact.reports.figures.style import FAINT, INK, arm_style, quantity, style
-from invact.statistics.ratios.equivalence import Ratio
-from invact.statistics.ratios.shared_curve import SharedCurve
+from invact.statistics.ratios.local import LocalRatio
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,15 +19,19 @@ __all__ = ["curve_figure"]
 
 
 def curve_figure(
-    panels: Sequence[tuple[str, ArrayLike, ArrayLike, ArrayLike, Ratio]],
+    panels: Sequence[tuple[str, ArrayLike, ArrayLike, ArrayLike, LocalRatio]],
     arms: tuple[str, str],
     title: str = "",
 ) -> Figure:
     """Draw accuracy against width, one panel for each measure of width.
 
+    A panel shows every run, the mean of each width, the fitted curve of the treatment with its band, the
+    control's mean with its interval, and, as a shaded span, the widths at which the treatment may be as
+    accurate as the control. A single open end reaches the border.
+
     Args:
         panels: for each panel (name of the measure, widths, accuracies as fractions, True for the treatment,
-            ratio by the shared curve); the arrays have shape (n,) with one value for each run.
+            local ratio); the arrays have shape (n,) with one value for each run.
         arms: names of control and treatment.
         title: title above the figure.
     """
@@ -51,34 +54,50 @@ def _panel(
     widths: ArrayLike,
     accuracies: ArrayLike,
     treatment: ArrayLike,
-    ratio: Ratio,
+    ratio: LocalRatio,
     arms: tuple[str, str],
 ) -> None:
-    x, y, treated = np.asarray(widths, float), np.asarray(accuracies, float), np.asarray(treatment, bool)
-    fit = ratio.fit
-    for arm, mask, z in ((arms[0], ~treated, 0.0), (arms[1], treated, 1.0)):
+    x, y, treated = (
+        np.asarray(widths, float),
+        100 * np.asarray(accuracies, float),
+        np.asarray(treatment, bool),
+    )
+    for arm, mask in zip(arms, (~treated, treated), strict=True):
         color, marker = arm_style(arm)
-        axes.scatter(x[mask], 100 * y[mask], s=22, c=color, marker=marker, alpha=0.45, linewidths=0)
+        axes.scatter(x[mask], y[mask], s=22, c=color, marker=marker, alpha=0.45, linewidths=0)
         steps = np.unique(x[mask])
-        means = [100 * y[mask & (x == step)].mean() for step in steps]
+        means = [y[mask & (x == step)].mean() for step in steps]
         axes.scatter(
             steps, means, s=46, c=color, marker=marker, edgecolors="white", linewidths=0.8, label=arm
         )
-        if isinstance(fit, SharedCurve) and not fit.problems:
-            along = np.geomspace(steps[0], steps[-1], 200)
-            model = fit.asymptote - np.exp(fit.b - np.exp(fit.c) * (np.log(along) + fit.shift * z))
-            axes.plot(along, 100 * model, color=color, linewidth=1.6)
+    (control, _), (ours, _) = map(arm_style, arms)
+    low, high = 100 * np.array(ratio.band).T
+    axes.plot(ratio.widths, 100 * np.array(ratio.fit), color=ours, linewidth=1.6)
+    axes.fill_between(ratio.widths, low, high, color=ours, alpha=0.15, linewidth=0)
+    axes.axhline(100 * ratio.level, color=control, linewidth=1.2, linestyle="--")
+    axes.axhspan(*(100 * end for end in ratio.level_interval), color=control, alpha=0.12, linewidth=0)
     axes.set_xscale("log")
+    left, right = axes.get_xlim()
+    ends = (
+        (left if ratio.low is None else ratio.low * ratio.control_width),
+        (right if ratio.high is None else ratio.high * ratio.control_width),
+    )
+    if ratio.interval != (None, None):
+        axes.axvspan(*ends, color=FAINT, alpha=0.15, linewidth=0)
+    for end, at in zip(ratio.interval, ends, strict=True):
+        if end is not None:
+            axes.axvline(at, color=FAINT, linewidth=0.9, linestyle=":")
+    axes.set_xlim(left, right)
     axes.set_xticks(_apart(np.unique(x)), minor=False)
     axes.set_xticks([], minor=True)
     axes.set_xticklabels([quantity(tick) for tick in axes.get_xticks()], rotation=45, fontsize=9)
     axes.set_xlabel(what)
     axes.set_ylabel("Test accuracy, %")
-    text = "ratio not identifiable"
-    if ratio.estimate is not None and ratio.interval is not None:
-        low, high = ratio.interval
-        text = f"ratio {ratio.estimate:.3f} ({low:.3f} to {high:.3f})"
-    axes.set_title(text, loc="left", fontsize=10.5, color=INK if ratio.identifiable else FAINT)
+    about = "not identified" if ratio.estimate is None else f"{ratio.estimate:.3f}"
+    between = " to ".join("open" if end is None else f"{end:.3f}" for end in ratio.interval)
+    axes.set_title(
+        f"ratio {about} ({between})", loc="left", fontsize=10.5, color=INK if ratio.identifiable else FAINT
+    )
     axes.legend(loc="lower right")
 
 

@@ -1,4 +1,4 @@
-"""QQ plots of the paired differences of a claim, which show whether the t test's assumption is plausible."""
+"""QQ plots of the residuals of each arm, which show whether the assumption of the t test is plausible."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ def qq_figure(
     title: str = "",
     confidence: float = 0.95,
 ) -> Figure:
-    """Draw the paired differences of each comparison against normal quantiles.
+    """Draw the residuals of each arm, which are its accuracies minus their mean, against normal quantiles.
 
-    The line has the mean and the standard deviation of the differences. The band is `normal_envelope`: a
-    whole normal sample of this size lies within it with the given confidence.
+    The line has the mean and the standard deviation of the residuals. The band is `normal_envelope`: a whole
+    normal sample of this size lies within it with the given confidence.
 
     Args:
-        panels: comparison -> differences treatment - control, as fractions; shape (n,), n at least 2.
-        seeds: comparison -> seed of each difference; 0, 1, ... unless given.
+        panels: arm -> accuracies minus the mean of the arm, as fractions; shape (n,), n at least 2.
+        seeds: arm -> seed of each run; 0, 1, ... unless given.
         title: title above the panels.
         confidence: confidence level of the band.
 
     Raises:
-        InputError: there is no panel, the differences of a panel are not two or more finite numbers, or the
-            number of its seeds differs from that of its differences.
+        InputError: there is no panel, the residuals of a panel are not two or more finite numbers, or the
+            number of its seeds differs from that of its residuals.
     """
     if not panels:
-        raise InputError("panels: received none. Allowed: at least one comparison")
+        raise InputError("panels: received none. Allowed: at least one arm")
     series = {name: _series(name, values) for name, values in panels.items()}
     named = {name: list((seeds or {}).get(name, range(len(values)))) for name, values in series.items()}
     for name, values in series.items():
@@ -60,8 +60,8 @@ def qq_figure(
         return _qq_figure(series, named, title, confidence)
 
 
-def _series(name: str, differences: ArrayLike) -> NDArray[np.float64]:
-    values = np.asarray(differences, dtype=float)
+def _series(name: str, residuals: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(residuals, dtype=float)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise InputError(f"panels: {name}: received other values. Allowed: two or more finite numbers")
     return 100 * values
@@ -91,7 +91,9 @@ def _qq_figure(
         f"Normal quantile\nnumbers: seeds; band: contains a whole normal sample with {confidence:.0%}",
         fontsize=10,
     )
-    figure.supylabel("Treatment \N{MINUS SIGN} control, percentage points", fontsize=10)
+    figure.supylabel(
+        "Accuracy minus the mean of the arm,\npercentage points", fontsize=10, multialignment="center"
+    )
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold", color=INK)
     return figure

@@ -1,4 +1,4 @@
-"""Checks of a paired t test: spread of the arms, single seeds, a sign-flip test, the smallest margin."""
+"""Checks of Welch's test: spread of the arms, single runs, a permutation test, the smallest margin."""
 
 from __future__ import annotations
 
@@ -11,29 +11,38 @@ import numpy as np
 from scipy import special, stats
 
 from invact.errors import InputError
-from invact.statistics.comparison.inference import RESOLUTION, non_inferiority
+from invact.statistics.comparison.inference import RESOLUTION, checked, welch
 from invact.statistics.intervals import check_confidence
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Diagnostics", "SignFlip", "diagnose", "normal_envelope", "sign_flip", "spread_ratio"]
+__all__ = [
+    "Diagnostics",
+    "Permutation",
+    "Residuals",
+    "diagnose",
+    "normal_envelope",
+    "permutation",
+    "spread_ratio",
+]
 
 Floats: TypeAlias = "NDArray[np.float64]"
 
-EXACT = 15
-"""Largest number of pairs for which all 2^n assignments of signs are enumerated."""
-RESAMPLES = 99_999
-"""Assignments drawn for more pairs. With the observed one, p values are multiples of 1e-5."""
+EXACT = 20_000
+"""Largest number of ways to divide the runs into two arms for which all of them are enumerated."""
+RESAMPLES = 9_999
+"""Divisions drawn if there are more. With the observed one, p values are multiples of 1e-4."""
 
 
 @dataclass(frozen=True)
-class SignFlip:
-    """Result of a sign-flip test of non-inferiority.
+class Permutation:
+    """Result of a permutation test of non-inferiority.
 
     Attributes:
-        p_value: p value of H0: the differences are symmetric about -margin or about a lower value.
-        exact: whether all assignments of signs were enumerated. Otherwise they were drawn with a fixed seed.
+        p_value: p value of H0: the accuracies of the treatment + margin have the distribution of the control,
+            or a lower one.
+        exact: whether all divisions of the runs were enumerated. Otherwise they were drawn with a fixed seed.
     """
 
     p_value: float
@@ -41,90 +50,107 @@ class SignFlip:
 
 
 @dataclass(frozen=True)
-class Diagnostics:
-    """Checks of the assumptions of a paired non-inferiority t test.
+class Residuals:
+    """Accuracies of one arm minus their mean, for a QQ plot.
 
     Attributes:
-        n: number of pairs.
-        spread_ratio: standard deviation of the treatment divided by that of the control; None if the control
-            has no spread.
-        spread_interval: confidence interval of spread_ratio at 1 - 2 alpha; None with fewer than three pairs
-            or if an arm has no spread.
-        left_out: p values of the non-inferiority test when one pair is left out, for each pair, shape (n,);
-            empty with two pairs.
-        worst: index of the pair whose removal gives the largest p value; None with two pairs.
-        sign_flip: result of a test that assumes symmetry, but not normality.
-        smallest_margin: smallest margin, as a fraction, above which the test is significant at alpha; 0 if
-            the whole interval of the difference is above 0.
-        order: indices of the pairs by ascending difference, shape (n,).
-        ordered: differences in this order, shape (n,).
-        quantiles: medians of normal order statistics, for a QQ plot; shape (n,).
+        order: indices of the runs by ascending accuracy, shape (n,).
+        ordered: residuals in this order, as fractions; shape (n,).
+        quantiles: medians of normal order statistics, shape (n,).
     """
 
-    n: int
-    spread_ratio: float | None
-    spread_interval: tuple[float, float] | None
-    left_out: tuple[float, ...]
-    worst: int | None
-    sign_flip: SignFlip
-    smallest_margin: float
     order: tuple[int, ...]
     ordered: tuple[float, ...]
     quantiles: tuple[float, ...]
 
 
-def diagnose(control: ArrayLike, treatment: ArrayLike, margin: float, alpha: float = 0.05) -> Diagnostics:
-    """Check the assumptions of the paired non-inferiority test of two arms. The result changes no verdict.
+@dataclass(frozen=True)
+class Diagnostics:
+    """Checks of the assumptions of Welch's test of non-inferiority.
+
+    Attributes:
+        runs: number of runs of the control and of the treatment.
+        spread_ratio: standard deviation of the treatment divided by that of the control; None if the control
+            has no spread.
+        spread_interval: confidence interval of spread_ratio at 1 - 2 alpha; None if an arm has no spread.
+        left_out: p values of the test when one run is left out: for each run of the treatment, then for each
+            run of the control. Empty if an arm has only two runs.
+        worst: arm (`control` or `treatment`) and index of the run whose removal gives the largest p value;
+            None if left_out is empty.
+        permutation: result of a test that does not assume normal noise.
+        smallest_margin: smallest margin, as a fraction, above which the test is significant at alpha; 0 if
+            the whole interval of the difference is above 0.
+        control: residuals of the control.
+        treatment: residuals of the treatment.
+    """
+
+    runs: tuple[int, int]
+    spread_ratio: float | None
+    spread_interval: tuple[float, float] | None
+    left_out: tuple[float, ...]
+    worst: tuple[str, int] | None
+    permutation: Permutation
+    smallest_margin: float
+    control: Residuals
+    treatment: Residuals
+
+
+def diagnose(
+    control: ArrayLike, treatment: ArrayLike, margin: float, alpha: float, floor: float = 0.0
+) -> Diagnostics:
+    """Check the assumptions of Welch's test of two independent arms. The result changes no verdict.
 
     Args:
-        control: accuracies of the control as fractions, one for each seed; shape (n,), two or more.
-        treatment: accuracies of the treatment, with the same seeds in the same order; shape (n,).
-        margin: non-inferiority margin, in (0, 1), as a fraction.
+        control: accuracies of the control, as fractions; shape (n_C,), two or more.
+        treatment: accuracies of the treatment, as fractions; shape (n_T,), two or more.
+        margin: non-inferiority margin, in [0, 1), as a fraction; 0 tests superiority.
         alpha: one-sided level, in (0, 0.5).
+        floor: smallest standard deviation of an arm, as in `welch`; the ratio of the spreads does not use it.
 
     Raises:
-        InputError: shapes differ, fewer than two pairs ("insufficient"), an accuracy outside [0, 1], or a
-            margin or an alpha outside its range.
+        InputError: as `welch`, or an alpha outside its range.
 
-    Source: Filliben, Technometrics 17, 1975 (quantiles); see `spread_ratio` and `sign_flip`.
+    Source: Filliben, Technometrics 17, 1975 (quantiles); see `spread_ratio` and `permutation`.
 
     Example:
-        >>> found = diagnose([0.90, 0.91, 0.92, 0.90], [0.90, 0.912, 0.919, 0.901], margin=0.005)
-        >>> found.sign_flip.p_value, found.worst, round(found.smallest_margin, 5)
-        (0.0625, 3, 0.00102)
+        >>> found = diagnose([0.90, 0.91, 0.92, 0.90], [0.90, 0.912, 0.919, 0.901], margin=0.03, alpha=0.05)
+        >>> found.permutation.p_value < 0.05, found.worst, round(found.smallest_margin, 4)
+        (True, ('control', 1), 0.0124)
     """
-    old, new = _paired(control, treatment)
-    differences = new - old
-    test = non_inferiority(differences, margin, alpha)
+    if not 0 < alpha < 0.5:
+        raise InputError(f"alpha: received {alpha!r}. Allowed: (0, 0.5)")
+    old, new = checked(control, "control"), checked(treatment, "treatment")
+    test = welch(new, old, margin, floor)
     left_out: tuple[float, ...] = ()
-    if test.n > 2:
-        rest = [np.delete(differences, pair) for pair in range(test.n)]
-        left_out = tuple(non_inferiority(some, margin, alpha).p_value for some in rest)
+    worst = None
+    if min(test.runs) > 2:
+        without = [welch(np.delete(new, run), old, margin, floor) for run in range(len(new))]
+        without += [welch(new, np.delete(old, run), margin, floor) for run in range(len(old))]
+        left_out = tuple(one.p_value for one in without)
+        most = int(np.argmax(left_out))
+        worst = ("treatment", most) if most < len(new) else ("control", most - len(new))
     ratio, interval = spread_ratio(old, new, 1 - 2 * alpha)
-    quantiles, ordered = stats.probplot(differences, fit=False)
     return Diagnostics(
-        n=test.n,
+        runs=(len(old), len(new)),
         spread_ratio=ratio,
         spread_interval=interval,
         left_out=left_out,
-        worst=int(np.argmax(left_out)) if left_out else None,
-        sign_flip=sign_flip(differences, margin),
-        smallest_margin=max(0.0, -test.interval[0]),
-        order=tuple(np.argsort(differences, kind="stable").tolist()),
-        ordered=tuple(ordered.tolist()),
-        quantiles=tuple(quantiles.tolist()),
+        worst=worst,
+        permutation=permutation(old, new, margin, floor),
+        smallest_margin=max(0.0, -test.interval(alpha)[0]),
+        control=_residuals(old),
+        treatment=_residuals(new),
     )
 
 
 def spread_ratio(
     control: ArrayLike, treatment: ArrayLike, confidence: float = 0.95
 ) -> tuple[float | None, tuple[float, float] | None]:
-    """Compute the ratio of the standard deviations of two paired arms, treatment / control, and its interval.
+    """Compute the ratio of the standard deviations of two independent arms, treatment / control.
 
-    Var(T) = k^2 Var(C) holds exactly when T - k C and T + k C are uncorrelated. Pearson's test of this
-    correlation has n - 2 degrees of freedom and is valid for any correlation r of the pairs. The interval of
-    k^2 contains all values that the test does not reject: F (K -+ sqrt(K^2 - 1)), where F is the ratio of the
-    sample variances and K = 1 + 2 (1 - r^2) t^2 / (n - 2). It assumes normal noise.
+    The ratio of the sample variances divided by that of the true variances has an F distribution with n_T - 1
+    and n_C - 1 degrees of freedom. The ends of the interval are therefore the ratio divided by the square
+    roots of two quantiles of F. It assumes normal noise, and it stays sensitive to this with many runs.
 
     Args:
         control: as for `diagnose`.
@@ -132,70 +158,97 @@ def spread_ratio(
         confidence: two-sided confidence level, in (0, 1).
 
     Returns:
-        The ratio, or None if the control has no spread; and its interval, or None if there are fewer than
-        three pairs or an arm has no spread.
+        The ratio, or None if the control has no spread; and its interval, or None if an arm has no spread.
 
     Raises:
         InputError: as `diagnose`; `confidence` is out of range.
 
-    Source: Pitman, Biometrika 31, 1939; Morgan, ibid.
+    Source: Snedecor and Cochran, Statistical Methods, 8th ed., 1989, chapter 6.
 
     Example:
         >>> ratio, (low, high) = spread_ratio([0.90, 0.91, 0.92, 0.90], [0.90, 0.912, 0.919, 0.901])
-        >>> round(ratio, 2), low < 1 < high
-        (0.95, True)
+        >>> round(ratio, 2), round(low, 2), round(high, 2)
+        (0.95, 0.24, 3.75)
     """
     check_confidence(confidence)
-    old, new = _paired(control, treatment)
+    old, new = checked(control, "control"), checked(treatment, "treatment")
     if np.ptp(old) <= RESOLUTION:
         return None, None
     if np.ptp(new) <= RESOLUTION:
         return 0.0, None
     ratio = float(new.std(ddof=1) / old.std(ddof=1))
-    if len(old) < 3:
-        return ratio, None
-    r = float(np.corrcoef(old, new)[0, 1])
-    t = float(special.stdtrit(len(old) - 2, (1 + confidence) / 2))
-    # F (K -+ sqrt(K^2 - 1)) equals F exp(-+ arccosh(K)), which has no cancellation.
-    reach = math.acosh(1 + 2 * max(1 - r**2, 0.0) * t**2 / (len(old) - 2)) / 2
-    return ratio, (ratio * math.exp(-reach), ratio * math.exp(reach))
+    low, high = (
+        ratio / math.sqrt(special.fdtri(len(new) - 1, len(old) - 1, (1 + sign * confidence) / 2))
+        for sign in (1, -1)
+    )
+    return ratio, (low, high)
 
 
-def sign_flip(differences: ArrayLike, margin: float) -> SignFlip:
-    """Test non-inferiority by flipping the signs of differences + margin; exact if the noise is symmetric.
+def permutation(control: ArrayLike, treatment: ArrayLike, margin: float, floor: float = 0.0) -> Permutation:
+    """Test non-inferiority by dividing all runs into two arms of the same sizes in other ways.
 
-    The p value is the share of all 2^n assignments of signs whose sum is at least as large as the observed
-    one. The observed assignment counts, so the p value is at least 2^-n. With more than 15 pairs, 99,999
-    assignments are drawn with a fixed seed.
+    The statistic is Welch's t, see `welch`, after the margin is added to each accuracy of the treatment. The
+    p value is the share of all divisions whose statistic is at least as large as the observed one. The
+    observed division counts, so the p value is never 0. With more than 20,000 divisions, 9,999 are drawn with
+    a fixed seed.
+
+    If both arms have the same distribution except for the margin, the error is at most the level for any
+    number of runs. If the spreads differ, it approaches the level as the numbers of runs grow, because the
+    difference is divided by its own standard error. With few runs, it is then close to the level in arms of
+    the same size, but clearly above it if the smaller arm has the larger spread.
 
     Args:
-        differences: accuracy of the treatment minus that of the control, as fractions; shape (n,).
-        margin: non-inferiority margin, in (0, 1), as a fraction.
+        control: as for `diagnose`.
+        treatment: as for `diagnose`.
+        margin: as for `diagnose`.
+        floor: as for `diagnose`.
 
     Raises:
-        InputError: as `non_inferiority`.
+        InputError: as `welch`.
 
-    Source: Fisher, The Design of Experiments, 1935, section 21; `scipy.stats.permutation_test`. For drawn
-    assignments: Phipson and Smyth, Statistical Applications in Genetics and Molecular Biology 9, 2010.
+    Source: Janssen, Statistics and Probability Letters 36, 1997; `scipy.stats.permutation_test`. For drawn
+    divisions: Phipson and Smyth, Statistical Applications in Genetics and Molecular Biology 9, 2010.
 
     Example:
-        >>> sign_flip([0.001, 0.0, -0.002, 0.002], margin=0.005)
-        SignFlip(p_value=0.0625, exact=True)
+        >>> permutation([0.90, 0.91, 0.92], [0.91, 0.90, 0.93], margin=0.05)
+        Permutation(p_value=0.05, exact=True)
     """
-    non_inferiority(differences, margin)  # checks the arguments
-    # Integer multiples of the resolution add up without rounding, so equal sums compare as equal.
-    shifted = np.rint((np.asarray(differences, dtype=float) + margin) / RESOLUTION)
-    exact = len(shifted) <= EXACT
+    old, new = checked(control, "control"), checked(treatment, "treatment")
+    welch(new, old, margin, floor)  # checks margin and floor
+    # Integer multiples of the resolution have sums without rounding, so equal means compare as equal. The
+    # first accuracy is subtracted, because a smaller number leaves more digits for the spread.
+    first = np.rint(old[0] / RESOLUTION)
+    arms = tuple(np.rint(arm / RESOLUTION) - first for arm in (new + margin, old))
+    smallest = (floor / RESOLUTION) ** 2
+
+    def angle(ours: Floats, theirs: Floats, axis: int = -1) -> Floats:
+        # The angle with the tangent t orders divisions as t does. It is also defined without any spread.
+        # Rounding makes divisions equal that differ only by the order in which numbers are added.
+        parts = [np.maximum(arm.var(axis=axis, ddof=1), smallest) / arm.shape[axis] for arm in (ours, theirs)]
+        difference = ours.mean(axis=axis) - theirs.mean(axis=axis)
+        found: Floats = np.round(np.arctan2(difference, np.sqrt(parts[0] + parts[1])), 10)
+        return found
+
+    exact = math.comb(len(old) + len(new), len(new)) <= EXACT
     result = stats.permutation_test(
-        (shifted,),
-        np.sum,
-        permutation_type="samples",
+        arms,
+        angle,
+        permutation_type="independent",
+        vectorized=True,
         alternative="greater",
         n_resamples=np.inf if exact else RESAMPLES,
-        batch=2**15,
         rng=np.random.default_rng(0),
     )
-    return SignFlip(float(result.pvalue), exact)
+    return Permutation(float(result.pvalue), exact)
+
+
+def _residuals(accuracies: Floats) -> Residuals:
+    quantiles, ordered = stats.probplot(accuracies - accuracies.mean(), fit=False)
+    return Residuals(
+        order=tuple(np.argsort(accuracies, kind="stable").tolist()),
+        ordered=tuple(ordered.tolist()),
+        quantiles=tuple(quantiles.tolist()),
+    )
 
 
 @lru_cache(maxsize=64)
@@ -236,21 +289,3 @@ def normal_envelope(n: int, confidence: float = 0.95, draws: int = 40_000) -> tu
     low, high = columns[cut], columns[-1 - cut]
     low.flags.writeable = high.flags.writeable = False
     return low, high
-
-
-def _paired(control: ArrayLike, treatment: ArrayLike) -> tuple[Floats, Floats]:
-    arms = []
-    for name, values in (("control", control), ("treatment", treatment)):
-        found = np.asarray(values, dtype=float)
-        if found.ndim != 1:
-            raise InputError(f"{name}: received shape {found.shape}. Allowed: (n,), one for each seed")
-        if len(found) < 2:
-            raise InputError(f"{name}: insufficient: received {len(found)}. Allowed: 2 or more pairs")
-        # NaN fails this comparison too.
-        if not ((found >= 0) & (found <= 1)).all():
-            raise InputError(f"{name}: received a value that is not an accuracy. Allowed: [0, 1]")
-        arms.append(found)
-    old, new = arms
-    if old.shape != new.shape:
-        raise InputError(f"treatment: received {len(new)} seeds. Allowed: {len(old)}, as for the control")
-    return old, new

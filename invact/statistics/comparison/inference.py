@@ -1,6 +1,6 @@
-"""Paired tests of whether the treatment is as accurate as the control, against a margin fixed beforehand."""
+"""Welch's t test of whether the treatment is as accurate as another arm, within a margin fixed beforehand."""
 # A difference that is not significant is not evidence of equality. Therefore the null hypothesis is always
-# that the treatment is worse than the control by the margin or more.
+# that the treatment is worse than the other arm by the margin or more.
 
 from __future__ import annotations
 
@@ -16,202 +16,133 @@ from invact.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "Equivalence",
-    "NonInferiority",
-    "equivalence",
-    "holm",
-    "non_inferiority",
-    "one_sided",
-    "superiority",
-]
+__all__ = ["RESOLUTION", "Welch", "check_margin", "holm", "welch"]
 
 RESOLUTION = 1e-12
 """Smaller differences of accuracies are rounding errors: an accuracy is a count out of 1e9 images at most."""
 
 
 @dataclass(frozen=True)
-class NonInferiority:
-    """Result of a paired one-sided t test against a margin.
+class Welch:
+    """Result of Welch's one-sided t test against a margin.
 
     Attributes:
-        n: number of pairs.
-        mean: mean of the differences treatment - control, in accuracy fractions.
-        sd: standard deviation of the differences, with n - 1 degrees of freedom.
-        t: test statistic (mean + margin) / (sd / sqrt(n)).
-        p_value: p value of H0: mean <= -margin (inferior). A small value is evidence of non-inferiority.
-        p_inferior: p value of the opposite H0: mean >= -margin. A small value is evidence of a loss of more
-            than the margin.
-        interval: two-sided confidence interval of the mean at 1 - 2 alpha. Its lower end is above -margin
-            exactly when p_value < alpha; its upper end is below -margin exactly when p_inferior < alpha.
+        runs: number of runs of the treatment and of the other arm.
+        difference: mean accuracy of the treatment - mean accuracy of the other arm, as a fraction.
+        error: standard error of the difference, as a fraction.
+        df: Satterthwaite's degrees of freedom of the standard error.
+        t: test statistic (difference + margin) / error.
+        p_value: p value of H0: true difference <= -margin. A small value is evidence of non-inferiority.
+        p_inferior: p value of the opposite H0: true difference >= -margin. A small value is evidence of a
+            loss of more than the margin.
         margin: non-inferiority margin: the largest loss of accuracy that still counts as equal, as a
             fraction; 0 in a test of superiority.
-        alpha: one-sided level of the test.
     """
 
-    n: int
-    mean: float
-    sd: float
+    runs: tuple[int, int]
+    difference: float
+    error: float
+    df: float
     t: float
     p_value: float
     p_inferior: float
-    interval: tuple[float, float]
     margin: float
-    alpha: float
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Confidence interval of the difference, with an error of `level` on each side.
+
+        Its lower end is above -margin exactly when p_value < level; its upper end is below -margin exactly
+        when p_inferior < level.
+
+        Example:
+            >>> test = welch([0.90, 0.91, 0.92], [0.90, 0.91, 0.92])
+            >>> [round(end, 4) for end in test.interval(0.025)]
+            [-0.0227, 0.0227]
+        """
+        half = float(special.stdtrit(self.df, 1 - level)) * self.error
+        return self.difference - half, self.difference + half
 
 
-def non_inferiority(differences: ArrayLike, margin: float, alpha: float = 0.05) -> NonInferiority:
-    """Test whether the treatment loses less accuracy than `margin` against the control, seed by seed.
+def welch(treatment: ArrayLike, other: ArrayLike, margin: float = 0.0, floor: float = 0.0) -> Welch:
+    """Test whether the treatment loses less accuracy than `margin` against another arm.
 
-    d are the n paired differences. t = (mean(d) + margin) / (sd(d) / sqrt(n)) is compared with Student's t
-    with n - 1 degrees of freedom; H0: mean <= -margin is rejected if t is large.
+    The runs of the arms are independent, and their spreads may differ. With means m, standard deviations s
+    (n - 1 degrees of freedom) and numbers of runs n,
 
-    If all differences are equal (except for rounding), the result depends only on their sign relative to the
-    margin: above -margin, p_value is 0 and p_inferior is 1; below -margin, p_value is 1 and p_inferior is 0.
-    Exactly at -margin both are 1, because the boundary belongs to both null hypotheses.
+        error^2 = s_T^2 / n_T + s_O^2 / n_O,        t = (m_T - m_O + margin) / error,
+        df = error^4 / ((s_T^2 / n_T)^2 / (n_T - 1) + (s_O^2 / n_O)^2 / (n_O - 1)).
 
-    Args:
-        differences: accuracy of the treatment minus that of the control, as fractions; shape (n,), one
-            for each seed.
-        margin: in (0, 1), as a fraction.
-        alpha: one-sided level, in (0, 0.5).
+    Each s is at least `floor`. Accuracies are counts of images, so a few runs may be equal by chance although
+    their true spread is not 0.
 
-    Raises:
-        InputError: fewer than two differences ("insufficient"), a difference that is not a finite number in
-            [-1, 1], or a margin or an alpha outside its range.
-
-    Source: Wellek, Testing Statistical Hypotheses of Equivalence and Noninferiority, 2nd ed., 2010.
-
-    Example:
-        >>> test = non_inferiority([-0.002, 0.001, -0.001, 0.0, 0.002], margin=0.005)
-        >>> test.p_value < 0.01, test.interval[0] > -0.005
-        (True, True)
-    """
-    _check(margin)
-    return one_sided(differences, margin, alpha)
-
-
-def superiority(differences: ArrayLike, alpha: float = 0.05) -> NonInferiority:
-    """Test whether the treatment is better than the control, as `non_inferiority` with a margin of 0.
+    If neither arm has any spread and the floor is 0, the p values are 0 or 1 by the sign of the distance from
+    -margin. Exactly at -margin both are 1, because the boundary belongs to both null hypotheses.
 
     Args:
-        differences: as for `non_inferiority`; shape (n,).
-        alpha: one-sided level, in (0, 0.5).
+        treatment: accuracies of the treatment, as fractions; shape (n_T,), two or more.
+        other: accuracies of the other arm, as fractions; shape (n_O,), two or more.
+        margin: in [0, 1), as a fraction; 0 tests superiority.
+        floor: smallest standard deviation of an arm, as a fraction; half an image is 0.5 / images.
 
     Raises:
-        InputError: as `non_inferiority`.
+        InputError: fewer than two runs of an arm ("insufficient"), an accuracy that is not a finite number in
+            [0, 1], a margin outside its range, or a negative floor.
+
+    Source: Welch, Biometrika 34, 1947; Satterthwaite, Biometrics Bulletin 2, 1946; Wellek, Testing
+    Statistical Hypotheses of Equivalence and Noninferiority, 2nd ed., 2010.
 
     Example:
-        >>> superiority([0.002, 0.001, 0.003]).p_value < 0.05
-        True
+        >>> test = welch([0.910, 0.912, 0.909], [0.911, 0.911, 0.912], margin=0.005)
+        >>> round(test.difference, 4), test.p_value < 0.05
+        (-0.001, True)
     """
-    return one_sided(differences, 0.0, alpha)
-
-
-def one_sided(differences: ArrayLike, margin: float, alpha: float) -> NonInferiority:
-    """Test H0: mean <= -margin, where the margin may also be 0; for non-inferiority and superiority."""
-    values, mean, sd = _summary(differences)
     if margin != 0:
-        _check(margin)
-    _check_level(alpha)
-    t, p_value, p_inferior = _against(mean, sd, len(values), -margin)
-    half = float(special.stdtrit(len(values) - 1, 1 - alpha)) * sd / math.sqrt(len(values))
-    return NonInferiority(
-        n=len(values),
-        mean=mean,
-        sd=sd,
-        t=t,
-        p_value=p_value,
-        p_inferior=p_inferior,
-        interval=(mean - half, mean + half),
-        margin=float(margin),
-        alpha=float(alpha),
+        check_margin(margin)
+    if not 0 <= floor < 1:
+        raise InputError(f"floor: received {floor!r}. Allowed: a fraction in [0, 1), such as 0.5 / images")
+    (m_t, v_t, n_t), (m_o, v_o, n_o) = (
+        _mean(values, name, floor) for values, name in ((treatment, "treatment"), (other, "other"))
     )
-
-
-@dataclass(frozen=True)
-class Equivalence:
-    """Result of two one-sided tests (TOST).
-
-    Attributes:
-        t_lower: test statistic against the lower bound, -margin.
-        p_lower: p value of H0: mean <= -margin.
-        t_upper: test statistic against the upper bound, +margin.
-        p_upper: p value of H0: mean >= +margin.
-        p_value: larger of the two p values. If it is below alpha, the arms are equivalent.
-    """
-
-    t_lower: float
-    p_lower: float
-    t_upper: float
-    p_upper: float
-    p_value: float
-
-
-def equivalence(differences: ArrayLike, margin: float) -> Equivalence:
-    """Test whether treatment and control differ by less than `margin` in either direction (TOST).
-
-    Args:
-        differences: as for `non_inferiority`; shape (n,).
-        margin: in (0, 1), as a fraction.
-
-    Raises:
-        InputError: as `non_inferiority`.
-
-    Source: Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987; Lakens, Social Psychological and
-    Personality Science 8, 2017.
-
-    Example:
-        >>> equivalence([-0.002, 0.001, -0.001, 0.0, 0.002], margin=0.005).p_value < 0.01
-        True
-    """
-    values, mean, sd = _summary(differences)
-    _check(margin)
-    return _two_one_sided(mean, sd, len(values), margin)
-
-
-def _two_one_sided(mean: float, sd: float, n: int, margin: float) -> Equivalence:
-    t_lower, p_lower, _ = _against(mean, sd, n, -margin)
-    t_upper, _, p_upper = _against(mean, sd, n, margin)
-    return Equivalence(t_lower, p_lower, t_upper, p_upper, max(p_lower, p_upper))
-
-
-def _against(mean: float, sd: float, n: int, bound: float) -> tuple[float, float, float]:
-    """t, the p value of H0: mean <= bound, and the p value of H0: mean >= bound."""
-    distance = mean - bound
-    if sd == 0:
-        if abs(distance) <= RESOLUTION:
-            return 0.0, 1.0, 1.0
-        return math.copysign(math.inf, distance), float(distance < 0), float(distance > 0)
-    t = distance / (sd / math.sqrt(n))
+    difference, square = m_t - m_o, v_t + v_o
+    distance = difference + margin
+    if square == 0:
+        t = 0.0 if abs(distance) <= RESOLUTION else math.copysign(math.inf, distance)
+        low, high = (float(t <= 0), float(t >= 0))
+        return Welch((n_t, n_o), difference, 0.0, float(n_t + n_o - 2), t, low, high, float(margin))
+    df = square**2 / (v_t**2 / (n_t - 1) + v_o**2 / (n_o - 1))
+    error = math.sqrt(square)
+    t = distance / error
     # The lower tail at -t equals the upper tail at t and avoids the cancellation in 1 - P.
-    return t, float(special.stdtr(n - 1, -t)), float(special.stdtr(n - 1, t))
+    p_value, p_inferior = float(special.stdtr(df, -t)), float(special.stdtr(df, t))
+    return Welch((n_t, n_o), difference, error, df, t, p_value, p_inferior, float(margin))
 
 
-def _summary(differences: ArrayLike) -> tuple[NDArray[np.float64], float, float]:
-    values = np.asarray(differences, dtype=float)
-    if values.ndim != 1:
-        raise InputError(f"differences: received shape {values.shape}. Allowed: (n,), one for each seed")
-    if len(values) < 2:
-        raise InputError(f"differences: insufficient: received {len(values)}. Allowed: 2 or more pairs")
+def _mean(values: ArrayLike, name: str, floor: float) -> tuple[float, float, int]:
+    """Mean of an arm, the variance of this mean, and the number of runs."""
+    accuracies = checked(values, name)
+    n = len(accuracies)
+    spread = accuracies.max() - accuracies.min()
+    variance = 0.0 if spread <= RESOLUTION else float(accuracies.var(ddof=1))
+    return float(accuracies.mean()), max(variance, floor**2) / n, n
+
+
+def checked(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Return the accuracies of an arm as an array of two or more fractions."""
+    accuracies = np.asarray(values, dtype=float)
+    if accuracies.ndim != 1:
+        raise InputError(f"{name}: received shape {accuracies.shape}. Allowed: (n,), one for each run")
+    if len(accuracies) < 2:
+        raise InputError(f"{name}: insufficient: received {len(accuracies)} runs. Allowed: 2 or more")
     # NaN fails this comparison too. The usual mistake is percent instead of fractions.
-    if not (np.abs(values) <= 1).all():
-        raise InputError(
-            "differences: received a value that is not a difference of two fractions. Allowed: [-1, 1]"
-        )
-    mean = float(values.mean())
-    sd = 0.0 if np.ptp(values) <= RESOLUTION else float(values.std(ddof=1))
-    return values, mean, sd
+    if not (accuracies.min() >= 0 and accuracies.max() <= 1):
+        raise InputError(f"{name}: received an accuracy that is not a fraction. Allowed: [0, 1]")
+    return accuracies
 
 
-def _check(margin: float) -> None:
+def check_margin(margin: float) -> None:
+    """Raise InputError unless the margin is a fraction between 0 and 1."""
     if not 0 < margin < 1:
         raise InputError(f"margin: received {margin!r}. Allowed: a fraction in (0, 1), such as 0.005")
-
-
-def _check_level(alpha: float) -> None:
-    if not 0 < alpha < 0.5:
-        raise InputError(f"alpha: received {alpha!r}. Allowed: (0, 0.5)")
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

@@ -1,201 +1,138 @@
-"""Two scopes of a difference in accuracy: this test set, and the population its images were drawn from."""
+"""The difference in accuracy for the population from which the images of the test set were drawn."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import special
 
 from invact.errors import InputError
-from invact.statistics.intervals import check_confidence, t_quantile
+from invact.statistics.comparison.inference import RESOLUTION
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Scope", "Scopes", "population_interval", "scopes"]
+__all__ = ["image_variance", "population_interval"]
 
 
-@dataclass(frozen=True)
-class Scope:
-    """Uncertainty of the mean difference within one scope.
+def population_interval(
+    control: ArrayLike, treatment: ArrayLike, interval: tuple[float, float], level: float
+) -> tuple[float, float]:
+    """Extend a confidence interval of the difference from this test set to the population of images.
 
-    Attributes:
-        se: standard error of the mean, in accuracy fractions.
-        df: degrees of freedom of the variance estimate from which se is computed.
-        interval: confidence interval, mean -+ t * se.
-    """
+    The interval of a test counts the noise of the runs alone, so it is valid for exactly these images. Other
+    images from the same population would give another difference. With h the distance of an end from the
+    difference, V the result of `image_variance`, and z the normal quantile of 1 - level, the end moves to
 
-    se: float
-    df: float
-    interval: tuple[float, float]
+        difference -+ sqrt(h^2 + z^2 V).
 
-
-@dataclass(frozen=True)
-class Scopes:
-    """Difference in accuracy, treatment - control, in two scopes.
-
-    Attributes:
-        mean: mean over seeds and items, in accuracy fractions.
-        seeds: scope of new seeds on exactly these test items.
-        population: scope of new seeds and new items from the population that the items were drawn from.
-        seed_variance: estimated variance between seeds of the mean over items. It may be negative.
-        item_variance: estimated variance between items of the mean over seeds. It may be negative.
-        cell_variance: remaining variance, within one seed and item.
-    """
-
-    mean: float
-    seeds: Scope
-    population: Scope
-    seed_variance: float
-    item_variance: float
-    cell_variance: float
-
-
-def scopes(control: ArrayLike, treatment: ArrayLike, confidence: float = 0.95) -> Scopes:
-    """Compute intervals of the difference in accuracy for this test set and for the population of images.
-
-    d_ij = treatment - control for seed i of S and item j of N. The model has crossed random effects,
-    d_ij = mu + a_i + b_j + e_ij. The mean squares of the two-way analysis of variance are
-
-        MS_S = N sum_i (d_i. - d..)^2 / (S - 1)            expected: N var(a) + var(e)
-        MS_I = S sum_j (d_.j - d..)^2 / (N - 1)            expected: S var(b) + var(e)
-        MS_E = sum_ij (d_ij - d_i. - d_.j + d..)^2 / ((S - 1)(N - 1))        var(e)
-
-    Over seeds and items, the mean has the variance Var(d..) = var(a) / S + var(b) / N + var(e) / (S N). Its
-    unbiased estimate is (MS_S + MS_I - MS_E) / (S N), with Satterthwaite's degrees of freedom. The result is
-    never below MS_S / (S N), the value for var(b) = 0. For this test set alone the items do not vary; the
-    variance is MS_S / (S N), with S - 1 degrees of freedom.
+    Adding squared distances is the method of variance estimates recovery (MOVER). It needs no assumption
+    about how the interval was adjusted for its looks. If the images add nothing, the result is the interval.
 
     Args:
-        control: whether each item was classified correctly; shape (seeds, items), bool or 0 and 1. Keep a
-            failed run, with the items that it classified correctly.
-        treatment: the same for the treatment, with the same seeds and items in the same order; shape (seeds,
-            items).
-        confidence: two-sided confidence level.
+        control: whether each run of the control classified each image correctly; shape (runs, images), bool
+            or 0 and 1. Use the runs from which the interval was computed.
+        treatment: the same for the treatment, with the same images in the same order; shape (runs, images).
+            The runs are independent of those of the control, and their number may differ.
+        interval: confidence interval of the difference treatment - control for this test set, as fractions.
+        level: error of the interval on each side, in (0, 0.5).
+
+    Returns:
+        Lower and upper end, as fractions.
 
     Raises:
-        InputError: shapes differ, fewer than two seeds ("insufficient") or items, or a value is missing.
-
-    Source: Searle, Casella and McCulloch, Variance Components, 1992, chapter 4; Satterthwaite, Biometrics
-    Bulletin 2, 1946; Owen, Annals of Applied Statistics 1, 2007 (crossed data; its pigeonhole bootstrap
-    counts var(e) three times).
-
-    Example:
-        >>> control = [[1, 1, 0, 0, 1, 0], [1, 0, 1, 0, 1, 0], [1, 1, 0, 0, 1, 1]]
-        >>> treatment = [[1, 1, 1, 0, 1, 1], [1, 1, 1, 0, 1, 0], [1, 1, 1, 0, 0, 1]]
-        >>> found = scopes(control, treatment)
-        >>> round(found.mean, 3), round(found.seeds.se, 3), round(found.population.se, 3)
-        (0.167, 0.096, 0.129)
-    """
-    check_confidence(confidence)
-    old, new = _correct(control, "control"), _correct(treatment, "treatment")
-    if old.shape != new.shape:
-        raise InputError(f"treatment: received shape {new.shape}. Allowed: {old.shape}, as for the control")
-    differences = new - old
-    seeds, items = differences.shape
-    mean = float(differences.mean())
-    between_seeds, between_items, rest = (float(values) for values in mean_squares(differences))
-    total, df = (
-        float(values) for values in population_variance(between_seeds, between_items, rest, seeds, items)
-    )
-    return Scopes(
-        mean=mean,
-        seeds=_scope(mean, between_seeds / (seeds * items), seeds - 1, confidence),
-        population=_scope(mean, total, df, confidence),
-        seed_variance=(between_seeds - rest) / items,
-        item_variance=(between_items - rest) / seeds,
-        cell_variance=rest,
-    )
-
-
-def population_interval(found: Scopes, estimate: float, interval: tuple[float, float]) -> tuple[float, float]:
-    """Convert the adjusted interval of a test that may stop early to the population of images.
-
-    The interval after a stop is valid for this test set. h is the distance of an end from the estimate.
-    H_seeds and H_population are half the widths of the two intervals in `found`, which are for a fixed number
-    of seeds. The end moves to
-
-        estimate -+ sqrt(h^2 + H_population^2 - H_seeds^2).
-
-    The difference H_population^2 - H_seeds^2 is the part of the items; if it is negative, 0 is used. If the
-    adjustment for stopping changes nothing, h = H_seeds and the result is the two-way interval. If the items
-    add nothing, the result is the adjusted interval. Adding squared distances is the method of variance
-    estimates recovery (MOVER). Here the part of the items comes from the two-way interval; its own quantile
-    times its own standard error would give a coverage that is 1 % too high.
-
-    Args:
-        found: result of `scopes` for the same seeds and the same confidence as the interval.
-        estimate: estimate of the difference after the stop, in accuracy fractions.
-        interval: adjusted interval for this test set. An end may be infinite.
-
-    Raises:
-        InputError: a value is not a number.
+        InputError: fewer than two runs ("insufficient") or images, other images, a value that is not a bool,
+            a level outside its range, or an interval that does not contain the difference of these runs.
 
     Source: Zou and Donner, Statistics in Medicine 27, 2008.
 
     Example:
-        >>> control = [[1, 1, 0, 0, 1, 0], [1, 0, 1, 0, 1, 0], [1, 1, 0, 0, 1, 1]]
-        >>> treatment = [[1, 1, 1, 0, 1, 1], [1, 1, 1, 0, 1, 0], [1, 1, 1, 0, 0, 1]]
-        >>> low, high = population_interval(scopes(control, treatment), 0.15, (-0.28, 0.56))
+        >>> control = [[1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 1, 1], [1, 0, 0, 0, 1, 0]]
+        >>> treatment = [[1, 1, 1, 0, 1, 0], [1, 1, 1, 0, 1, 1]]
+        >>> low, high = population_interval(control, treatment, (-0.09, 0.81), level=0.025)
         >>> round(low, 2), round(high, 2)
-        (-0.43, 0.72)
+        (-0.21, 0.93)
     """
+    if not 0 < level < 0.5:
+        raise InputError(f"level: received {level!r}. Allowed: (0, 0.5)")
+    old, new = _correct(control, "control"), _correct(treatment, "treatment")
+    if old.shape[1] != new.shape[1]:
+        raise InputError(
+            f"treatment: received {new.shape[1]} images. Allowed: {old.shape[1]}, as for the control"
+        )
+    difference = float(new.mean(axis=1).mean() - old.mean(axis=1).mean())
     low, high = interval
-    if any(math.isnan(value) for value in (low, estimate, high)):
-        raise InputError(f"interval: received {interval!r} about {estimate!r}. Allowed: numbers")
-    seeds, population = (
-        (scope.interval[1] - scope.interval[0]) / 2 for scope in (found.seeds, found.population)
+    # NaN fails this comparison too. The usual mistake is to pass runs that the interval does not use.
+    if not low - RESOLUTION <= difference <= high + RESOLUTION:
+        raise InputError(f"interval: received {interval!r}. Allowed: one that contains {difference:.6g}")
+    images = float(special.ndtri(level)) ** 2 * float(image_variance(old, new))
+    return (
+        difference - math.sqrt((difference - low) ** 2 + images),
+        difference + math.sqrt((high - difference) ** 2 + images),
     )
-    items = math.sqrt(max(population**2 - seeds**2, 0.0))
-    # The interval of an e-process is the intersection of all intervals so far, so the mean may be outside it.
-    middle = min(max(estimate, low), high)
-    return middle - math.hypot(middle - low, items), middle + math.hypot(high - middle, items)
 
 
-def mean_squares(differences: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """MS_S, MS_I and MS_E of differences of shape (..., seeds, items)."""
-    seeds, items = differences.shape[-2:]
-    by_seed, by_item = differences.mean(axis=-1), differences.mean(axis=-2)
-    mean = by_seed.mean(axis=-1)
-    of_seeds = items * np.square(by_seed - mean[..., None]).sum(axis=-1)
-    of_items = seeds * np.square(by_item - mean[..., None]).sum(axis=-1)
-    # Differences are at most 1 in size, so the cancellation in this sum of squares is harmless.
-    total = np.square(differences).sum(axis=(-2, -1)) - seeds * items * mean**2
-    rest = np.maximum(total - of_seeds - of_items, 0)
-    return of_seeds / (seeds - 1), of_items / (items - 1), rest / ((seeds - 1) * (items - 1))
+def image_variance(control: NDArray[np.bool_], treatment: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Estimate the part of the variance of a difference in accuracy that comes from the choice of the images.
+
+    In each arm, run i and image j are crossed random effects: y_ij = mu + a_i + b_j + e_ij. The effects b of
+    an image in the two arms are correlated; all others are independent of each other. With n runs of an arm
+    and N images, the difference of the mean accuracies has the variance
+
+        sum over arms of (Var(a) / n + Var(e) / (n N)) + Var(b_T - b_C) / N.
+
+    Welch's test estimates the sum: the variance between runs of the whole accuracy, s^2, has the expectation
+    Var(a) + Var(e) / N. The last term remains. Let d_j be the difference of the arms' mean correctness on
+    image j. All d_j have the effects a in common, so their sample variance over images has the expectation
+
+        Var(b_T - b_C) + sum over arms of Var(e) / n.
+
+    Let w^2 be the mean over images of the unbiased variance between runs on an image. Its expectation is
+    Var(a) + Var(e). So Var(e) = N / (N - 1) (w^2 - s^2) without bias, and the estimate of the last term is
+
+        V = max(0, Var_j(d_j) - sum over arms of N / (N - 1) (w^2 - s^2) / n) / N.
+
+    Args:
+        control: whether each run classified each image correctly; bool, shape (..., runs, images).
+        treatment: the same for the treatment; shape (..., runs, images).
+
+    Returns:
+        V, in squared fractions; shape (...).
+
+    Source: Searle, Casella and McCulloch, Variance Components, 1992, chapter 4 (crossed effects); Owen,
+    Annals of Applied Statistics 1, 2007 (they are uncorrelated for any function of run, image and noise).
+
+    Example:
+        >>> hard, easy = np.array([[True, False, False]] * 2), np.array([[True, True, True]] * 2)
+        >>> round(float(image_variance(hard, easy)), 4)
+        0.1111
+    """
+    images = control.shape[-1]
+    within = np.zeros(control.shape[:-2])
+    for arm in (control, treatment):
+        runs = arm.shape[-2]
+        share = arm.mean(axis=-2)
+        on_an_image = runs / (runs - 1) * (share * (1 - share)).mean(axis=-1)
+        whole = arm.mean(axis=-1).var(axis=-1, ddof=1)
+        within = within + images / (images - 1) * (on_an_image - whole) / runs
+    differences = treatment.mean(axis=-2) - control.mean(axis=-2)
+    found: NDArray[np.float64] = np.maximum(differences.var(axis=-1, ddof=1) - within, 0) / images
+    return found
 
 
-def population_variance(
-    between_seeds: ArrayLike, between_items: ArrayLike, rest: ArrayLike, seeds: int, items: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Variance of the mean over seeds and items, and its degrees of freedom, from the mean squares."""
-    a, b, e = (np.asarray(values, dtype=float) for values in (between_seeds, between_items, rest))
-    total = np.maximum(a + b - e, a)
-    weight = a**2 / (seeds - 1) + b**2 / (items - 1) + e**2 / ((seeds - 1) * (items - 1))
-    # Without any spread the interval is a point for any degrees of freedom.
-    df = np.where(weight > 0, total**2 / np.where(weight > 0, weight, 1), seeds - 1)
-    return total / (seeds * items), np.maximum(df, 1)
-
-
-def _scope(mean: float, variance: float, df: float, confidence: float) -> Scope:
-    se = float(np.sqrt(variance))
-    half = t_quantile(df, confidence) * se
-    return Scope(se, df, (mean - half, mean + half))
-
-
-def _correct(values: ArrayLike, name: str) -> NDArray[np.float64]:
+def _correct(values: ArrayLike, name: str) -> NDArray[np.bool_]:
     correct = np.asarray(values)
     if correct.ndim != 2:
-        raise InputError(f"{name}: received shape {correct.shape}. Allowed: (seeds, items)")
-    seeds, items = correct.shape
-    if seeds < 2 or items < 2:
+        raise InputError(f"{name}: received shape {correct.shape}. Allowed: (runs, images)")
+    runs, images = correct.shape
+    if runs < 2 or images < 2:
         raise InputError(
-            f"{name}: insufficient: received {seeds} seeds and {items} items. Allowed: 2 or more of each"
+            f"{name}: insufficient: received {runs} runs and {images} images. Allowed: 2 or more of each"
         )
     if not np.isin(correct, (0, 1)).all():
         raise InputError(
             f"{name}: received a value that is not a bool. Allowed: True (correct) and False (wrong)"
         )
-    return correct.astype(float)
+    return correct.astype(bool)

@@ -137,7 +137,8 @@ def line_ratio(
         gates: conditions that the fit must pass; the default values of `Gates` unless given.
 
     Raises:
-        InputError: as `parallel_line`.
+        InputError: as `parallel_line`; an arm has fewer than three widths, so that nothing shows whether the
+            lines are straight.
 
     Example:
         >>> width = np.array([8, 11, 16, 22, 32] * 4)
@@ -150,10 +151,10 @@ def line_ratio(
     """
     data = observations(widths, accuracies, treatment)
     fit = parallel_line(widths, accuracies, treatment, blocks, confidence)
-    p_linearity = {row.source: row.p_value for row in fit.anova}["Non-linearity"]
-    reasons = _reasons(data, gates or Gates(), fit.g, fit.slope_interval, p_linearity)
-    low, high = fit.interval
-    return _gated(data, fit, 1 / fit.potency, (1 / high, 1 / low if low > 0 else float("inf")), reasons)
+    reasons = _reasons(data, gates or Gates(), fit.g, fit.slope_interval, fit.p_linearity)
+    # Without a slope the potency may be 0, and its inverse is infinite.
+    ratio, high, low = (1 / value if value != 0 else float("inf") for value in (fit.potency, *fit.interval))
+    return _gated(data, fit, ratio, (low, high), reasons)
 
 
 def _gated(
@@ -243,7 +244,7 @@ def ratio_by_level(
         Levels, ascending, and ratios, of length `count`; both empty if the arms share no range.
 
     Raises:
-        InputError: as `parallel_line`; `count` is below two.
+        InputError: as `observations`; `count` is below two.
 
     Example:
         >>> width = [1, 2, 4, 8, 1, 2, 4, 8]

@@ -1,4 +1,4 @@
-"""Parallel-line assay: how much of the standard does one unit of the test preparation replace?"""
+"""Parallel-line assay: how much of the standard does one unit of a test preparation replace?"""
 # In invact the preparations are two arms, the doses are their widths or MACs, and the responses are their
 # accuracies. The terms are those of a bioassay, so that a published assay can be used as a test.
 
@@ -12,11 +12,32 @@ from scipy import special
 
 from invact.errors import InputError
 from invact.statistics.intervals import check_confidence, t_quantile
+from invact.statistics.ratios.observations import (
+    Observations,
+    block_columns,
+    cell_columns,
+    check_doses,
+    check_numbers,
+    estimates,
+    observations,
+    residual,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["AnovaRow", "Fieller", "Observations", "ParallelLine", "fieller", "observations", "parallel_line"]
+__all__ = [
+    "AnovaRow",
+    "Fieller",
+    "Observations",
+    "ParallelLine",
+    "estimates",
+    "fieller",
+    "multiple_assay",
+    "observations",
+    "parallel_line",
+    "residual",
+]
 
 SLOPE_ALPHA = 0.05
 """One-sided level of the equivalence test of the slopes: the interval of their ratio is at 1 - 2 x 5 %."""
@@ -111,20 +132,26 @@ class AnovaRow:
 
 @dataclass(frozen=True)
 class ParallelLine:
-    """A parallel-line assay.
+    """The comparison of one test preparation with the standard in a parallel-line assay.
+
+    The slope, g, variance, df and anova belong to the whole assay. They are the same for each of its test
+    preparations.
 
     Attributes:
-        potency: number of doses of the standard that have the effect of one dose of the test preparation.
+        potency: number of doses of the standard that have the effect of one dose of the test preparation;
+            NaN if the common slope is exactly 0.
         interval: Fieller's interval of the potency; (0, inf) if g >= 1.
         g: relative uncertainty of the common slope, see `Fieller`.
         slope: common slope, response per unit of ln(dose).
-        slope_ratio: slope of the test preparation divided by the slope of the standard, each fitted alone.
+        slope_ratio: slope of the test preparation divided by the slope of the standard, each fitted alone;
+            NaN if the slope of the standard is exactly 0.
         slope_interval: Fieller's interval of slope_ratio at 90 %. If it lies within given bounds, the slopes
             are equivalent at 5 %.
         variance: residual mean square, within treatments (and blocks).
         df: degrees of freedom of the variance.
-        anova: rows Blocks (if there are any), Preparations, Regression, Non-parallelism, Non-linearity,
-            Residual, Total. The sums of squares are sequential: each source is added to those before it.
+        anova: rows Blocks, Preparations, Regression, Non-parallelism, Non-linearity, Residual, Total. The
+            sums of squares are sequential: each source is added to those before it. There is no row Blocks
+            without blocks, and no row Non-linearity if no preparation has more than two doses.
     """
 
     potency: float
@@ -137,6 +164,11 @@ class ParallelLine:
     df: int
     anova: tuple[AnovaRow, ...]
 
+    @property
+    def p_linearity(self) -> float | None:
+        """P value of the deviation from linearity; None if it cannot be tested, as with two doses."""
+        return {row.source: row.p_value for row in self.anova}.get("Non-linearity")
+
 
 def parallel_line(
     doses: ArrayLike,
@@ -147,25 +179,19 @@ def parallel_line(
 ) -> ParallelLine:
     """Estimate the relative potency from log-linear responses of two preparations.
 
-    The model is response = a + d z + b x + block, with x = ln(dose), z = 1 for the test preparation and 0 for
-    the standard, and a block effect if blocks are given. The potency is exp(d / b). Fieller's interval uses
-    the mean square within treatments and blocks. The doses of the preparations may differ, and they need not
-    be equally spaced or equally replicated.
+    This is `multiple_assay` with one test preparation.
 
     Args:
-        doses: shape (n,), positive, in one unit for both preparations.
+        doses: as for `multiple_assay`.
         responses: shape (n,), one for each training.
         test: shape (n,), True for the test preparation, False for the standard.
         blocks: shape (n,), labels of the blocks; None for a completely randomised design.
         confidence: two-sided confidence level of the interval of the potency.
 
     Raises:
-        InputError: shapes differ, a dose is not positive, a response is not finite (a failed run must have a
-            value and must not be dropped), a preparation has fewer than three doses, no dose is replicated,
-            or blocks are confounded with preparations.
+        InputError: as `multiple_assay`; `test` has a value that is not a bool.
 
-    Source: Finney, Statistical Method in Biological Assay, 3rd ed., 1978; European Pharmacopoeia, chapter
-    5.3, section 3.2.
+    Source: as `multiple_assay`.
 
     Example:
         >>> dose = [1, 2, 4] * 4
@@ -175,14 +201,78 @@ def parallel_line(
         >>> round(fit.potency, 2), [round(end, 2) for end in fit.interval], fit.g < 0.1
         (1.98, [1.82, 2.16], True)
     """
+    data = observations(doses, responses, test, least=2)
+    names = np.where(data.test, "test", "standard")
+    return multiple_assay(data.doses, data.responses, names, "standard", blocks, confidence)["test"]
+
+
+def multiple_assay(
+    doses: ArrayLike,
+    responses: ArrayLike,
+    preparations: ArrayLike,
+    standard: str,
+    blocks: ArrayLike | None = None,
+    confidence: float = 0.95,
+) -> dict[str, ParallelLine]:
+    """Estimate the potency of each test preparation relative to one standard.
+
+    The model is response = a + sum_p d_p z_p + b x + block, with x = ln(dose), z_p = 1 for the test
+    preparation p and 0 for all others, and a block effect if blocks are given. The potency of p is
+    exp(d_p / b). All preparations have the common slope b, and Fieller's intervals use the mean square
+    within treatments and blocks of the whole assay. The doses of the preparations may differ, and they need
+    not be equally spaced or equally replicated.
+
+    Two doses of each preparation are enough for the potency. Linearity cannot be tested with them, so that
+    the validity of the assay rests on the tests of regression and parallelism alone.
+
+    Args:
+        doses: shape (n,), positive, in one unit for all preparations.
+        responses: shape (n,), one for each training.
+        preparations: shape (n,), the names of the preparations, as text.
+        standard: name of the standard. All other preparations are test preparations.
+        blocks: shape (n,), labels of the blocks; None for a completely randomised design.
+        confidence: two-sided confidence level of each interval of a potency. It holds for each interval
+            alone, not for all of them together.
+
+    Returns:
+        The comparison of each test preparation with the standard, by name, in the order of the data.
+
+    Raises:
+        InputError: shapes differ, a dose is not positive, a response is not finite (a failed run must have a
+            value and must not be dropped), a preparation has fewer than two doses, no dose is replicated,
+            blocks are confounded with preparations, a name is not text, or the standard or a test
+            preparation is missing.
+
+    Source: Finney, Statistical Method in Biological Assay, 3rd ed., 1978; European Pharmacopoeia, chapter
+    5.3, section 3.2.
+
+    Example:
+        >>> name = ["S"] * 4 + ["T"] * 4 + ["U"] * 4
+        >>> response = [0.10, 0.20, 0.11, 0.19, 0.20, 0.30, 0.20, 0.30, 0.15, 0.25, 0.15, 0.24]
+        >>> fits = multiple_assay([1, 2] * 6, response, name, standard="S")
+        >>> {name: round(fit.potency, 2) for name, fit in fits.items()}, fits["T"].p_linearity
+        ({'T': 2.07, 'U': 1.41}, None)
+    """
     check_confidence(confidence)
-    data = observations(doses, responses, test)
-    x, y = np.log(data.doses), data.responses
-    grand = _block_columns(blocks, len(y))
-    both = np.column_stack([grand, data.test])
+    labels = np.asarray(preparations)
+    dose, y = check_numbers(doses, responses, labels, "preparations")
+    present = dict.fromkeys(labels.tolist())
+    if not all(isinstance(name, str) for name in present):
+        raise InputError("preparations: received a name that is not text. Allowed: a str for each response")
+    if standard not in present or len(present) < 2:
+        raise InputError(
+            f"preparations: received {list(present)}. Allowed: the standard {standard!r} and others"
+        )
+    tests = [name for name in present if name != standard]
+    for name in present:
+        check_doses(dose[labels == name], name, 2)
+    x, z = np.log(dose), np.column_stack([labels == name for name in tests])
+
+    grand = block_columns(blocks, len(y))
+    both = np.column_stack([grand, z])
     parallel = np.column_stack([both, x])
-    separate = np.column_stack([parallel, data.test * x])
-    saturated = np.column_stack([grand, data.cell_columns()])
+    separate = np.column_stack([parallel, z * x[:, None]])
+    saturated = np.column_stack([grand, cell_columns(z @ np.arange(1, len(tests) + 1), dose)])
     if np.linalg.matrix_rank(separate) < separate.shape[1]:
         raise InputError("blocks: received blocks that are confounded with preparations or doses")
 
@@ -196,102 +286,48 @@ def parallel_line(
     rows = [
         _tested(source, before[1] - after[1], float(before[0] - after[0]), variance, df)
         for source, before, after in zip(sources, rest, rest[1:], strict=False)
-        if source != "Blocks" or before[1] > after[1]
+        if before[1] > after[1]
     ]
     rows.append(AnovaRow("Residual", df, float(sum_left), None, None))
     rows.append(AnovaRow("Total", len(y) - 1, float(rest[0][0]), None, None))
 
     effects, spread = estimates(parallel, y)
-    potency = fieller(effects[-2], effects[-1], variance * spread[-2:, -2:], df, confidence)
-    effects, spread = estimates(separate, y)
-    # The last coefficient is the difference between the two slopes.
-    mix = np.zeros((2, separate.shape[1]))
-    mix[:, -2], mix[0, -1] = 1, 1
-    steep = mix @ effects
-    slopes = fieller(steep[0], steep[1], variance * mix @ spread @ mix.T, df, 1 - 2 * SLOPE_ALPHA)
-    low, high = np.exp(potency.interval)
-    return ParallelLine(
-        potency=float(np.exp(potency.ratio)),
-        interval=(float(low), float(high)),
-        g=potency.g,
-        slope=float(estimates(parallel, y)[0][-1]),
-        slope_ratio=slopes.ratio,
-        slope_interval=slopes.interval,
-        variance=variance,
-        df=df,
-        anova=tuple(rows),
-    )
+    alone, alone_spread = estimates(separate, y)
+    found = {}
+    for index, name in enumerate(tests):
+        pair = [grand.shape[1] + index, parallel.shape[1] - 1]
+        covariance = variance * spread[np.ix_(pair, pair)]
+        potency = _ratio(effects[pair], covariance, df, confidence)
+        # The last coefficients are the differences between each slope and the slope of the standard.
+        mix = np.zeros((2, separate.shape[1]))
+        mix[:, parallel.shape[1] - 1], mix[0, parallel.shape[1] + index] = 1, 1
+        covariance = variance * mix @ alone_spread @ mix.T
+        slopes = _ratio(mix @ alone, covariance, df, 1 - 2 * SLOPE_ALPHA)
+        # A slope near 0 gives potencies that no float can hold; they become 0 or inf.
+        with np.errstate(over="ignore"):
+            relative, low, high = np.exp([potency.ratio, *potency.interval]).tolist()
+        found[name] = ParallelLine(
+            potency=relative,
+            interval=(low, high),
+            g=potency.g,
+            slope=float(effects[-1]),
+            slope_ratio=slopes.ratio,
+            slope_interval=slopes.interval,
+            variance=variance,
+            df=df,
+            anova=tuple(rows),
+        )
+    return found
+
+
+def _ratio(pair: NDArray[np.float64], covariance: ArrayLike, df: int, confidence: float) -> Fieller:
+    u, v = pair.tolist()
+    if v == 0:
+        return Fieller(np.nan, (-np.inf, np.inf), np.inf)
+    return fieller(u, v, covariance, df, confidence)
 
 
 def _tested(source: str, df: int, sum_of_squares: float, variance: float, error_df: int) -> AnovaRow:
     sum_of_squares = max(sum_of_squares, 0.0)
-    if df == 0:
-        return AnovaRow(source, 0, 0.0, None, None)
     f = sum_of_squares / df / variance if variance > 0 else np.inf
     return AnovaRow(source, df, sum_of_squares, float(f), float(special.fdtrc(df, error_df, f)))
-
-
-def _block_columns(blocks: ArrayLike | None, n: int) -> NDArray[np.float64]:
-    """A constant column, and one column for each block except the first."""
-    if blocks is None:
-        return np.ones((n, 1))
-    labels = np.asarray(blocks)
-    if labels.shape != (n,):
-        raise InputError(f"blocks: received shape {labels.shape}. Allowed: ({n},), one for each response")
-    _, index = np.unique(labels, return_inverse=True)
-    return np.column_stack([np.ones(n), np.eye(index.max() + 1)[index][:, 1:]])
-
-
-def residual(design: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
-    """Residual sum of squares of y, which has shape (n,) or (n, m), and its degrees of freedom."""
-    left, singular, _ = np.linalg.svd(design, full_matrices=False)
-    rank = int((singular > singular[0] * len(y) * np.finfo(float).eps).sum())
-    basis = left[:, :rank]
-    return np.square(y - basis @ (basis.T @ y)).sum(axis=0), len(y) - rank
-
-
-def estimates(
-    design: NDArray[np.float64], y: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Least-squares coefficients of y, which has shape (n,) or (n, m), and their covariance at variance 1."""
-    inverse = np.linalg.pinv(design)
-    return inverse @ y, inverse @ inverse.T
-
-
-@dataclass(frozen=True)
-class Observations:
-    """Checked doses and responses of two preparations; all arrays have shape (n,)."""
-
-    doses: NDArray[np.float64]
-    responses: NDArray[np.float64]
-    test: NDArray[np.bool_]
-
-    def cell_columns(self) -> NDArray[np.float64]:
-        """Indicator matrix with one column for each (preparation, dose)."""
-        _, index = np.unique(np.column_stack([self.test, self.doses]), axis=0, return_inverse=True)
-        return np.eye(index.max() + 1)[index.ravel()]
-
-
-def observations(doses: ArrayLike, responses: ArrayLike, test: ArrayLike) -> Observations:
-    """Check doses, responses and preparations.
-
-    Raises:
-        InputError: as `parallel_line`.
-    """
-    x, y, z = np.asarray(doses, dtype=float), np.asarray(responses, dtype=float), np.asarray(test)
-    if x.ndim != 1 or not x.shape == y.shape == z.shape:
-        shapes = f"{x.shape}, {y.shape} and {z.shape}"
-        raise InputError(f"doses, responses, test: received shapes {shapes}. Allowed: equal shapes, (n,)")
-    if not (np.isfinite(x) & (x > 0)).all():
-        raise InputError("doses: received a value that is not a positive number. Allowed: above 0")
-    if not np.isfinite(y).all():
-        raise InputError(
-            "responses: received a value that is not finite. Allowed: numbers (chance level for a failed run)"
-        )
-    if not np.isin(z, (0, 1)).all():
-        raise InputError("test: received a value that is not a bool. Allowed: True (test), False (standard)")
-    z = z.astype(bool)
-    for name, arm in (("standard", ~z), ("test", z)):
-        if (count := len(np.unique(x[arm]))) < 3:
-            raise InputError(f"doses: {name}: received {count} different doses. Allowed: three or more")
-    return Observations(x, y, z)

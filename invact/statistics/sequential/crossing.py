@@ -18,7 +18,7 @@ from scipy import special
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Exits", "normal_exits", "t_exits", "t_tail"]
+__all__ = ["Exits", "normal_exits", "t_exits"]
 
 Floats: TypeAlias = "NDArray[np.float64]"
 
@@ -42,6 +42,13 @@ class Exits:
     lower: tuple[float, ...]
 
 
+@lru_cache(maxsize=4)
+def _quadrature(points: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nodes and weights of Gauss and Legendre's quadrature on [-1, 1]."""
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+    return nodes, weights
+
+
 def normal_exits(upper: ArrayLike, information: ArrayLike, lower: ArrayLike | None = None) -> Exits:
     """Compute exit probabilities of z statistics with independent increments, under the null hypothesis.
 
@@ -61,7 +68,7 @@ def normal_exits(upper: ArrayLike, information: ArrayLike, lower: ArrayLike | No
     tops = np.asarray(upper, dtype=float) * scale
     # The probability beyond 9 standard deviations is lost in double precision.
     floors = (np.full(len(scale), -9.0) if lower is None else np.asarray(lower, dtype=float)) * scale
-    nodes, weights = np.polynomial.legendre.leggauss(128)
+    nodes, weights = _quadrature(128)
     places, masses, before = np.zeros(1), np.ones(1), 0.0
     above, below = [], []
     for top, floor, now in zip(tops, floors, scale**2, strict=True):
@@ -97,39 +104,6 @@ def t_exits(
     """
     _, above, below = _chain(upper, looks, lower, effect)
     return Exits(tuple(above), tuple(below))
-
-
-def t_tail(
-    t: ArrayLike, upper: ArrayLike, looks: Sequence[int], lower: ArrayLike | None = None
-) -> tuple[float, Floats]:
-    """Compute the probability of outcomes that are more extreme than t at the last look, without an effect.
-
-    In the stage-wise ordering these are a stop at the upper bound of an earlier look, and a larger t at the
-    last look.
-
-    Args:
-        t: statistics at the last look, shape (R,).
-        upper: bounds on t at the earlier looks, shape (K - 1,).
-        looks: number of observations at each look, shape (K,).
-        lower: as for `t_exits`, shape (K - 1,).
-
-    Returns:
-        The probability of crossing an earlier upper bound; and the probabilities of reaching the last look
-        with a statistic of t or more, shape (R,).
-
-    Example:
-        >>> earlier, now = t_tail([1.833], [], (10,))
-        >>> earlier, now.round(4).tolist()
-        (0.0, [0.05])
-    """
-    values = np.atleast_1d(np.asarray(t, dtype=float))
-    if len(looks) == 1:
-        return 0.0, np.asarray(special.stdtr(looks[0] - 1, -values))
-    masses, above, _ = _chain(upper, looks[:-1], lower, 0.0)
-    for n in range(looks[-2], looks[-1] - 1):
-        masses = np.diff(_sharpened(masses @ _kernel(n)))
-    angles = np.arctan(values / math.sqrt(looks[-1] - 1))
-    return sum(above), np.asarray(masses @ _transition(looks[-1] - 1, angles))
 
 
 def _chain(
@@ -208,7 +182,7 @@ def _likelihood_ratio(n: int, effect: float) -> Floats:
     slope = effect * math.sqrt(n) * np.sin(MIDDLES)[:, None]
     mode = (slope + np.sqrt(slope**2 + 4 * (n - 1))) / 2
     low, high = np.maximum(mode - 8, 0), mode + 8
-    nodes, weights = np.polynomial.legendre.leggauss(80)
+    nodes, weights = _quadrature(80)
     chi = low + (high - low) * (nodes + 1) / 2
     logs = (n - 1) * np.log(chi) - chi**2 / 2 + slope * chi
     ratio = special.logsumexp(logs, b=weights * (high - low), axis=1)

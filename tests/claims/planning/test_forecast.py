@@ -3,36 +3,69 @@ from pathlib import Path
 import pytest
 
 from invact.claims.file import load_claim
-from invact.claims.planning.forecast import plan_claim
+from invact.claims.planning.forecast import PLAIN, plan_claim, power_at_best, simulate
+from invact.claims.planning.plan import Plan
 from invact.cost.count import count_macs
 from invact.execution.engine import Engine
 from invact.networks.build import build_model
+from invact.statistics.sequential.course import Rules
+from invact.statistics.sequential.procedure import Procedure
 
 
-def test_the_plan_counts_the_runs_of_each_step_and_trains_nothing(write_claim, monkeypatch, digits) -> None:
+def test_the_plan_counts_every_course_and_trains_nothing(write_claim, monkeypatch, digits) -> None:
     path = write_claim(
-        "[tuning]\ntrials = 2\nlearning_rate = [4e-3, 2e-2]\n"
-        "[curve]\ncontrol = [2, 3, 4]\ntreatment = [1, 2, 3]\nseeds = 2",
-        ratios="[0.125]",
+        "[tuning]\ntrials = 2\nlearning_rate = [4e-3, 2e-2]\n[curve]\ntreatment = [1, 2, 3, 6, 8]\nseeds = 2",
+        ratios="[0.5, 0.25]",
         also='["linear_negated"]',
     )
     monkeypatch.setattr(Engine, "__enter__", lambda engine: pytest.fail("an engine was started"))
-    ((plan, steps),) = plan_claim(path).values()
-    assert plan is None
-    assert {step.name: (step.least, step.most) for step in steps} == {
-        "tuning": (10, 10),
-        "pilot": (6, 6),
-        "confirmation": (4, 3 * 4),
-        "other arms": (2, 3),
-        "repeat": (4, 3),
-        "curve": (12, 12),
-    }
+    (found,) = plan_claim(path).values()
+    assert found.plan == Plan()
+    assert found.plain == PLAIN * 3 * 2
+    assert [path.name for path in found.paths] == [
+        "equal down to 0.25 of the filters",
+        "equal down to 0.5 of the filters",
+        "equal at no ratio",
+        "no assay sensitivity",
+    ]
+    best, _, none, nothing = found.paths
+    # Nine networks are tuned. The curve has the widths 1, 3, 6 and 8; the screen has 2 and 4.
+    assert (best.trainings["tuning"], best.trainings["curve"]) == (2 * 9, 2 * 4)
+    assert best.trainings["pilot"] == pytest.approx(6, abs=0.2)
+    assert best.trainings["screen"] == pytest.approx(8, abs=0.4)
+    assert best.total > none.total > nothing.total
+    assert "curve" not in nothing.trainings
     assert not Path("mlruns").exists()
     cells = load_claim(path).cells()
-    both = sum(
-        count_macs(build_model(cells[key].config, digits.input_shape, digits.classes)).macs
-        for key in ("control", "placebo 0.125")
-    )
-    # Training costs three times the MACs of the forward pass; the pilot has three seeds and two epochs.
-    assert steps[1].macs == 3 * 3 * 2 * both * digits.train_count
-    assert all(step.hours > 0 for step in steps)
+    macs = {
+        k: count_macs(build_model(c.config, digits.input_shape, digits.classes)).macs
+        for k, c in cells.items()
+    }
+    # Training costs three times the MACs of the forward pass; there are two epochs.
+    tuning = 3 * 2 * digits.train_count * 2 * sum(macs.values())
+    pilot = 3 * 2 * digits.train_count * 3 * (macs["control"] + macs["placebo 0.25"])
+    # One pilot in twenty shows a gain by chance, and its claim goes on.
+    assert 1 <= nothing.macs / (tuning + pilot) < 1.1
+    assert all(path.hours > 0 for path in found.paths)
+    assert found.excess[0.5] == macs["matched 0.5"] / macs["treatment 0.5"] - 1 >= 0
+
+
+def test_a_simulated_course_without_noise_has_known_counts() -> None:
+    rules = Rules((0.75, 0.5), {0.75: 1.1, 0.5: 0.6}, None, 0.003, Procedure())
+    runs = simulate(rules, 0.5, True, 0.003, 1e-6)
+    assert runs == {
+        "pilot/control": 8,
+        "pilot/placebo 0.5": 8,
+        "screen/treatment 0.75": 4,
+        "screen/treatment 0.5": 4,
+        "confirmation/control": 6,
+        "confirmation/treatment 0.5": 6,
+        "confirmation/placebo 0.5": 6,
+        "confirmation/matched 0.5": 6,
+    }
+
+
+def test_a_test_set_that_is_too_small_is_found() -> None:
+    rules = Rules((0.5,), {0.5: 0.6}, None, 0.003, Procedure(), floor=0.5 / 100)
+    assert power_at_best(rules, 0.003) < 0.5
+    assert power_at_best(rules, 0.01) > 0.99

@@ -11,10 +11,11 @@ from matplotlib.collections import FillBetweenPolyCollection, PathCollection
 
 from invact.errors import InputError
 from invact.fronts.pareto import ParetoFront, Point, pareto_front_of
-from invact.reports.figures import claim_figure, front_figure
+from invact.reports.figures import claim_figure, curve_figure, front_figure
 from invact.reports.figures.bands import gap_figure
 from invact.reports.figures.style import picture
 from invact.reports.front import FORMATS
+from invact.statistics.ratios.local import local_ratio
 
 
 def test_matplotlib_settings_of_the_user_are_ignored():
@@ -168,30 +169,123 @@ def test_the_gap_is_drawn_with_its_margin():
 
 
 def test_claim_figure_shows_the_evidence():
-    differences = [[-0.03, -0.02, -0.025], [0.001, -0.002, 0.0]]
-    estimates = [-0.0255, 0.0005]
+    control = [[0.90, 0.91, 0.905], [0.90, 0.90]]
+    treatment = [[0.88, 0.885, 0.89, 0.875], [0.901, 0.898, 0.9]]
+    estimates = [-0.0225, -0.0003]
     intervals = [(-0.031, -0.019), (-0.003, 0.002)]
-    evidence = ([0.5, 0.7], differences, estimates, intervals, ["REFUTED", "SUPPORTED"], 0.005)
-    figure = claim_figure(*evidence, title="claim")
+    evidence = ([0.5, 0.7], control, treatment, estimates, intervals, ["REFUTED", "SUPPORTED"], 0.005)
+    figure = claim_figure(*evidence, title="claim", levels=[0.001, 0.025])
     (axes,) = figure.axes
     drawn = {
-        round(float(x), 9) for scatter in axes.collections for x in np.asarray(scatter.get_offsets())[:, 0]
+        (round(float(x), 9), round(float(y), 2))
+        for scatter in axes.collections
+        for x, y in np.asarray(scatter.get_offsets())
     }
-    values = [*differences[0], *differences[1], *estimates]
-    assert drawn == {round(100 * x, 9) for x in values}
+    # The dots of each row are below its estimate: the means of the control are 0.905 and 0.9.
+    expected = {(-2.5, 0.24), (-2.0, 0.24), (-1.5, 0.24), (-3.0, 0.24), (-2.25, 0.0)}
+    expected |= {(0.1, 1.24), (-0.2, 1.24), (0.0, 1.24), (-0.03, 1.0)}
+    assert drawn == expected
     lines = [tuple(np.round(line.get_xdata(), 9)) for line in axes.lines]
     assert lines[:2] == [(-3.1, -1.9), (-0.3, 0.2)]
     assert (-0.5, -0.5) in lines
     low, high = axes.get_xlim()
-    assert low < -3 < 0.2 < high
-    for text in ("REFUTED", "SUPPORTED", "margin \N{MINUS SIGN}0.5", "0.7", "n = 3", "claim", "90%"):
-        assert text in texts_of(figure)
-    assert picture(figure, "svg") == picture(claim_figure(*evidence, title="claim"), "svg")
+    assert low < -3.1 < 0.2 < high
+    shown = texts_of(figure)
+    for text in (
+        "REFUTED",
+        "SUPPORTED",
+        "margin \N{MINUS SIGN}0.5",
+        "0.7",
+        "n = 4 and 3",
+        "n = 3 and 2",
+        "claim",
+    ):
+        assert text in shown
+    for text in ("bar: repeated confidence interval", "99.8% interval", "95% interval"):
+        assert text in shown
+    assert "dots: runs of the treatment minus the mean of the control" in shown
+    plain = claim_figure(*evidence)
+    assert "% interval" not in texts_of(plain)
+    assert picture(plain, "svg") == picture(claim_figure(*evidence), "svg")
+
+
+def test_claim_figure_before_the_first_look():
+    control, treatment = [[0.9, 0.9], [], [0.9, 0.9]], [[0.89, 0.9], [0.9], []]
+    nothing = [None] * 3
+    verdicts = ["INCONCLUSIVE", "NO_ASSAY_SENSITIVITY", "INCONCLUSIVE"]
+    figure = claim_figure(
+        [0.7, 0.5, 0.3], control, treatment, nothing, nothing, verdicts, 0.005, levels=nothing
+    )
+    (axes,) = figure.axes
+    drawn = [np.asarray(scatter.get_offsets()).tolist() for scatter in axes.collections[:3]]
+    assert [len(dots) for dots in drawn] == [2, 0, 0]
+    assert sorted(x for x, _ in drawn[0]) == pytest.approx([-1, 0])
+    # Only the lines of the margin and of equality are left.
+    assert [set(line.get_xdata()) for line in axes.lines] == [{-0.5}, {0}]
+    shown = texts_of(figure)
+    for text in ("n = 2 and 2", "n = 1 and 0", "n = 0 and 2", "INCONCLUSIVE", "NO_ASSAY_SENSITIVITY"):
+        assert text in shown
+    assert "% interval" not in shown
+    assert picture(figure, "png")
+
+
+def a_local_ratio(level=0.88):
+    rng = np.random.default_rng(0)
+    widths = np.repeat([2, 3, 4, 5, 6, 8, 11, 16], 4)
+    accuracies = 0.92 - 0.2 / widths + rng.normal(0, 0.001, 32)
+    control = level + rng.normal(0, 0.001, 8)
+    ratio = local_ratio(widths, accuracies, 8, control)
+    treated = [True] * 32 + [False] * 8
+    return [*widths, *[8] * 8], [*accuracies, *control], treated, ratio
+
+
+def test_curve_figure_shows_the_runs_the_curve_and_the_ratio():
+    widths, accuracies, treated, ratio = a_local_ratio()
+    figure = curve_figure([("Filters", widths, accuracies, treated, ratio)], ("relu", "inverse"), "claim")
+    (axes,) = figure.axes
+    scatters = [one for one in axes.collections if isinstance(one, PathCollection)]
+    drawn = [np.asarray(scatter.get_offsets()).tolist() for scatter in scatters]
+    runs = [[width, 100 * accuracy] for width, accuracy in zip(widths, accuracies, strict=True)]
+    assert sorted(drawn[0] + drawn[2]) == sorted(runs)
+    assert drawn[1] == [[8, pytest.approx(100 * ratio.level)]]
+    assert len(drawn[3]) == 8
+    curve, level, low, high = axes.lines
+    assert curve.get_ydata().tolist() == [100 * accuracy for accuracy in ratio.fit]
+    assert set(level.get_ydata()) == {100 * ratio.level}
+    assert (set(low.get_xdata()), set(high.get_xdata())) == ({8 * ratio.low}, {8 * ratio.high})
+    band = next(one for one in axes.collections if isinstance(one, FillBetweenPolyCollection))
+    corners = {round(y, 9) for _, y in band.get_paths()[0].vertices.tolist()}
+    assert {round(100 * end, 9) for ends in ratio.band for end in ends} <= corners
+    shown = texts_of(figure)
+    for text in (f"ratio {ratio.estimate:.3f} ({ratio.low:.3f} to {ratio.high:.3f})", "claim", "Filters"):
+        assert text in shown
+    assert picture(figure, "png")
+
+
+@pytest.mark.parametrize(
+    ("level", "text", "lines"),
+    [
+        (0.9065, "ratio 1.934 (1.841 to open)", 3),
+        (0.95, "ratio not identified (open to open)", 2),
+        (0.82, "ratio not identified (open to 0.252)", 3),
+    ],
+)
+def test_curve_figure_shows_open_ends(level, text, lines):
+    widths, accuracies, treated, ratio = a_local_ratio(level)
+    assert not ratio.identifiable
+    figure = curve_figure([("Filters", widths, accuracies, treated, ratio)], ("relu", "inverse"))
+    shown = texts_of(figure)
+    assert text in shown
+    assert "open" in shown
+    # The curve, the level, and the end that is not open.
+    assert len(figure.axes[0].lines) == lines
 
 
 def test_claim_figure_refuses_unequal_lengths():
-    with pytest.raises(InputError, match="lengths"):
-        claim_figure([0.5], [], [], [], [], 0.005)
+    with pytest.raises(InputError, match=r"lengths \[1, 0, 0, 0, 0, 0, 1\]. Allowed: equal"):
+        claim_figure([0.5], [], [], [], [], [], 0.005)
+    with pytest.raises(InputError, match=r"lengths \[0, 0, 0, 0, 0, 0, 1\]"):
+        claim_figure([], [], [], [], [], [], 0.005, levels=[0.025])
 
 
 def test_svg_is_xml_and_png_has_the_right_size():

@@ -80,6 +80,16 @@ def test_no_slope_is_not_identifiable(estimator):
         assert refused(found, "g is ")
 
 
+@pytest.mark.parametrize(("gap", "potency"), [(0.01, math.inf), (-0.01, 0)])
+def test_nearly_constant_accuracies_are_not_identifiable(gap, potency):
+    # The potency is exp(10,000) or exp(-10,000), which no float can hold.
+    widths, _, treated = experiment()
+    found = line_ratio(widths, 0.98 + 1e-6 * np.log(widths) + gap * treated, treated)
+    assert found.fit.potency == potency
+    assert refused(found, "only 0 widths")
+    assert (found.levels, found.ratios) == ((), ())
+
+
 @pytest.mark.parametrize("estimator", [curve_ratio, line_ratio])
 def test_slopes_that_differ_are_not_parallel(estimator):
     widths, _, treated = experiment(sd=0.0005)
