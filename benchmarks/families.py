@@ -13,7 +13,7 @@ from benchmarks.simulated_claims import LADDER, MATCHED, POWER, RULES, TYPE_ONE,
 from benchmarks.worlds import MARGIN, SEED, follow
 from invact.statistics.comparison.graph import graphical, ladders_graph
 
-__all__ = ["FAMILIES", "Families", "family_p_values"]
+__all__ = ["FAMILIES", "SETS", "Families", "family_p_values", "sets_found"]
 
 Floats = NDArray[np.float64]
 
@@ -57,6 +57,29 @@ def family_p_values(replications: int, seed: int = SEED) -> dict[Claim, Floats]:
         rng = np.random.default_rng([seed, k])
         values = [_p_values(claim, rng) for _ in range(replications * sets)]
         found[claim] = np.reshape(values, (replications, sets, -1))
+    return found
+
+
+SETS = (1, 2, 3, 4, 5)
+"""Numbers of data sets in the table of power."""
+
+
+def sets_found(replications: int, seed: int = SEED) -> dict[int, tuple[float, float]]:
+    """Find equal arms on each of several data sets.
+
+    Returns:
+        Number of data sets -> mean share of them whose claim the graph finds; and share of the families in
+        which each set is SUPPORTED without any adjustment, as a claim on all data sets needs.
+    """
+    rng, alpha = np.random.default_rng(seed), RULES.procedure.alpha
+    p_values = np.array([_p_values(_EQUAL, rng) for _ in range(replications * max(SETS))])
+    p_values = p_values.reshape(replications, -1)
+    found = {}
+    for k in SETS:
+        weights, transitions = ladders_graph([1] * k)
+        rejected = [graphical(values, weights, transitions) <= alpha for values in p_values[:, :k]]
+        every = (p_values[:, :k] <= alpha).all(axis=1)
+        found[k] = (float(np.mean(rejected)), float(every.mean()))
     return found
 
 
