@@ -1,10 +1,11 @@
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 from invact.claims.file import load_claim
-from invact.claims.planning.forecast import PLAIN, plan_claim, power_at_best, simulate
+from invact.claims.planning.forecast import PLAIN, Forecast, Path, plan_claim, power_at_best, simulate
 from invact.claims.planning.plan import Plan
+from invact.claims.verdict.report import plan_tables
 from invact.cost.count import count_macs
 from invact.execution.engine import Engine
 from invact.networks.build import build_model
@@ -35,7 +36,7 @@ def test_the_plan_counts_every_course_and_trains_nothing(write_claim, monkeypatc
     assert best.trainings["screen"] == pytest.approx(8, abs=0.4)
     assert best.total > none.total > nothing.total
     assert "curve" not in nothing.trainings
-    assert not Path("mlruns").exists()
+    assert not (path.parent / "mlruns").exists()
     cells = load_claim(path).cells()
     macs = {
         k: count_macs(build_model(c.config, digits.input_shape, digits.classes)).macs
@@ -48,6 +49,24 @@ def test_the_plan_counts_every_course_and_trains_nothing(write_claim, monkeypatc
     assert 1 <= nothing.macs / (tuning + pilot) < 1.1
     assert all(path.hours > 0 for path in found.paths)
     assert found.excess[0.5] == macs["matched 0.5"] / macs["treatment 0.5"] - 1 >= 0
+
+
+def test_the_table_of_the_plan_warns() -> None:
+    paths = (Path("equal at no ratio", {"pilot": 16.0, "screen": 4.0}, 1e9, 0.5),)
+    found = Forecast(Plan(), paths, 90, 0.003, 0.002, False, 0.4, 0.8, {0.75: 0.162, 0.5: 0.05})
+    (table,) = plan_tables("tiny", {"digits": found})
+    assert [column.header for column in table.columns][1:4] == ["pilot", "screen", "total"]
+    assert table.row_count == 1
+    text = table.caption.plain
+    for words in (
+        "beside a plain design of 90",
+        "too small for this margin. Even if runs differ by half an image only, the power is 40%",
+        "at ratio 0.75 the matched arm has 16.2% more MACs",
+    ):
+        assert words in text
+    assert "0.5 the matched arm" not in text
+    (table,) = plan_tables("tiny", {"digits": replace(found, best=0.9)})
+    assert "too small" not in table.caption.plain
 
 
 def test_a_simulated_course_without_noise_has_known_counts() -> None:
