@@ -236,17 +236,14 @@ def _profile(
 ) -> tuple[float, float]:
     """The shifts below and above the best one at which sqrt(RSS - least) reaches `bound`."""
     shift = float(best[3])
-    last = best[:3]
 
     def beyond(candidate: float) -> float:
-        nonlocal last
-        fit = solve(x, y, z, last, fixed=candidate)
-        last = fit.x
+        # Each fit has the same start. With the last result as the start, a profile with two minima could have
+        # one value when the root is bracketed and another one when it is searched.
+        fit = solve(x, y, z, best[:3], fixed=candidate)
         return float(np.sqrt(max(2 * fit.cost - least, 0.0))) - bound
 
     def side(sign: int) -> float:
-        nonlocal last
-        last = best[:3]
         near, step = 0.0, 0.02
         while beyond(shift + sign * step) < 0:
             near, step = step, 2 * step

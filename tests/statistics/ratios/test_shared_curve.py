@@ -213,3 +213,15 @@ def test_refuses_few():
         shared_curve(widths[two], y[two], treated[two])
     with pytest.raises(InputError, match="confidence"):
         shared_curve(widths, y, treated, confidence=95)
+
+
+@pytest.mark.parametrize("seed", [3, 112, 140])
+def test_a_profile_with_two_minima_has_ends(seed):
+    # A fit that starts at the result of the last one can jump between the minima.
+    rng = np.random.default_rng(seed)
+    width = np.repeat([2.0, 3, 4, 1, 2, 3, 4, 8], 2)
+    treated = np.repeat([False] * 3 + [True] * 5, 2)
+    noisy = 0.3 + 0.25 * np.log2(width) * rng.uniform(0.3, 1) + rng.normal(0, 0.12, 16)
+    fit = shared_curve(width, np.round(np.clip(noisy, 0, 1) * 450) / 450, treated)
+    assert fit.problems == ()
+    assert fit.profile[0] < fit.ratio < fit.profile[1]
