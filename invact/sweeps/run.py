@@ -98,7 +98,7 @@ def run_sweep(
             enqueue=file.enqueue,
         )
         with within(str(sweep.path)):
-            gate.check()
+            gate.check(file.seed)
         record = resources.enter_context(
             open_store(store, tracking_uri).record(
                 sweep.name,
