@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Feasibility", "Gate"]
 
 MOST_BUILDS = 100
-"""Most networks to build when looking for one within the budgets; also the size of a sample of the space."""
+"""Most small networks of a space to build one by one, and the size of a sample of the space. If the sample
+has no network within the budgets, as many again are built around its best one."""
 
 MOST_TIMED = 6
 """Most networks to time; each takes about a second."""
@@ -184,11 +185,19 @@ class Gate:
         part = small_part(self.space)
         if part.size() <= MOST_BUILDS:
             return list(self._until_within(part.grid())), True
+        known: set[tuple[tuple[str, Scalar], ...]] = set()
+
+        def new(candidates: Iterable[Values]) -> Iterator[Values]:
+            for values in candidates:
+                if (key := tuple(sorted(values.items()))) not in known:
+                    known.add(key)
+                    yield values
+
         draws = (lowered(part, values) for values in self._drawn(seed))
-        seen = list(self._until_within(itertools.chain([smallest(part)], draws)))
+        seen = list(self._until_within(new(itertools.chain([smallest(part)], draws))))
         best = min(seen, key=self._overrun)
         while self._overrun(best) > 0 and len(seen) < 2 * MOST_BUILDS:
-            near = itertools.islice(neighbours(part, best.values), 2 * MOST_BUILDS - len(seen))
+            near = itertools.islice(new(neighbours(part, best.values)), 2 * MOST_BUILDS - len(seen))
             seen += self._until_within(near)
             if self._overrun(better := min(seen, key=self._overrun)) >= self._overrun(best):
                 break

@@ -259,6 +259,7 @@ def test_a_space_is_refused_exactly_if_no_configuration_fits(digits, space, budg
         if "looked at" in refusal:
             assert gate.feasibility(seed).within == 0
             assert f"the smallest of {looked_at} networks of search space that were looked at: " in refusal
+            assert len({config.model_dump_json() for config in counted[:looked_at]}) == looked_at
         else:
             assert f"the smallest network of search space: {least:,} MACs" in refusal
             assert least > budget + 1

@@ -170,8 +170,11 @@ def test_probabilities_are_the_softmax_of_the_logits(swept, digits, tmp_path, pr
         np.testing.assert_allclose(found, expected, atol=tolerance)
         assert one.max_difference == pytest.approx(np.abs(found - expected).max(), abs=1e-5)
         assert facts(one.path)["output"] | {"classes": 0} == {
-            "name": "probabilities", "kind": "probabilities", "dtype": "float32",
-            "shape": [None, 10], "classes": 0,
+            "name": "probabilities",
+            "kind": "probabilities",
+            "dtype": "float32",
+            "shape": [None, 10],
+            "classes": 0,
         }
 
 
@@ -182,8 +185,13 @@ def test_the_sidecar_says_what_the_record_says(swept, digits, tmp_path) -> None:
     (run,) = result.table[result.table["run_id"] == point.run_id].to_dict("records")
     assert one.sidecar == tmp_path / "tiny-point1.onnx.json"
     assert found["input"] == {
-        "name": "image", "dtype": "float32", "shape": [None, 8, 8, 1], "seen": [0, 16],
-        "layout": ["images", "height", "width", "channels"], "low": 0, "high": 16,
+        "name": "image",
+        "dtype": "float32",
+        "shape": [None, 8, 8, 1],
+        "seen": [0, 16],
+        "layout": ["images", "height", "width", "channels"],
+        "low": 0,
+        "high": 16,
         "scaling": "inside: the file takes pixels from 0 to 16 and scales them itself",
     }
     assert found["output"]["name"] == "logits"
