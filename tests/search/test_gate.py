@@ -305,6 +305,19 @@ def test_costs_rise_with_the_filters(rule, model):
         assert all(smaller[name] <= larger[name] for name in smaller)
 
 
+@pytest.mark.parametrize("model", ["cnn", "resnet", "mlp"])
+@pytest.mark.parametrize("stage", [0, 1])
+def test_costs_rise_with_the_filters_of_each_stage(model, stage):
+    config = Config(model=model, activation="inverse", depth=2)
+    several = [(3, each) if stage else (each, 3) for each in (1, 2, 3, 6)]
+    costs = [
+        network_cost(config.model_copy(update={"filters": filters}), (8, 8, 1), 10).counted
+        for filters in several
+    ]
+    for smaller, larger in itertools.pairwise(costs):
+        assert all(smaller[name] <= larger[name] for name in smaller)
+
+
 def test_costs_rise_with_the_target_of_the_width():
     config = Config(model="mlp", activation="inverse", width_rule="macs", filters=4, depth=2)
     targets = (100, 1_000, 2_000, 9_000)
