@@ -65,15 +65,10 @@ def pareto_front(
 
 def find_sweep(name: str, driver: str | None, store: str | Path | None, tracking_uri: str | None) -> Record:
     """Find the newest record of a sweep; see `pareto_front`."""
-    from invact.tracking.store import FOLDER, has_store, open_store
+    from invact.tracking.store import open_existing
 
     check_name(name)
-    if not has_store(store, tracking_uri):
-        folder = Path(FOLDER if store is None else store)
-        raise InputError(
-            f"store: received {str(folder)!r}, which does not exist. Allowed: a folder with recorded sweeps"
-        )
-    return open_store(store, tracking_uri).latest(name, "sweep", driver)
+    return open_existing("recorded sweeps", store, tracking_uri).latest(name, "sweep", driver)
 
 
 def front_of(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from invact.data.dataset import Dataset
     from invact.tracking.mlflow import MlflowRuns
 
-__all__ = ["FOLDER", "RecordInfo", "Store", "has_store", "open_store"]
+__all__ = ["FOLDER", "RecordInfo", "Store", "has_store", "open_existing", "open_store"]
 
 KIND, IDENTITY, DRIVER = "invact.kind", "invact.identity", "invact.driver"
 SERVERS = ("http", "https")
@@ -273,6 +273,24 @@ def has_store(folder: str | Path | None = None, tracking_uri: str | None = None)
     An address always counts as a store. Only a request could tell whether it is one.
     """
     return tracking_uri is not None or Path(FOLDER if folder is None else folder).exists()
+
+
+def open_existing(what: str, folder: str | Path | None = None, tracking_uri: str | None = None) -> Store:
+    """Open a store to read it. Unlike `open_store`, it creates none.
+
+    Args:
+        what: what the store must hold, for the message.
+        folder: as for `open_store`.
+        tracking_uri: as for `open_store`.
+
+    Raises:
+        InputError: the folder does not exist; or as `open_store`.
+        EnvironmentFault: as `open_store`.
+    """
+    if not has_store(folder, tracking_uri):
+        name = str(Path(FOLDER if folder is None else folder))
+        raise InputError(f"store: received {name!r}, which does not exist. Allowed: a folder with {what}")
+    return open_store(folder, tracking_uri)
 
 
 def open_store(folder: str | Path | None = None, tracking_uri: str | None = None) -> Store:
