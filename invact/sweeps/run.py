@@ -72,7 +72,7 @@ def run_sweep(
         EnvironmentFault: the data, the store or the cluster cannot be reached.
     """
     from invact.execution.coordinator import Coordinator
-    from invact.execution.engine import Engine
+    from invact.execution.engine import on_demand
     from invact.execution.progress import make_progress, track
     from invact.reports.front import write_front
     from invact.search.gate import Gate
@@ -115,28 +115,28 @@ def run_sweep(
                 tags={} if timer is None else {"invact.timed_on": timer.place},
             )
         )
-        unfinished = search.resume(record.table())
-        if unfinished or search.started < file.trials:
-            feasibility = None
-            if file.objective.budgets and not record.resumed:
-                feasibility = gate.feasibility(file.seed, lambda each: track(each, "space", show=show))
-                record.summarize({"space/feasible": feasibility.share})
-            runs, done = file.trials * len(file.seeds), search.started * len(file.seeds)
-            with (
-                make_progress(runs, done, show=show) as progress,
-                Engine(
-                    sweep.source,
-                    data,
-                    workers=workers,
-                    scheduler=scheduler,
-                    imports=file.imports,
-                    reserved=() if timer is None else timer.processors,
-                ) as engine,
-            ):
-                progress.message(f"{sweep.name}: {engine.slots} workers, {data!r}")
-                if feasibility is not None:
-                    progress.message(f"{sweep.name}: {feasibility}")
-                search.run(Coordinator(engine, record, progress), record, unfinished)
+        table = record.table()
+        trials = search.resume(table)
+        feasibility = None
+        if file.objective.budgets and not record.resumed:
+            feasibility = gate.feasibility(file.seed, lambda each: track(each, "space", show=show))
+            record.summarize({"space/feasible": feasibility.share})
+        engine = on_demand(
+            *(resources, sweep.source, data),
+            workers=workers,
+            scheduler=scheduler,
+            imports=file.imports,
+            reserved=() if timer is None else timer.processors,
+        )
+        with make_progress(file.trials * len(file.seeds), len(table), show=show) as progress:
+            if feasibility is not None:
+                progress.message(f"{sweep.name}: {feasibility}")
+            coordinator = Coordinator(
+                *(record, progress, engine, table, trials),
+                about=f"{sweep.name}: {data!r}",
+                measure=file.objective.cost,
+            )
+            coordinator.run(search.propose, search.on_end)
         table = record.table()
         front = front_of(record, table, sweep.name)
         with tempfile.TemporaryDirectory() as folder:

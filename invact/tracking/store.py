@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from invact.config import digest
 from invact.errors import EnvironmentFault, InputError, one_line, one_of
+from invact.tracking.lease import Lease
 from invact.tracking.lock import exclusive
 from invact.tracking.provenance import commit, versions
 from invact.tracking.record import Record
@@ -127,14 +128,25 @@ class Store:
                 "invact.coordinator": f"{os.getpid()} on {socket.gethostname()}",
             }
             told |= provenance | ({DRIVER: driver} if driver else {}) | dict(tags or {})
-            earlier = self._parents([experiment], {KIND: kind, IDENTITY: identity})
+            mine = {KIND: kind, IDENTITY: identity}
+            earlier = self._parents([experiment], mine)
             if earlier:
                 run_id = earlier[0].info.run_id
-                self.runs.resume(run_id)
             else:
                 run_id = self.runs.begin(experiment, f"{kind} {driver}".strip(), told)
-                if data is not None:
-                    self.runs.log_data(run_id, data)
+                # If another process has begun the same record at the same moment, the earlier one stays.
+                first = min(
+                    self._parents([experiment], mine), key=lambda run: (run.info.start_time, run.info.run_id)
+                )
+                if first.info.run_id != run_id:
+                    self.runs.delete(run_id)
+                    run_id, earlier = first.info.run_id, [first]
+            lease = Lease(self.runs, run_id, f"{kind} {name}")
+            lock.callback(lease.release)
+            if earlier:
+                self.runs.resume(run_id)
+            elif data is not None:
+                self.runs.log_data(run_id, data)
             # MLflow cannot change a param, so a different setting of this session becomes a tag.
             known = earlier[0].data.params if earlier else {}
             texts = {key: text_of(value) for key, value in (params or {}).items()}
@@ -144,7 +156,12 @@ class Store:
             )
             self.runs.keep(run_id, {key: text.encode() for key, text in (files or {}).items()})
             return Record(
-                self.runs, experiment, run_id, resumed=bool(earlier), data=data, tags=provenance, lock=lock
+                *(self.runs, experiment, run_id),
+                resumed=bool(earlier),
+                data=data,
+                tags=provenance,
+                lock=lock,
+                lease=lease,
             )
         except BaseException:
             lock.close()
