@@ -85,6 +85,7 @@ def run_claim(
             params=settings,
             data=data,
         ) as record:
+            record.show(["param.step", "param.key"], ["test_accuracy", "validation_accuracy", "macs"])
             with ClaimTrainer(
                 claim.name,
                 record,

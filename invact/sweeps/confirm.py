@@ -112,6 +112,7 @@ def confirm_front(
         params={"sweep": sweep.run_id, "seeds": list(chosen)},
         data=data,
     ) as record:
+        record.show([], ["test_accuracy", "validation_accuracy", front.measure])
         table = record.table()
         trials = _trials(front, runs, chosen)
         done = sum((trial.number, seed) in ended_runs(table) for trial in trials for seed in chosen)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from invact.deploy.timer import Timer
 from invact.errors import within
 from invact.fronts.pareto import ParetoFront
+from invact.measures import MEASURES, in_full
 from invact.sweeps.file import Sweep, load_sweep
 from invact.sweeps.recorded import SETTINGS, SOURCE, front_of
 from invact.training.results import Status
@@ -19,6 +20,7 @@ from invact.training.results import Status
 if TYPE_CHECKING:
     import pandas as pd
 
+    from invact.data.dataset import Dataset
 
 __all__ = ["SweepResult", "run_sweep"]
 
@@ -115,6 +117,9 @@ def run_sweep(
                 tags={} if timer is None else {"invact.timed_on": timer.place},
             )
         )
+        varied = [f"param.{one.name}" for one in sweep.space.parameters if one.domain.size > 1]
+        measures = file.objective.measures or (file.objective.cost,)
+        record.show(varied, ["validation_accuracy", *measures, "test_accuracy"])
         table = record.table()
         trials = search.resume(table)
         feasibility = None
@@ -142,5 +147,30 @@ def run_sweep(
         with tempfile.TemporaryDirectory() as folder:
             write_front(front, Path(folder))
             record.log_folder(Path(folder), "front")
-        record.summarize({"front/hypervolume": front.hypervolume, "front/points": len(front.points)})
+        record.summarize(
+            {"front/hypervolume": front.hypervolume, "front/points": len(front.points)},
+            # MLflow shows the tag of this name on the page of the run.
+            tags={"mlflow.note.content": description(sweep, data, front)},
+        )
     return SweepResult(sweep.name, record.run_id, front, table)
+
+
+def description(sweep: Sweep, data: Dataset, front: ParetoFront) -> str:
+    """Describe a sweep and its front in Markdown, for its page in MLflow."""
+    file = sweep.file
+    budgets = ", ".join(in_full(name, budget) for name, budget in file.objective.budgets.items())
+    seeds = f"{len(file.seeds)} seeds" if len(file.seeds) > 1 else f"seed {file.seeds[0]}"
+    about = (
+        f"{file.trials} configurations of the space `{file.space}` on {data.name}, {seeds} each, proposed by "
+        f"{sweep.sampler} of {file.driver}. Objective: {file.objective.kind}"
+    )
+    points = [(one.label.replace("|", "/"), one.cost, one.accuracy) for one in front.points]
+    return "\n".join(
+        [
+            f"{about}, at most {budgets}." if budgets else f"{about}.",
+            "",
+            f"| Pareto front | {MEASURES[front.measure].label} | validation accuracy |",
+            "| --- | ---: | ---: |",
+            *(f"| {label} | {cost:,.6g} | {accuracy:.2%} |" for label, cost, accuracy in points),
+        ]
+    )

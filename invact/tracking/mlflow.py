@@ -128,6 +128,11 @@ class MlflowRuns:
         self.client.log_batch(run_id, values, pairs[:MAX_PARAMS], words, synchronous=True)
 
     @_explained
+    def tag_experiment(self, experiment: str, key: str, value: str) -> None:
+        """Set a tag of an experiment."""
+        self.client.set_experiment_tag(experiment, key, value)
+
+    @_explained
     def log_data(self, run_id: str, data: Dataset) -> None:
         """Log the name and the digest of the data set of a run, but not the arrays."""
         split = {"split_seed": data.split_seed, "validation_fraction": data.validation_fraction}

@@ -10,7 +10,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ import numpy as np
 
 from invact.errors import InputError, InvactError
 from invact.tracking.lease import Lease
+from invact.tracking.page import address_of, server_of, tag_of, view_of
 from invact.tracking.table import (
     CONFIG,
     CONFIG_JSON,
@@ -288,6 +289,19 @@ class Record:
         """Log metrics and tags of the whole sweep or claim on the parent run."""
         self._hold()
         self._runs.log(self.run_id, metrics, tags=tags)
+
+    def show(self, params: Sequence[str], metrics: Sequence[str]) -> None:
+        """Choose what `page` shows; see `view_of`."""
+        self._hold()
+        self._runs.tag_experiment(self.experiment, tag_of(self.run_id), view_of(self.run_id, params, metrics))
+
+    def page(self, server: str | None = None) -> str:
+        """Return the address of the page in MLflow that shows the runs.
+
+        Args:
+            server: address of the server; unless given, the server that holds the record, or `invact ui`.
+        """
+        return address_of(server or server_of(self._runs.uri), self.experiment, self.run_id)
 
     def close(self, status: str = "FINISHED") -> None:
         """End the record with status FINISHED, FAILED or KILLED. Runs that have not ended become KILLED."""

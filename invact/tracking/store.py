@@ -54,6 +54,7 @@ class RecordInfo:
         started: time at which the record was begun.
         counts: number of runs with each status.
         run_id: id of the parent run in MLflow.
+        experiment: id of its experiment in MLflow.
     """
 
     name: str
@@ -64,6 +65,7 @@ class RecordInfo:
     started: datetime
     counts: Mapping[Status, int]
     run_id: str
+    experiment: str
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ class Store:
             if earlier:
                 run_id = earlier[0].info.run_id
             else:
-                run_id = self.runs.begin(experiment, f"{kind} {driver}".strip(), told)
+                title = name if kind in ("sweep", "claim") else f"{name} {kind}"
+                run_id = self.runs.begin(experiment, title, told)
                 # If another process has begun the same record at the same moment, the earlier one stays.
                 first = min(
                     self._parents([experiment], mine), key=lambda run: (run.info.start_time, run.info.run_id)
@@ -215,6 +218,7 @@ class Store:
                 started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
                 counts=self._counts(run),
                 run_id=run.info.run_id,
+                experiment=run.info.experiment_id,
             )
             for run in self._parents(list(names))
         ]

@@ -113,6 +113,7 @@ def test_of_two_processes_that_write_at_once_the_later_one_wins(store, monkeypat
         Lease(runs, run_id, "it")
 
 
+@pytest.mark.slow
 def test_one_server_under_two_names_has_one_lease(store) -> None:
     with store.ui(0) as server:
         one = open_store(tracking_uri=server.url)
