@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from invact.cli.options import Store, TrackingUri
+from invact.cli.options import Store, TrackingUri, echo
 
 __all__ = ["ui"]
 
@@ -22,5 +22,5 @@ def ui(
     from invact.tracking.store import open_store
 
     with open_store(store, tracking_uri).ui(port) as server:
-        typer.echo(f"{server.url}  (press Ctrl-C to stop)")
+        echo(f"{server.url}  (press Ctrl-C to stop)")
         server.wait()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.errors import InputError, InvactError
+from invact.text import csv_of
 from invact.tracking.table import (
     COLUMNS,
     CONFIG,
@@ -31,6 +32,7 @@ from invact.tracking.table import (
     STATUS,
     TRIAL,
     VARIED,
+    WINNER,
     count,
     current,
     metrics_of,
@@ -161,7 +163,7 @@ class Record:
         """
         files = {}
         if result.cost is not None:
-            files[COST] = result.cost.to_pandas().to_csv(index=False).encode()
+            files[COST] = csv_of(result.cost.to_pandas()).encode()
         if result.correct:
             with io.BytesIO() as buffer:
                 np.save(buffer, np.frombuffer(result.correct, np.uint8))
@@ -273,6 +275,18 @@ class Record:
     def summarize(self, metrics: Mapping[str, float], tags: Mapping[str, str] | None = None) -> None:
         """Log metrics and tags of the whole sweep or claim on the parent run."""
         self._runs.log(self.run_id, metrics, tags=tags)
+
+    def crown(self, winner: tuple[int, str] | None) -> None:
+        """Tag the runs of the winner: all its seeds and their parent run. An earlier winner loses the tag.
+
+        Args:
+            winner: trial and digest of the configuration; None if there is no winner.
+        """
+        for run in self._runs.search([self.experiment], tagged(ROOT, self.run_id)):
+            tags = run.data.tags
+            wins = run.info.status == "FINISHED" and (int(tags[TRIAL]), tags[CONFIG]) == winner
+            if wins != (tags.get(WINNER) == "true"):
+                self._runs.log(run.info.run_id, tags={WINNER: str(wins).lower()})
 
     def close(self, status: str = "FINISHED") -> None:
         """End the record with status FINISHED, FAILED or KILLED. Runs that have not ended become KILLED."""
