@@ -18,7 +18,7 @@ CONTROLS = ("Cc", "Cs", "Zl", "Zp")
 DIRECTIONS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 """Bidirectional classes of the characters that reorder the text after them."""
 
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+FORMULAS = ("=", "+", "-", "@", "\t")
 """A spreadsheet reads a text that begins with one of these as a formula."""
 
 
@@ -34,6 +34,8 @@ def plain(text: str, lines: bool = False) -> str:
         \x1b[31mred\n two
         lines
     """
+    if text.isprintable():
+        return text
     return "".join(
         char.encode("unicode_escape").decode() if _controls(char) and not (lines and char in "\n\t") else char
         for char in text
@@ -46,6 +48,8 @@ def _controls(char: str) -> bool:
 
 def csv_of(table: pd.DataFrame) -> str:
     """Write a table as CSV, with an apostrophe before each text that a spreadsheet would read as a formula.
+
+    Control characters are written as by `plain`, because a bare carriage return would start a new row.
 
     Example:
         >>> import pandas as pd
@@ -69,7 +73,10 @@ def csv_of(table: pd.DataFrame) -> str:
 
 
 def _unread(cell: Any) -> Any:
-    if not isinstance(cell, str) or not cell.startswith(FORMULAS):
+    if not isinstance(cell, str):
+        return cell
+    cell = plain(cell, lines=True)
+    if not cell.startswith(FORMULAS):
         return cell
     try:
         float(cell)
