@@ -131,6 +131,8 @@ def show(as_json: bool, values: Mapping[str, Any], *tables: RenderableType) -> N
     console = Console(
         width=None if terminal else 200, no_color=not terminal, markup=False, emoji=False, highlight=False
     )
-    for table in tables:
+    for number, table in enumerate(tables):
+        if number:
+            console.print()
         # A line that is too long continues on the next line of the terminal; Rich would cut it.
         console.print(Literally(table), crop=False)

@@ -112,7 +112,9 @@ def test_a_sweep_of_one_seed_has_no_uncertainty_and_can_be_confirmed(
     assert "seeds   trial" in plain.out
     for new in ("+-", "P", "seeds;"):
         assert new not in plain.out.splitlines()[2] + plain.out[plain.out.index("hypervolume") :]
-    assert {file.name for file in (folder / "out").iterdir()} == {f"tiny-front.{kind}" for kind in ("csv", "json", "png")}
+    assert {file.name for file in (folder / "out").iterdir()} == {
+        f"tiny-front.{kind}" for kind in ("csv", "json", "png")
+    }
     assert "p_non_dominated" not in (folder / "out" / "tiny-front.csv").read_text()
     assert json.loads((folder / "out" / "tiny-front.json").read_text())["uncertainty"] is None
     for options, words in (
