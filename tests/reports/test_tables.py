@@ -18,7 +18,8 @@ from invact.deploy.latency import Latencies, Latency
 from invact.fronts.confirmation import Confirmation, ConfirmedPoint, Mean
 from invact.reports.confirmation import confirmation_table
 from invact.reports.front import front_table
-from invact.reports.tables import Column, Listing, Literally, empty_table, shorten, split_shared, table_of
+from invact.reports.labels import shorten, split_shared
+from invact.reports.tables import Column, Listing, Literally, empty_table, table_of
 from invact.text import plain
 
 LONG = "inverse, filters {}, normalization batch, width rule channels, learning rate 0.00{}"

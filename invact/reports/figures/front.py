@@ -26,6 +26,7 @@ from invact.reports.figures.style import (
     style,
     ticks_between,
 )
+from invact.text import plain
 from invact.training.results import Status
 
 if TYPE_CHECKING:
@@ -310,7 +311,7 @@ def _label(figure: Figure, axes: Axes, front: ParetoFront) -> None:
 
 def point_text(point: Point) -> str:
     """Label of a point, with the share P of resamples in which it is on the front."""
-    return point.label + ("" if point.p_non_dominated is None else f", P {point.p_non_dominated:.2f}")
+    return plain(point.label) + ("" if point.p_non_dominated is None else f", P {point.p_non_dominated:.2f}")
 
 
 def winner_text(winner: Winner) -> str:

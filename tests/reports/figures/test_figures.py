@@ -131,6 +131,17 @@ def test_the_winner_has_a_ring_and_an_entry_in_the_legend(seeds):
     assert "no winner: " in interactive_front(none).layout.title.subtitle.text
 
 
+@pytest.mark.parametrize("label", ["$\\frac$ $", "a_b^c $x$", "\x1b[31mred", "a\x00b"])
+def test_a_label_is_drawn_as_it_is(label):
+    front = a_front(1)
+    odd = dataclasses.replace(front.points[0], label=label)
+    figure = front_figure(dataclasses.replace(front, points=(odd, *front.points[1:])))
+    assert picture(figure, "png")
+    svg = picture(figure, "svg").decode()
+    ElementTree.fromstring(svg)
+    assert "\x1b" not in svg
+
+
 def test_labels_do_not_overlap():
     values = {"activation": "relu"}
     crowd = tuple(
