@@ -2,7 +2,9 @@
 
 import csv
 import io
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_fronts import a_front
 
+import invact
 from invact.cli.cost import cost_csv
 from invact.cost.count import Cost, LayerCost
 from invact.deploy.latency import Latencies, Latency
@@ -62,6 +65,26 @@ def test_no_cell_of_a_csv_file_is_a_formula(make, tmp_path):
     cells = [cell for row in csv.reader(io.StringIO(make(tmp_path))) for cell in row]
     assert f"'{FORMULA}" in cells
     assert FORMULA not in cells
+
+
+@pytest.mark.parametrize(
+    ("pattern", "allowed"),
+    [
+        (r"\.to_csv\(", {"text.py"}),
+        (r"\btyper\.echo\(|\bprint\(", {"cli/options.py", "cli/main.py", "execution/progress.py"}),
+    ],
+)
+def test_all_text_goes_through_one_function(pattern, allowed):
+    """One that writes CSV, and one that prints."""
+    root = Path(invact.__file__).parent
+    users = {
+        str(file.relative_to(root))
+        for file in root.rglob("*.py")
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if re.search(pattern, line) and not re.search(r">>>|\.\.\. |console\.print", line)
+    }
+    assert users <= allowed
+    assert users
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])

@@ -91,8 +91,9 @@ class Cost:
         """Give the totals.
 
         Example:
-            >>> Cost((LayerCost("conv", "Conv2D", (8, 8, 4), 2304, 40, 4, 0),))
-            Cost(2,304 MACs, 40 parameters, 4 filters, 1 layers)
+            >>> conv = LayerCost("conv", "Conv2D", (8, 8, 4), 2304, 40, 4, 0)
+            >>> Cost((conv, conv))
+            Cost(4,608 MACs, 80 parameters, 8 filters, 2 layers)
         """
         return f"Cost({self._totals()})"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from invact.measures import in_full
+from invact.text import plain
 from invact.training.results import Status
 
 __all__ = ["Apart", "Point", "Winner"]
@@ -65,6 +66,16 @@ class Point:
         cost: float = getattr(self, self.measure)
         return cost
 
+    def __repr__(self) -> str:
+        """Give label, trial, cost and validation accuracy.
+
+        Example:
+            >>> Point(3, "a", "relu 8", 950, 10, 8, 0.9, None, 1, "r")
+            Point('relu 8', trial 3: 950 MACs, 90.00%)
+        """
+        cost = in_full(self.measure, self.cost)
+        return f"Point({self.label!r}, trial {self.trial}: {cost}, {self.accuracy:.2%})"
+
 
 @dataclass(frozen=True)
 class Apart:
@@ -97,6 +108,9 @@ class Apart:
         cost: float | None = getattr(self, self.measure)
         return cost
 
+    def __repr__(self) -> str:
+        return f"Apart({self.label!r}, trial {self.trial}: {self.status})"
+
 
 @dataclass(frozen=True)
 class Winner:
@@ -121,6 +135,9 @@ class Winner:
     value: float | None = None
     reason: str = ""
 
+    def __repr__(self) -> str:
+        return f"Winner({str(self)!r})"
+
     def __str__(self) -> str:
         """Name the winner in one line, or say why there is none."""
         if self.point is None:
@@ -129,4 +146,4 @@ class Winner:
         told = [f"{one.accuracy:.2%}", in_full(one.measure, one.cost)]
         if self.value is not None and not any(map(math.isclose, (one.accuracy, one.cost), [self.value] * 2)):
             told.append(f"value {self.value:.4f}")
-        return f"winner: {one.label} (trial {one.trial}), {self.goal}: {', '.join(told)}"
+        return f"winner: {plain(one.label)} (trial {one.trial}), {self.goal}: {', '.join(told)}"
