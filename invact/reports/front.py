@@ -20,6 +20,7 @@ from invact.reports.figures.bands import gap_figure, verdict_text
 from invact.reports.figures.front import statuses
 from invact.reports.figures.style import amount, picture, quantity
 from invact.reports.tables import Column, Listing
+from invact.statistics.fronts.uncertainty import DIGITS
 from invact.text import csv_of
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def front_table(front: ParetoFront) -> Listing:
     ]
     caption = [] if front.winner is None else [str(front.winner)]
     if front.min_accuracy is not None:
-        reached = sum(point.accuracy >= front.min_accuracy for point in front.points)
+        reached = sum(round(point.accuracy, DIGITS) >= front.min_accuracy for point in front.points)
         caption.append(
             f"{reached} of {len(front.points)} points of the front have the required validation accuracy of "
             f"{100 * front.min_accuracy:g}%"
