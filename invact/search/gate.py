@@ -129,7 +129,7 @@ class Gate:
             The cost by layer, and the known measures. Latency is missing if the configuration is over a
             counted budget, because it is then rejected anyway.
         """
-        cost = self._count(config)
+        cost = self.count(config)
         counted: dict[str, float] = dict(cost.counted)
         if self.latency_ms is None or self.objective.overrun(counted) > 0:
             return cost, counted
@@ -208,7 +208,7 @@ class Gate:
         """Count networks; if latency does not matter, stop at the first one that is within the budgets."""
         for values in candidates:
             config = self.space.config(values)
-            seen = _Seen(config, self._count(config).counted, values)
+            seen = _Seen(config, self.count(config).counted, values)
             yield seen
             if self._overrun(seen) <= 0 and self.latency_ms is None:
                 return
@@ -225,7 +225,7 @@ class Gate:
         if "latency_ms" not in self.objective.budgets:
             return
         drawn = (self.space.config(values) for values in self._drawn(seed))
-        affordable = (each for each in drawn if self.objective.overrun(self._count(each).counted) <= 0)
+        affordable = (each for each in drawn if self.objective.overrun(self.count(each).counted) <= 0)
         rest = itertools.chain(quick[:MOST_TIMED], itertools.islice(affordable, MOST_TIMED))
         # The costs of the yielded networks are known by now, so that none is timed again.
         if all(map(self._slow, first)):
@@ -261,7 +261,7 @@ class Gate:
         """
         drawn = [self.space.config(values) for values in self._drawn(seed)]
         fitting = [
-            config for config in watch(drawn) if self.objective.overrun(self._count(config).counted) <= 0
+            config for config in watch(drawn) if self.objective.overrun(self.count(config).counted) <= 0
         ]
         if "latency_ms" not in self.objective.budgets:
             return Feasibility(len(drawn), len(fitting))
@@ -269,7 +269,8 @@ class Gate:
         fast = sum(not self._slow(config) for config in watch(timed))
         return Feasibility(len(drawn), len(fitting), len(timed), fast)
 
-    def _count(self, config: Config) -> Cost:
+    def count(self, config: Config) -> Cost:
+        """Count the cost of a configuration by layer."""
         return network_cost(config, self.data.input_shape, self.data.classes)
 
 
