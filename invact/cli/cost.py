@@ -39,10 +39,12 @@ def cost(
     ReLU network with the same channels.
     """
     check_formats(as_csv, as_json)
-    load_tensorflow()
     from invact.cli.catalogue import costs_of
+    from invact.execution.stages import stage
 
-    costs = costs_of(reference, input_shape)
+    with stage("loading TensorFlow and counting the networks"):
+        load_tensorflow()
+        costs = costs_of(reference, input_shape)
     if as_csv:
         typer.echo(cost_csv(costs), nl=False)
         return

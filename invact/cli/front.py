@@ -9,7 +9,6 @@ import typer
 
 from invact.cli.options import Driver, Json, Output, Scheduler, Store, SweepName, TrackingUri, Workers, show
 from invact.errors import Incomplete, InputError
-from invact.quiet import load_tensorflow
 
 __all__ = ["front"]
 
@@ -76,7 +75,6 @@ def front(
     values, tables = front_values(found), [front_table(found)]
     failed = 0
     if confirm is not None:
-        load_tensorflow()
         confirmed = confirm_front(
             *(name, confirm),
             driver=driver,
