@@ -60,6 +60,7 @@ def cost_values(costs: Mapping[str, Cost]) -> dict[str, Any]:
                 "macs": cost.macs,
                 "params": cost.params,
                 "filters": cost.filters,
+                "hidden_filters": cost.hidden_filters,
                 "elementwise": cost.elementwise,
                 "bytes_written": cost.bytes_written,
                 "bytes_moved": cost.bytes_moved,
@@ -85,7 +86,9 @@ def cost_csv(costs: Mapping[str, Cost]) -> str:
 
 def cost_tables(costs: Mapping[str, Cost]) -> list[Table]:
     """Build tables of costs for the terminal, one for each network."""
-    numbers = ("macs", "params", "filters", "elementwise", "bytes_written", "bytes_moved", "activation_bytes")
+    # The units of the classifier are no filters that an arm could save.
+    counts = ("macs", "params", "hidden_filters", "elementwise")
+    numbers = (*counts, "bytes_written", "bytes_moved", "activation_bytes")
 
     def row(named: Sequence[str], of: Cost | LayerCost) -> tuple[str, ...]:
         return (*named, *(f"{getattr(of, number):,}" for number in numbers))

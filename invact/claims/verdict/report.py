@@ -12,6 +12,7 @@ import numpy as np
 
 from invact.claims.verdict.reasons import FLAGGED, points
 from invact.claims.verdict.result import ClaimResult, SetResult, row_of, values_of
+from invact.claims.verdict.summary import within_lines
 from invact.errors import InputError
 from invact.reports.figures.style import quantity
 from invact.reports.tables import empty_table
@@ -51,27 +52,32 @@ def claim_values(result: ClaimResult) -> dict[str, Any]:
 
 
 def claim_tables(result: ClaimResult) -> list[Table]:
-    """Make a table of ratios for each data set, with the reasons below; differences are in points."""
+    """Make a table of ratios for each data set, below the verdicts and above the first reasons.
+
+    Differences are in points. Everything else is in the report.
+    """
     return [_table(result.name, one) for one in result.sets] + ([_over(result)] if result.over else [])
 
 
 def _table(name: str, one: SetResult) -> Table:
-    text = "\n".join(one.reasons)
-    table = empty_table(f"{name} on {one.data}: {one.verdict} (fewer filters: {one.filters_verdict})", text)
-    columns = ("ratio", "filters", "MACs", "params", "looks", "difference", "interval", "images", "p (adj.)")
-    for column in (*columns, "fewer filters", "fewer MACs"):
-        table.add_column(column, justify="left" if "fewer" in column else "right", no_wrap=True)
+    lines = within_lines(one.brief)
+    lines.append(f"All reasons and the diagnostics: invact claim {name} --report")
+    # The first two reasons are the verdicts.
+    title = "\n".join((f"{name} on {one.data}", "", *one.reasons[:2]))
+    table = empty_table(title, "\n".join(lines))
+    # 80 columns have room for the widest numbers only without the frame.
+    table.show_edge, table.padding = False, (0, 1, 0, 0)
+    for column in ("filters", "MACs", "runs", "difference", "interval"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("fewer\nfilters", "fewer\nMACs"):
+        table.add_column(column, no_wrap=True)
     for ratio in one.ratios:
         row = row_of(ratio)
-        population = (row["population_low"], row["population_high"])
         table.add_row(
-            f"{row['ratio']:g}",
-            *(f"{row[key]:.3f}" for key in ("filters_ratio", "macs_ratio", "params_ratio")),
-            row["looks"],
+            *(f"{row[key]:.3f}" for key in ("hidden_filters_ratio", "macs_ratio")),
+            str(row["n"]),
             "" if row["difference"] is None else points(row["difference"]),
             "" if row["low"] is None else f"{points(row['low'])} to {points(row['high'])}",
-            "" if None in population else " to ".join(map(points, population)),
-            f"{row['p_adjusted']:.3g}",
             row["verdict"],
             row["macs_verdict"] or "saves none",
         )

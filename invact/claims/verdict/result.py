@@ -32,6 +32,7 @@ class RatioResult:
     Attributes:
         rung: the tests and the verdicts.
         filters_ratio: filters of the treatment divided by those of the control, counted over all layers.
+        hidden_filters_ratio: the same without the units of the classifier, which do not shrink.
         macs_ratio: MACs of the treatment divided by those of the control.
         params_ratio: parameters of the treatment divided by those of the control.
         matched_excess: MACs of the matched arm divided by those of the treatment, minus 1; 0 or more.
@@ -46,6 +47,7 @@ class RatioResult:
 
     rung: Rung
     filters_ratio: float
+    hidden_filters_ratio: float
     macs_ratio: float
     params_ratio: float
     matched_excess: float
@@ -90,7 +92,7 @@ class SetResult:
         run_id: parent run in MLflow.
         verdict: verdict on equal accuracy with fewer MACs, the headline.
         filters_verdict: verdict on equal accuracy with fewer filters.
-        reasons: the reasons for the verdicts, as sentences.
+        reasons: one sentence for each verdict, on filters and on MACs, and then the reasons, as sentences.
         plan: what pilot and screen have fixed.
         course: every test of the claim, with its failed arms and its negative control.
         ratios: results of the ratios that were tested, largest ratio first.
@@ -98,6 +100,7 @@ class SetResult:
         preregistration: the registered design.
         reruns: runs that were repeated after a fault of the machine.
         table: table of runs, one row for each (network, seed).
+        brief: the reasons that a reader needs first, in short sentences.
     """
 
     data: str
@@ -112,6 +115,7 @@ class SetResult:
     preregistration: Preregistration | None
     reruns: tuple[Mapping[str, Any], ...]
     table: pd.DataFrame
+    brief: tuple[str, ...] = ()
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the tested ratios as a table with one row for each; accuracies are fractions."""
@@ -180,6 +184,7 @@ def row_of(one: RatioResult) -> dict[str, Any]:
         "verdict": str(rung.verdict),
         "macs_verdict": None if rung.macs_verdict is None else str(rung.macs_verdict),
         "filters_ratio": one.filters_ratio,
+        "hidden_filters_ratio": one.hidden_filters_ratio,
         "macs_ratio": one.macs_ratio,
         "params_ratio": one.params_ratio,
         "matched_excess": one.matched_excess,
