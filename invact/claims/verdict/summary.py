@@ -41,14 +41,14 @@ def _blocked(result: SetResult, file: ClaimFile) -> str:
     course = result.course
     if result.plan.assay is not None and result.plan.margin is None:
         return (
-            f"In the pilot, {file.control} gains {points(result.plan.assay.gain)} points over itself at "
-            f"{min(file.ratios):g} of the filters (lower 95 % bound {points(result.plan.assay.bound)}), so the "
+            f"In the pilot, {file.control} gains {points(result.plan.assay.gain)} points (lower 95 % bound "
+            f"{points(result.plan.assay.bound)}) over itself at {min(file.ratios):g} of the filters, so the "
             "equal accuracy of a smaller network would be no evidence."
         )
     if course.taken_back and course.negative:
         return (
-            f"Nothing counts as shown, because {file.control} in the confirmation differs from {file.control} "
-            f"in the pilot by {points(course.negative.test.difference)} points "
+            f"Nothing counts as shown, because {file.control} in the confirmation differs from "
+            f"{file.control} in the pilot by {points(course.negative.test.difference)} points "
             f"(p = {course.negative.p_value:.2g})."
         )
     if result.ratios:
@@ -122,8 +122,8 @@ def _equal(one: RatioResult, file: ClaimFile, share: str) -> str:
 def _matched(one: RatioResult, file: ClaimFile) -> str:
     rung: Rung = one.rung
     near = (
-        f"With {one.macs_ratio:.3g} of the MACs, {file.treatment} is as accurate as {file.control} within the "
-        f"margin of {points_text(100 * rung.non_inferiority.margin)}"
+        f"With {one.macs_ratio:.3g} of the MACs, {file.treatment} is as accurate as {file.control} within "
+        f"the margin of {points_text(100 * rung.non_inferiority.margin)}"
     )
     against = _against(rung.matched, f"a {file.control} network with at least its MACs")
     joint = "and" if rung.matched and rung.matched.shown else "but"
@@ -142,7 +142,8 @@ def _against(found: Outcome | None, other: str) -> str:
 def _difference(found: Outcome) -> str:
     assert found.estimate is not None
     assert found.interval is not None
-    return f"{points(found.estimate)} points (interval {interval_text(found.interval)}, {found.n} runs of each arm)"
+    interval = interval_text(found.interval)
+    return f"{points(found.estimate)} points (interval {interval}, {found.n} runs of each arm)"
 
 
 def brief_reasons(result: SetResult, file: ClaimFile) -> tuple[str, ...]:
