@@ -14,7 +14,7 @@ import typer
 from invact.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 __all__ = [
     "Driver",
@@ -110,7 +110,7 @@ def overrides(changes: Mapping[str, Any], settings: list[str] | None) -> dict[st
     return values
 
 
-def show(as_json: bool, values: Mapping[str, Any], *tables: Table) -> None:
+def show(as_json: bool, values: Mapping[str, Any], *tables: RenderableType) -> None:
     """Print a result on standard output: as JSON, or as tables."""
     if as_json:
         typer.echo(json.dumps(values, indent=1, allow_nan=False))

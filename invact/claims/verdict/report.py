@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,13 @@ import numpy as np
 
 from invact.claims.verdict.reasons import FLAGGED, points
 from invact.claims.verdict.result import ClaimResult, SetResult, row_of, values_of
-from invact.claims.verdict.summary import within_lines
+from invact.claims.verdict.summary import COLUMNS, within_lines
 from invact.errors import InputError
 from invact.reports.figures.style import quantity
 from invact.reports.tables import empty_table
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
     from invact.claims.planning.forecast import Forecast
@@ -51,22 +53,34 @@ def claim_values(result: ClaimResult) -> dict[str, Any]:
     }
 
 
-def claim_tables(result: ClaimResult) -> list[Table]:
-    """Make a table of ratios for each data set, below the verdicts and above the first reasons.
+def claim_tables(result: ClaimResult) -> list[RenderableType]:
+    """Show of each data set the verdicts, the table of ratios in points, and the first reasons.
 
-    Differences are in points. Everything else is in the report.
+    Everything else is in the report.
     """
-    return [_table(result.name, one) for one in result.sets] + ([_over(result)] if result.over else [])
+    shown: list[RenderableType] = [_shown(result.name, one) for one in result.sets]
+    return [*shown, _over(result)] if result.over else shown
 
 
-def _table(name: str, one: SetResult) -> Table:
-    lines = within_lines(one.brief)
-    lines.append(f"All reasons and the diagnostics: invact claim {name} --report")
+def _shown(name: str, one: SetResult) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
     # The first two reasons are the verdicts.
-    title = "\n".join((f"{name} on {one.data}", "", *one.reasons[:2]))
-    table = empty_table(title, "\n".join(lines))
+    verdicts = [line for reason in one.reasons[:2] for line in ("", *textwrap.wrap(reason, COLUMNS))]
+    more = f"All reasons and the diagnostics: invact claim {name} --report"
+    return Group(
+        Text(f"{name} on {one.data}", style="bold"),
+        Text("\n".join([*verdicts, ""])),
+        *([_table(one), Text()] if one.ratios else []),
+        Text("\n".join([*within_lines(one.brief), more])),
+    )
+
+
+def _table(one: SetResult) -> Table:
+    table = empty_table("")
     # 80 columns have room for the widest numbers only without the frame.
-    table.show_edge, table.padding = False, (0, 1, 0, 0)
+    table.title, table.show_edge, table.padding = None, False, (0, 1, 0, 0)
     for column in ("filters", "MACs", "runs", "difference", "interval"):
         table.add_column(column, justify="right", no_wrap=True)
     for column in ("fewer\nfilters", "fewer\nMACs"):

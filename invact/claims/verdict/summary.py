@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from invact.claims.keys import ClaimFile
     from invact.claims.verdict.result import RatioResult, SetResult
 
-__all__ = ["MOST_LINES", "brief_reasons", "headlines", "within_lines"]
+__all__ = ["COLUMNS", "MOST_LINES", "brief_reasons", "headlines", "within_lines"]
 
-MOST_LINES = 10
-"""Most lines of reasons below the table, on a terminal of `COLUMNS` characters."""
 COLUMNS = 78
+"""Most characters of a line of text."""
+MOST_LINES = 10
+"""Most lines of reasons below the table."""
 
 
 def headlines(result: SetResult, file: ClaimFile) -> tuple[str, str]:
@@ -120,14 +121,14 @@ def _equal(one: RatioResult, file: ClaimFile, share: str) -> str:
 
 
 def _matched(one: RatioResult, file: ClaimFile) -> str:
+    """The sentence on the treatment, which is not inferior, against the arm with as many MACs."""
     rung: Rung = one.rung
-    near = (
-        f"With {one.macs_ratio:.3g} of the MACs, {file.treatment} is as accurate as {file.control} within "
-        f"the margin of {points_text(100 * rung.non_inferiority.margin)}"
-    )
-    against = _against(rung.matched, f"a {file.control} network with at least its MACs")
     joint = "and" if rung.matched and rung.matched.shown else "but"
-    return f"{near} ({_difference(rung.non_inferiority)}), {joint} {against}."
+    against = _against(rung.matched, f"a {file.control} network with at least its MACs")
+    return (
+        f"With {one.macs_ratio:.3g} of the MACs, {file.treatment} is as accurate as {file.control} within "
+        f"the margin of {points_text(100 * rung.non_inferiority.margin)}, {joint} {against}."
+    )
 
 
 def _against(found: Outcome | None, other: str) -> str:
@@ -158,9 +159,9 @@ def brief_reasons(result: SetResult, file: ClaimFile) -> tuple[str, ...]:
     if result.preregistration and result.preregistration.deviations:
         reasons.append("The claim DEVIATES from its registered design; the report gives the reason.")
     if plan.margin is not None and plan.assay is not None:
-        fixed = "planned from the pilot" if file.margin is None else "fixed in the file"
+        fixed = "planned from the pilot, where" if file.margin is None else "fixed in the file. In the pilot,"
         reasons.append(
-            f"The margin of {points_text(100 * plan.margin)} was {fixed}, where {file.control} gains "
+            f"The margin of {points_text(100 * plan.margin)} was {fixed} {file.control} gains "
             f"{points(plan.assay.gain)} points over itself at {min(file.ratios):g} of the filters."
         )
     if plan.keeps is not None and plan.keeps < 0.5 - 1e-9:
@@ -169,40 +170,44 @@ def brief_reasons(result: SetResult, file: ClaimFile) -> tuple[str, ...]:
         )
     if plan.power is not None and plan.power < file.power:
         reasons.append(f"Caution: if the arms are equal, the power is only {plan.power:.0%}.")
-    for one in result.ratios:
-        reasons += _of_ratio(one, file)
-    if course.selected and not file.ladder and len(file.ratios) > 1:
-        ratios = listed(f"{ratio:g}" for ratio in sorted(file.ratios, reverse=True))
-        reasons.append(f"Of the ratios {ratios}, the screen selected {course.selected[0]:g}.")
+    alone = len(result.ratios) == 1
+    named = [(one, "" if alone else f" with {one.rung.ratio:g} of the filters") for one in result.ratios]
+    for one, where in named:
+        reasons += _differences(one, file, where)
     if result.curve and result.curve.filters.estimate is not None and result.curve.macs.estimate is not None:
         reasons.append(
             f"By its curve, {file.treatment} needs {result.curve.filters.estimate:.3f} of the filters and "
             f"{result.curve.macs.estimate:.3f} of the MACs for equal accuracy."
         )
+    if course.selected and not file.ladder and len(file.ratios) > 1:
+        ratios = listed(f"{ratio:g}" for ratio in sorted(file.ratios, reverse=True))
+        reasons.append(f"Of the ratios {ratios}, the screen selected {course.selected[0]:g}.")
+    for one, where in named:
+        failed = [
+            f"{one.rung.failures[role][0]} of {one.rung.failures[role][1]} of {arm}"
+            for role, arm in (("treatment", file.treatment), ("control", file.control))
+        ]
+        reasons.append(f"Failed runs{where}: {listed(failed)}.")
     return tuple(reasons)
 
 
-def _of_ratio(one: RatioResult, file: ClaimFile) -> list[str]:
-    rung = one.rung
-    reasons = []
-    for found, other in (
-        (rung.placebo, f"{file.control} at the same filters"),
-        (rung.matched, f"{file.control} at {1 + one.matched_excess:.3g} times its MACs"),
+def _differences(one: RatioResult, file: ClaimFile, where: str) -> list[str]:
+    others = [
+        (one.rung.placebo, f"{file.control} at the same filters"),
+        (one.rung.matched, f"{file.control} at {1 + one.matched_excess:.3g} times its MACs"),
         *((outcome, f"{arm} at the same filters") for arm, outcome in one.also.items()),
-    ):
-        if found is not None and found.estimate is not None and found.interval is not None:
-            reasons.append(
-                f"Against {other}: {points(found.estimate)} points ({interval_text(found.interval)})."
-            )
-    if rung.macs_verdict is not None and one.matched_excess > FLAGGED:
-        reasons.append(
-            f"Caution: the smallest {file.control} network with its MACs has {one.matched_excess:.1%} more."
-        )
-    failed = [
-        f"{rung.failures[role][0]} of {rung.failures[role][1]} of {arm}"
-        for role, arm in (("treatment", file.treatment), ("control", file.control))
     ]
-    return [*reasons, f"Failed runs at {rung.ratio:g} of the filters: {listed(failed)}."]
+    reasons = [
+        f"Difference{where} to {other}: {points(found.estimate)} points ({interval_text(found.interval)})."
+        for found, other in others
+        if found is not None and found.estimate is not None and found.interval is not None
+    ]
+    if one.rung.macs_verdict is not None and one.matched_excess > FLAGGED:
+        reasons.append(
+            f"Caution{where}: the smallest {file.control} network with its MACs has "
+            f"{one.matched_excess:.1%} more."
+        )
+    return reasons
 
 
 def within_lines(reasons: Iterable[str], most: int = MOST_LINES, columns: int = COLUMNS) -> list[str]:
