@@ -1,6 +1,5 @@
 import logging
 import os
-import re
 import subprocess
 import sys
 import warnings
@@ -14,9 +13,6 @@ from invact.networks.build import build_model
 from invact.noise import own_warnings
 
 ROOT = Path(__file__).parents[1]
-OWN = re.compile(r"\[\d+/\d+\] .*|wrote .*|tiny: .*|tiny_claim, .*")
-"""The lines of progress, and of the files that were written. The tests of exports compare all their lines."""
-
 LOAD = "import invact.quiet as quiet; quiet.load_tensorflow()"
 LOUD = """
 import os, sys
@@ -92,30 +88,3 @@ def test_warnings_of_libraries_are_hidden_and_those_of_users_are_shown(tmp_path:
         warnings.simplefilter("error")
         with pytest.raises(UserWarning, match="raised"):
             warnings.warn_explicit("raised", UserWarning, np.__file__, 1)
-
-
-@pytest.fixture
-def plain_logging():
-    """Let TensorFlow log as in a command, whose process has loaded it as `load_tensorflow` does."""
-    logger = logging.getLogger("tensorflow")
-    level = logger.level
-    yield
-    logger.setLevel(level)
-
-
-def test_commands_print_only_lines_of_their_own(
-    invact, folder, write, write_claim, stand_in, quick_stopwatch, plain_logging
-) -> None:
-    sweep = write()
-    claim = write_claim(ratios="[0.5]")
-    for arguments in (
-        ("sweep", sweep),
-        ("front", "tiny"),
-        ("cost", claim),
-        ("latency", sweep, "--rounds", "1", "--runtime", "litert", "--runtime", "onnx"),
-        ("claim", claim),
-        ("list",),
-    ):
-        answer = invact(*arguments)
-        assert answer.code == 0, answer.err
-        assert [line for line in answer.err.splitlines() if not OWN.fullmatch(line)] == []

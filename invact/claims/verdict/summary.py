@@ -71,12 +71,10 @@ def _macs(result: SetResult, file: ClaimFile) -> str:
     shown = [one for one in saving if one.rung.macs_verdict is Verdict.SUPPORTED]
     if shown:
         one = shown[-1]
-        curve = result.curve
-        if result.verdict is not Verdict.SUPPORTED and curve and curve.macs.low is not None:
+        if result.verdict is not Verdict.SUPPORTED:
             return (
-                f"At {one.macs_ratio:.3g} of the MACs every test passed, but by its curve {file.treatment} "
-                f"needs more MACs than {file.control} for equal accuracy (95 % interval from "
-                f"{curve.macs.low:.3f})."
+                f"With {one.macs_ratio:.3g} of the MACs every test passed, but by its curve {file.treatment} "
+                f"needs more MACs than {file.control} for equal accuracy."
             )
         return _matched(one, file)
     # The first ratio that fails ends the claim on MACs; a ratio that saves none can end the ladder before.
@@ -97,7 +95,7 @@ def _equal(one: RatioResult, file: ClaimFile, share: str) -> str:
     rung, outcome = one.rung, one.rung.non_inferiority
     margin = f"the margin of {points_text(100 * outcome.margin)}"
     if rung.failed:
-        return f"With {share}, more runs failed than a claim allows: {listed(rung.failed)}."
+        return f"With {share}, too many runs of {listed(rung.failed)} failed."
     if outcome.estimate is None:
         return f"With {share}, there were too few runs for a comparison."
     if outcome.decision is Decision.INFERIOR:
