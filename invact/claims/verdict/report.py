@@ -69,10 +69,11 @@ def _shown(name: str, one: SetResult) -> RenderableType:
     # The first two reasons are the verdicts.
     verdicts = [line for reason in one.reasons[:2] for line in ("", *textwrap.wrap(reason, COLUMNS))]
     more = f"All reasons and the diagnostics: invact claim {name} --report"
+    table: list[RenderableType] = [_table(one), ""] if one.ratios else []
     return Group(
         Text(f"{name} on {one.data}", style="bold"),
         Text("\n".join([*verdicts, ""])),
-        *([_table(one), Text()] if one.ratios else []),
+        *table,
         Text("\n".join([*within_lines(one.brief), more])),
     )
 
