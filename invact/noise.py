@@ -17,6 +17,9 @@ from invact.quiet import silent_stderr
 
 __all__ = ["hide_start_messages", "own_warnings"]
 
+OWN = "shows_own_warnings"
+"""The attribute of the function that `own_warnings` has set, which is set once however often it is called."""
+
 
 def hide_start_messages() -> None:
     """Discard what TensorFlow prints when it is loaded, whoever loads it.
@@ -56,6 +59,8 @@ def own_warnings() -> None:
     Warnings that `python -W` turns into errors are still raised.
     """
     show = warnings.showwarning
+    if getattr(show, OWN, False):
+        return
     libraries = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
     folders = [Path(folder).resolve() for folder in (*libraries, str(Path(__file__).parent))]
 
@@ -70,4 +75,5 @@ def own_warnings() -> None:
         if not any(Path(filename).resolve().is_relative_to(folder) for folder in folders):
             show(message, category, filename, lineno, file, line)
 
+    setattr(showwarning, OWN, True)
     warnings.showwarning = showwarning

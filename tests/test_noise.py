@@ -77,6 +77,9 @@ def test_warnings_of_libraries_are_hidden_and_those_of_users_are_shown(tmp_path:
         warnings.simplefilter("always")
         warnings.showwarning = lambda message, *details: shown.append(str(message))
         own_warnings()
+        once = warnings.showwarning
+        own_warnings()
+        assert warnings.showwarning is once
         for name, file in {
             "of a library": np.__file__,
             "of the standard library": os.__file__,
