@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from invact.execution.bars import Bar, bars, clock, trial_line
 from invact.execution.stages import terminal
 from invact.measures import amount
+from invact.text import plain
 from invact.training.results import Epoch, Status, TrialResult
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class _Counting(Progress):
 
     def started(self, key: str, label: str, epochs: int, *, seed: int | None = None) -> None:
         """Add a run."""
-        self._running[key] = _Running(label, epochs, seed)
+        self._running[key] = _Running(plain(label), epochs, seed)
         # The clock starts with the first run, because the start of the workers must not count as training.
         self._start = self._start or time.monotonic()
 
@@ -140,7 +141,7 @@ class LineProgress(_Counting):
 
     def message(self, text: str) -> None:
         """Print one line."""
-        print(text, file=sys.stderr, flush=True)
+        print(plain(text), file=sys.stderr, flush=True)
 
     def ended(self, key: str, result: TrialResult) -> None:
         """Print how the run ended, unless the line of its trial says so."""
@@ -216,7 +217,7 @@ class BarProgress(_Counting):
 
     def message(self, text: str) -> None:
         """Print one line above the bars."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(plain(text), markup=False, emoji=False, highlight=False)
 
     @contextlib.contextmanager
     def stage(self, text: str) -> Iterator[None]:
