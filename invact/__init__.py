@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from invact._version import __version__
+from invact.noise import hide_start_messages
 
 if TYPE_CHECKING:
     from invact.arms import ARMS, Arm, register_arm
@@ -62,6 +63,9 @@ _HOMES = {
     "training.loop": ("train",),
     "training.results": ("Status", "TrialResult"),
 }
+# Keras loads TensorFlow, and most modules of invact load Keras.
+hide_start_messages()
+
 _PACKAGES = ("cost", "data", "deploy", "networks", "statistics", "testing")
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["MEASURES", "Costs", "Measure", "in_full"]
+__all__ = ["MEASURES", "Costs", "Measure", "amount", "in_full", "quantity"]
 
 
 @dataclass(frozen=True)
@@ -51,3 +51,28 @@ def in_full(name: str, value: float) -> str:
     """
     measure = MEASURES[name]
     return f"{value:,.0f} {measure.label}" if measure.counted else f"{value:,.3g} {measure.label}"
+
+
+def quantity(value: float) -> str:
+    """Write a number with three digits, and with a metric prefix from a thousand on.
+
+    Example:
+        >>> [quantity(value) for value in (0, 0.4213, 950, 1_500, 999_999, 3_210_000, 41e9)]
+        ['0', '0.421', '950', '1.5 k', '1 M', '3.21 M', '41 G']
+    """
+    # Rounded first, because rounding may change the prefix.
+    value = float(f"{value:.3g}")
+    for factor, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def amount(cost: float, measure: str) -> str:
+    """Write a cost with the name of its measure.
+
+    Example:
+        >>> amount(182_000, "macs"), amount(0.42, "latency_ms"), amount(12_345, "bytes_moved")
+        ('182 k MACs', '0.42 ms', '12.3 k bytes moved')
+    """
+    return f"{quantity(cost)} {MEASURES[measure].label}"

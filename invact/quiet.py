@@ -46,3 +46,5 @@ def load_tensorflow() -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         with silent_stderr():
             import tensorflow  # noqa: F401
+    # It would warn of graphs that are traced again. Each network has graphs of its own, so this is no fault.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)

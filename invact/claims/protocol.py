@@ -18,6 +18,7 @@ from invact.claims.planning.registration import Preregistration, changes_between
 from invact.claims.planning.tuning import points_of, tuned
 from invact.claims.verdict.reasons import ratio_reasons, set_reasons
 from invact.claims.verdict.result import CurveResult, RatioResult, SetResult
+from invact.claims.verdict.summary import brief_reasons, headlines
 from invact.errors import EnvironmentFault
 from invact.statistics.comparison.diagnostics import diagnose
 from invact.statistics.comparison.population import population_interval
@@ -205,6 +206,7 @@ class Protocol:
         result = RatioResult(
             rung=rung,
             filters_ratio=self._relative(key, "filters"),
+            hidden_filters_ratio=self._relative(key, "hidden_filters"),
             macs_ratio=self._relative(key, "macs"),
             params_ratio=self._relative(key, "params"),
             matched_excess=matched_excess(self.costs, rung.ratio),
@@ -293,4 +295,9 @@ class Protocol:
             reruns=tuple(self.runs.reruns),
             table=self.runs.results.table,
         )
-        return replace(result, reasons=set_reasons(result, self.claim.file))
+        file = self.claim.file
+        return replace(
+            result,
+            reasons=(*headlines(result, file), *set_reasons(result, file)),
+            brief=brief_reasons(result, file),
+        )

@@ -61,13 +61,17 @@ def run_claim(
         Incomplete: a run failed repeatedly.
     """
     from invact.claims.trainer import ClaimTrainer
+    from invact.execution.stages import stage
+    from invact.quiet import load_tensorflow
     from invact.tracking.store import open_store
 
     if not isinstance(claim, Claim):
         claim = load_claim(claim)
     settings = claim.file.model_dump(mode="json")
     # Every error of the file is found here, before a store is created.
-    prepared = [(data := source.load(), claim.costs(data)) for source in claim.sources]
+    with stage("loading TensorFlow and the data, and counting the networks", show=show):
+        load_tensorflow()
+        prepared = [(data := source.load(), claim.costs(data)) for source in claim.sources]
     opened = open_store(store, tracking_uri)
     results: list[SetResult] = []
     records: list[Record] = []

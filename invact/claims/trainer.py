@@ -93,7 +93,7 @@ class ClaimTrainer:
             about = f"{self._name}, {step}{f' ({note})' if note else ''}: {len(keys) - done} trainings"
             coordinator = Coordinator(
                 *(self._record, progress, self._engine, table, trials),
-                about=f"{about}, {self._data!r}",
+                about=about,
                 attempts=1 + RERUNS,
             )
             coordinator.run()

@@ -76,6 +76,7 @@ def claim(
     from invact.claims.planning.forecast import plan_claim
     from invact.claims.run import run_claim
     from invact.claims.verdict.report import claim_tables, claim_values, plan_tables, plan_values
+    from invact.execution.stages import stage
 
     if report:
         show_reports(as_json, Path(reference).stem, store, tracking_uri)
@@ -91,8 +92,9 @@ def claim(
         # The looks or runs in the file belong to the method in the file.
         values.setdefault("runs" if method == "sequential" else "looks", None)
     read = load_claim(reference, values)
-    load_tensorflow()
     if plan:
+        with stage("loading TensorFlow"):
+            load_tensorflow()
         plans = plan_claim(read, store=store, tracking_uri=tracking_uri, workers=workers)
         show(as_json, plan_values(read.name, plans), *plan_tables(read.name, plans))
         return

@@ -38,10 +38,12 @@ def cost(
     ReLU network with the same channels.
     """
     check_formats(as_csv, as_json)
-    load_tensorflow()
     from invact.cli.catalogue import costs_of
+    from invact.execution.stages import stage
 
-    costs = costs_of(reference, input_shape)
+    with stage("loading TensorFlow and counting the networks"):
+        load_tensorflow()
+        costs = costs_of(reference, input_shape)
     if as_csv:
         echo(cost_csv(costs), end="")
         return
@@ -57,6 +59,7 @@ def cost_values(costs: Mapping[str, Cost]) -> dict[str, Any]:
                 "macs": cost.macs,
                 "params": cost.params,
                 "filters": cost.filters,
+                "hidden_filters": cost.hidden_filters,
                 "elementwise": cost.elementwise,
                 "bytes_written": cost.bytes_written,
                 "bytes_moved": cost.bytes_moved,
@@ -94,7 +97,9 @@ def cost_tables(costs: Mapping[str, Cost]) -> list[Listing]:
         Column("bytes moved", rank=4),
         Column("bytes alive", rank=3),
     )
-    numbers = ("macs", "params", "filters", "elementwise", "bytes_written", "bytes_moved", "activation_bytes")
+    # The units of the classifier are no filters that an arm could save.
+    counts = ("macs", "params", "hidden_filters", "elementwise")
+    numbers = (*counts, "bytes_written", "bytes_moved", "activation_bytes")
 
     def row(named: Sequence[str], of: Cost | LayerCost) -> tuple[str, ...]:
         return (*named, *(f"{getattr(of, number):,}" for number in numbers))

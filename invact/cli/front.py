@@ -20,7 +20,6 @@ from invact.cli.options import (
     show,
 )
 from invact.errors import Incomplete, InputError
-from invact.quiet import load_tensorflow
 
 __all__ = ["front"]
 
@@ -89,7 +88,6 @@ def front(
     values, tables = front_values(found), [front_table(found)]
     failed = 0
     if confirm is not None:
-        load_tensorflow()
         confirmed = confirm_front(
             *(name, confirm),
             driver=driver,

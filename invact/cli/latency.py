@@ -41,12 +41,16 @@ def latency(
     The peak memory of each network is measured too.
     """
     check_formats(as_csv, as_json)
-    load_tensorflow()
     from invact.cli.catalogue import models_of
+    from invact.execution.stages import stage
+
+    with stage("loading TensorFlow and building the networks"):
+        load_tensorflow()
+        models = models_of(reference)
     from invact.deploy.latency import measure_latency
 
     found = measure_latency(
-        models_of(reference),
+        models,
         batch,
         runtime=runtime or ["tensorflow"],
         threads=threads,

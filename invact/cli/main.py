@@ -22,6 +22,7 @@ from invact.cli.options import echo
 from invact.cli.sweep import sweep
 from invact.cli.ui import ui
 from invact.errors import InvactError
+from invact.noise import own_warnings
 
 __all__ = ["app", "main"]
 
@@ -45,6 +46,7 @@ app.command()(ui)
 def main() -> NoReturn:
     """Run the command, and turn every expected error into one line and an exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    own_warnings()
     # Users keep their own modules in the current folder. It comes last, so that no file in it hides a
     # library.
     sys.path.append(str(Path.cwd()))

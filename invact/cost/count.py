@@ -53,6 +53,7 @@ class LayerCost:
         activation_bytes: bytes of all tensors that are alive during the call.
         relu_macs: number of multiply-adds of the call in the ReLU network of equal channels
             (`invact.cost.equal_channels.relu_macs`); None if there is no such network.
+        output_filters: the part of `filters` that are the outputs of the model itself, such as the logits.
     """
 
     name: str
@@ -66,6 +67,12 @@ class LayerCost:
     bytes_moved: int = 0
     activation_bytes: int = 0
     relu_macs: int | None = None
+    output_filters: int = 0
+
+    @property
+    def hidden_filters(self) -> int:
+        """Number of trained output channels that are no outputs of the model."""
+        return self.filters - self.output_filters
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,11 @@ class Cost:
     def filters(self) -> int:
         """Number of trained output channels, including those of the classifier."""
         return sum(layer.filters for layer in self.layers)
+
+    @property
+    def hidden_filters(self) -> int:
+        """Number of trained output channels without those of the classifier, which no arm can save."""
+        return sum(layer.hidden_filters for layer in self.layers)
 
     @property
     def elementwise(self) -> int:
@@ -193,8 +205,8 @@ def count_macs(model: keras.Model, input_shape: Sequence[Any] | None = None) -> 
         >>> cost = count_macs(model)
         >>> cost.macs == 8 * 8 * 9 * 4
         True
-        >>> cost.params, cost.filters
-        (40, 4)
+        >>> cost.params, cost.filters, cost.hidden_filters
+        (40, 4, 0)
         >>> cost.activation_bytes == 4 * 8 * 8 * (1 + 4)  # the image and the four maps, in float32
         True
     """
@@ -202,6 +214,7 @@ def count_macs(model: keras.Model, input_shape: Sequence[Any] | None = None) -> 
     counts: list[tuple[int, int]] = [_work(call) for call in program.calls]
     live = _live(program)
     relu: Sequence[int | None] = relu_macs(program, [macs for macs, _ in counts]) or [None] * len(counts)
+    last = output_calls(program)
     rows: list[LayerCost] = []
     seen: set[int] = set()
     for call, (macs, elementwise), alive, wide in zip(program.calls, counts, live, relu, strict=True):
@@ -210,6 +223,7 @@ def count_macs(model: keras.Model, input_shape: Sequence[Any] | None = None) -> 
         written = 0 if _is_view(call.operation) else _bytes(call.outputs)
         fresh = sum(size for key, size in weights.items() if key not in seen)
         rule = rule_of(call.operation) if fresh else None
+        filters = rule.filters(call.operation) if rule else 0
         seen.update(weights)
         rows.append(
             LayerCost(
@@ -218,12 +232,13 @@ def count_macs(model: keras.Model, input_shape: Sequence[Any] | None = None) -> 
                 tuple(call.outputs[0].shape[1:]),
                 macs,
                 fresh,
-                rule.filters(call.operation) if rule else 0,
+                filters,
                 elementwise,
                 written,
                 written + _bytes((*call.inputs, *variables)) if written else 0,
                 alive,
                 wide,
+                filters if id(call) in last else 0,
             )
         )
     rest = {id(weight): weight for weight in getattr(model, "weights", ()) if id(weight) not in seen}
@@ -261,6 +276,26 @@ def _work(call: Call) -> tuple[int, int]:
             f"Allowed: register a rule with invact.register_macs({kind}, rule)"
         )
     return 0, elements
+
+
+def output_calls(program: Program) -> set[int]:
+    """Return the ids of the calls whose channels are the outputs of the model, such as the logits.
+
+    They are found from the outputs backwards, through calls without filters that keep the number of channels.
+    """
+    writers = {id(tensor): call for call in program.calls for tensor in call.outputs}
+    found: set[int] = set()
+    waiting = list(program.outputs)
+    while waiting:
+        tensor = waiting.pop()
+        call = writers.get(id(tensor))
+        if call is None or id(call) in found:
+            continue
+        found.add(id(call))
+        rule = rule_of(call.operation)
+        if rule is None or not rule.filters(call.operation):
+            waiting += [each for each in call.inputs if each.shape[-1:] == tensor.shape[-1:]]
+    return found
 
 
 def _live(program: Program) -> list[int]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from invact.deploy.stopwatch import Contender, Stopwatch
 from invact.errors import InputError
-from invact.execution.progress import track
+from invact.execution.stages import track
 from invact.text import html_of
 
 if TYPE_CHECKING:

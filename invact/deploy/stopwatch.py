@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.errors import EnvironmentFault, InputError
+from invact.noise import own_warnings
 from invact.processors import allowed_processors, can_pin, pin
 from invact.validation import import_all
 
@@ -154,6 +155,7 @@ def _begin(threads: int, processors: Sequence[int], imports: Sequence[str]) -> N
     pin(processors)
     # Libraries read these variables when they are loaded, so they must be set first.
     os.environ |= {"OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    own_warnings()
     if imports:
         import_all(imports)
 

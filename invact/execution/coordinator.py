@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -86,7 +87,7 @@ class Coordinator:
     def run(
         self,
         propose: Callable[[], Trial | None] = lambda: None,
-        on_end: Callable[[Trial, Sequence[Ended]], None] = lambda trial, runs: None,
+        on_end: Callable[[Trial, Sequence[Ended]], bool | None] = lambda trial, runs: None,
     ) -> None:
         """Complete all trials.
 
@@ -94,7 +95,8 @@ class Coordinator:
             propose: called when a worker is free; returns a trial, or None if there is none now. The method
                 ends when `propose` returns None and no run is pending.
             on_end: called once for each trial that is complete, with its runs in the order of its seeds;
-                also for a trial that an earlier session has completed.
+                also for a trial that an earlier session has completed. It may return whether the trial is
+                the best so far.
         """
         while True:
             waiting = self._settle(on_end)
@@ -111,7 +113,7 @@ class Coordinator:
                 return
             self._wait()
 
-    def _settle(self, on_end: Callable[[Trial, Sequence[Ended]], None]) -> list[Key]:
+    def _settle(self, on_end: Callable[[Trial, Sequence[Ended]], bool | None]) -> list[Key]:
         """Write refusals and summaries, close complete trials, and return the runs that wait for a worker."""
         while True:
             agenda = agenda_of(self._open.values(), self._ended, self._summaries, self._attempts)
@@ -122,10 +124,23 @@ class Coordinator:
             for number in agenda.complete:
                 trial = self._open.pop(number)
                 self._keep_model(trial)
-                on_end(trial, [self._ended[number, seed] for seed in trial.seeds])
+                runs = [self._ended[number, seed] for seed in trial.seeds]
+                self._show(trial, runs, bool(on_end(trial, runs)))
             if not (agenda.refuse or agenda.summarize):
                 busy = {(running.trial.number, running.seed) for running in self._running.values()}
                 return [key for key in agenda.train if key not in busy]
+
+    def _show(self, trial: Trial, runs: Sequence[Ended], best: bool) -> None:
+        """Show the line of a trial that this session has completed."""
+        scores = [run.validation.accuracy for run in runs if run.validation]
+        finished = all(run.status is Status.FINISHED for run in runs)
+        if finished and len(scores) == len(runs) and any(run.tries for run in runs):
+            mean, macs = math.fsum(scores) / len(scores), trial.known.get("macs")
+            self._progress.trial(trial.label, mean, macs, number=trial.number, best=best)
+
+    def _workers(self) -> Engine:
+        with self._progress.stage("starting the workers"):
+            return self._engine()
 
     def _free(self) -> bool:
         return not self._running or len(self._running) < self._engine().slots
@@ -133,18 +148,19 @@ class Coordinator:
     def _train(self, number: int, seed: int) -> None:
         trial = self._open[number]
         # The workers start first: if they cannot, the record gets no run that never ends.
-        self._engine()
+        self._workers()
         self._submit(self._start(trial, seed), _Running(trial, seed))
 
     def _submit(self, key: str, running: _Running) -> None:
-        engine = self._engine()
+        engine = self._workers()
         if self._about:
             self._progress.message(f"{self._about}, {engine.slots} workers")
             self._about = ""
         self._running[key] = running
         self._epochs[key] = 0
         trial = running.trial
-        self._progress.started(key, trial.label, trial.config.epochs)
+        one = running.seed if len(trial.seeds) > 1 else None
+        self._progress.started(key, trial.label, trial.config.epochs, seed=one)
         engine.submit(Job(key, trial.config, running.seed, keep_model=self._measure is not None))
 
     def _wait(self) -> None:
@@ -201,7 +217,8 @@ class Coordinator:
         slack = {name: trial.known[f"slack_{name}"] for name in MEASURES if f"slack_{name}" in trial.known}
         if refusal.status is Status.OVER_BUDGET:
             worst = min(slack, key=lambda name: slack[name])
-            self._progress.refused(trial.label, in_full(worst, trial.known[worst]), len(seeds))
+            exceeded = in_full(worst, trial.known[worst])
+            self._progress.refused(trial.label, exceeded, len(seeds), number=trial.number)
 
     def _start(self, trial: Trial, seed: int) -> str:
         return self._record.start(

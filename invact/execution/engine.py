@@ -252,8 +252,10 @@ class _Setting:
 
 
 def _prepare(setting: _Setting) -> str:
+    from invact.noise import own_warnings
     from invact.quiet import load_tensorflow
 
+    own_warnings()
     load_tensorflow()
     import tensorflow as tf
 

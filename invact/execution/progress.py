@@ -1,22 +1,31 @@
-"""Display of progress on standard error: bars on a terminal, one line for each run otherwise."""
+"""Display of progress on standard error: bars on a terminal, one line for each trial otherwise."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from invact.execution.bars import Bar, bars, clock, trial_line
+from invact.execution.stages import terminal
+from invact.measures import amount
 from invact.text import plain
 from invact.training.results import Epoch, Status, TrialResult
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.console import Console, RenderableType
+    from rich.spinner import Spinner
 
-__all__ = ["BarProgress", "LineProgress", "Progress", "make_progress", "track"]
+__all__ = ["BarProgress", "LineProgress", "Progress", "make_progress"]
 
-_Item = TypeVar("_Item")
+NEW_BEST = "new best"
+LONGEST_MARK = 12
+"""Characters that a line leaves for its mark, "new best", "on the front" or "over budget"."""
 
 
 class Progress:
@@ -33,8 +42,12 @@ class Progress:
     def message(self, text: str) -> None:
         """Show one line."""
 
-    def started(self, key: str, label: str, epochs: int) -> None:
-        """Report that a run began."""
+    def stage(self, text: str) -> AbstractContextManager[None]:
+        """Show what happens in a block in which no run trains, where it can be taken back after the block."""
+        return contextlib.nullcontext()
+
+    def started(self, key: str, label: str, epochs: int, *, seed: int | None = None) -> None:
+        """Report that a run began; `seed` is given if its trial has several runs."""
 
     def epoch(self, key: str, epoch: Epoch) -> None:
         """Report that a run finished an epoch."""
@@ -42,150 +55,245 @@ class Progress:
     def ended(self, key: str, result: TrialResult) -> None:
         """Report that a run ended."""
 
-    def refused(self, label: str, cost: str, runs: int) -> None:
+    def trial(
+        self,
+        label: str,
+        accuracy: float,
+        macs: float | None,
+        *,
+        number: int | None = None,
+        best: bool = False,
+    ) -> None:
+        """Report that all runs of a trial finished, after the last of them has ended.
+
+        Args:
+            label: label of the trial.
+            accuracy: validation accuracy, mean over the seeds, a fraction.
+            macs: MACs of the network, if they are known.
+            number: number of the trial, as in the table of runs.
+            best: whether the trial is the best so far, or on the front of all trials so far.
+        """
+
+    def refused(self, label: str, cost: str, runs: int, *, number: int | None = None) -> None:
         """Report that a trial of `runs` runs is over a budget; `cost` names the exceeded measure."""
 
 
-class LineProgress(Progress):
-    """One line of plain text for each run that ends.
+@dataclass(frozen=True)
+class _Running:
+    """A run that trains now; `seed` is given if its trial has several runs."""
+
+    label: str
+    epochs: int
+    seed: int | None
+    done: int = 0
+    accuracy: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.label if self.seed is None else f"seed {self.seed}  {self.label}"
+
+
+class _Counting(Progress):
+    """What lines and bars share: the runs that train now, the count, and the time left.
 
     Args:
         total: total number of runs.
         done: number of runs that ended in an earlier session.
+        mark: what the line of a trial says if it is the best so far.
     """
 
-    def __init__(self, total: int, done: int = 0) -> None:
+    def __init__(self, total: int, done: int = 0, *, mark: str = NEW_BEST) -> None:
         self._total = total
         self._known = done
         self._done = done
-        self._labels: dict[str, str] = {}
+        self._mark = mark
+        self._running: dict[str, _Running] = {}
         self._start: float | None = None
+
+    def started(self, key: str, label: str, epochs: int, *, seed: int | None = None) -> None:
+        """Add a run."""
+        self._running[key] = _Running(plain(label), epochs, seed)
+        # The clock starts with the first run, because the start of the workers must not count as training.
+        self._start = self._start or time.monotonic()
+
+    def epoch(self, key: str, epoch: Epoch) -> None:
+        """Advance a run."""
+        self._running[key] = replace(
+            self._running[key], done=epoch.number, accuracy=epoch.validation.accuracy
+        )
+
+    @property
+    def _progressed(self) -> float:
+        """Runs that have ended, with the finished part of those that train now."""
+        return self._done + sum(run.done / run.epochs for run in self._running.values() if run.epochs)
+
+    def _left(self) -> str:
+        """The time left, from the mean time of the runs of this session; nothing before the first epoch."""
+        here = self._progressed - self._known
+        if self._start is None or here <= 0:
+            return ""
+        rate = (time.monotonic() - self._start) / here
+        return f"{clock(rate * max(0.0, self._total - self._progressed))} left"
+
+
+class LineProgress(_Counting):
+    """One line of plain text for each trial, and for each run of a trial that has several."""
 
     def message(self, text: str) -> None:
         """Print one line."""
         print(plain(text), file=sys.stderr, flush=True)
 
-    def started(self, key: str, label: str, epochs: int) -> None:
-        """Store the label of the run."""
-        self._labels[key] = label
-        # The clock starts with the first run, because the start of the workers must not count as training.
-        self._start = self._start or time.monotonic()
-
     def ended(self, key: str, result: TrialResult) -> None:
-        """Print how the run ended, and the time left."""
-        self._say(f"{self._labels.pop(key)}, seed {result.seed}: {outcome(result)}")
+        """Print how the run ended, unless the line of its trial says so."""
+        run = self._running.pop(key)
+        self._done += 1
+        if run.seed is not None or result.status is not Status.FINISHED:
+            self._say(f"{run.label}, seed {result.seed}: {outcome(result)}")
 
-    def refused(self, label: str, cost: str, runs: int) -> None:
+    def trial(
+        self,
+        label: str,
+        accuracy: float,
+        macs: float | None,
+        *,
+        number: int | None = None,
+        best: bool = False,
+    ) -> None:
+        """Print the accuracy and the MACs of the trial, and whether it is the best so far."""
+        cost = "" if macs is None else amount(macs, "macs")
+        facts = ", ".join(filter(None, (f"{accuracy:.2%}", cost, self._mark if best else "")))
+        self._say(f"{_named(number, ', ')}{label}: {facts}")
+
+    def refused(self, label: str, cost: str, runs: int, *, number: int | None = None) -> None:
         """Print the measure by which the rejected trial is over a budget."""
-        self._say(f"{label}: {Status.OVER_BUDGET}, {cost}", runs)
-
-    def _say(self, text: str, runs: int = 1) -> None:
         self._done += runs
-        left = max(0, self._total - self._done)
-        elapsed = time.monotonic() - self._start if self._start else 0.0
-        seconds = elapsed / (self._done - self._known) * left
-        self.message(f"[{self._done}/{self._total}] {text} ({seconds:.0f} s left)")
+        self._say(f"{_named(number, ', ')}{label}: {cost}, over budget")
+
+    def _say(self, text: str) -> None:
+        left = self._left()
+        self.message(f"[{self._done}/{self._total}] {text}" + (f" ({left})" if left else ""))
 
 
-class BarProgress(Progress):
-    """One bar for all runs with the time left, and one for each running run.
+class BarProgress(_Counting):
+    """One bar for all runs with the time left, one for each run that trains, and above them the trials.
 
     Args:
         total: total number of runs.
         done: number of runs that ended in an earlier session.
+        mark: what the line of a trial says if it is the best so far.
+        console: the terminal; standard error unless given.
     """
 
-    def __init__(self, total: int, done: int = 0) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-        from rich.progress import Progress as Bars
-
-        self._bars = Bars(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._all = self._bars.add_task("runs", total=total, completed=done, note="")
-        self._tasks: dict[str, tuple[TaskID, str]] = {}
+    def __init__(
+        self, total: int, done: int = 0, *, mark: str = NEW_BEST, console: Console | None = None
+    ) -> None:
+        super().__init__(total, done, mark=mark)
+        self._given = console
+        self._longest = 0
+        self._stage: Spinner | None = None
+        self._resources = contextlib.ExitStack()
 
     def __enter__(self) -> BarProgress:
-        self._bars.start()
+        from rich.live import Live
+
+        self._console = self._given or self._resources.enter_context(terminal())
+        live = Live(get_renderable=self.__rich__, console=self._console, refresh_per_second=4, transient=True)
+        self._resources.enter_context(live)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        self._resources.__exit__(kind, error, trace)
+
+    def __rich__(self) -> RenderableType:
+        if self._stage is not None:
+            return self._stage
+        rows = [Bar("all runs", self._progressed, self._total, self._left())]
+        for run in self._running.values():
+            note = "" if run.accuracy is None else f"{run.accuracy:.2%}"
+            rows.append(Bar(f"  {run.name}", run.done, run.epochs, note))
+        return bars(rows, self._console.width)
 
     def message(self, text: str) -> None:
         """Print one line above the bars."""
-        self._bars.console.print(plain(text), markup=False, emoji=False, highlight=False)
+        self._console.print(plain(text), markup=False, emoji=False, highlight=False)
 
-    def started(self, key: str, label: str, epochs: int) -> None:
-        """Add a bar for the run."""
-        self._tasks[key] = (self._bars.add_task(f"  {plain(label)}", total=epochs, note=""), label)
+    @contextlib.contextmanager
+    def stage(self, text: str) -> Iterator[None]:
+        """Show a spinner instead of the bars."""
+        from rich.spinner import Spinner
+        from rich.text import Text
 
-    def epoch(self, key: str, epoch: Epoch) -> None:
-        """Advance the bar of the run."""
-        task, _ = self._tasks[key]
-        self._bars.update(task, completed=epoch.number, note=f"validation {epoch.validation.accuracy:.2%}")
+        self._stage = None if self._running else Spinner("dots", Text(f"{text} ..."))
+        try:
+            yield
+        finally:
+            self._stage = None
 
     def ended(self, key: str, result: TrialResult) -> None:
-        """Replace the bar of the run with a line."""
-        task, label = self._tasks.pop(key)
-        self._bars.remove_task(task)
-        self._bars.advance(self._all)
-        self.message(f"{label}, seed {result.seed}: {outcome(result)}")
+        """Remove the bar of the run; a run without a result leaves a line."""
+        run = self._running.pop(key)
+        self._done += 1
+        if result.status is not Status.FINISHED:
+            self.message(f"{self._count(None)}  {run.label}, seed {result.seed}: {outcome(result)}")
 
-    def refused(self, label: str, cost: str, runs: int) -> None:
+    def trial(
+        self,
+        label: str,
+        accuracy: float,
+        macs: float | None,
+        *,
+        number: int | None = None,
+        best: bool = False,
+    ) -> None:
+        """Print the accuracy and the MACs of the trial, and whether it is the best so far."""
+        cost = "" if macs is None else amount(macs, "macs")
+        self._line(self._count(number), label, f"{accuracy:.2%}", cost, self._mark if best else "")
+
+    def refused(self, label: str, cost: str, runs: int, *, number: int | None = None) -> None:
         """Print the measure by which the rejected trial is over a budget."""
-        self._bars.advance(self._all, runs)
-        self.message(f"{label}: {Status.OVER_BUDGET}, {cost}")
+        self._done += runs
+        self._line(self._count(number), label, "", cost, "over budget")
+
+    def _count(self, number: int | None) -> str:
+        digits = len(str(self._total))
+        return f"{self._done:>{digits}}/{self._total}" + _named(number, "", "  ", digits)
+
+    def _line(self, count: str, label: str, accuracy: str, cost: str, mark: str) -> None:
+        width = self._console.width
+        self._longest = max(self._longest, len(label))
+        # Room for every mark, so that the numbers of all lines are below each other.
+        free = width - len(trial_line(count, "", accuracy, cost, "-" * LONGEST_MARK, width=width, column=0))
+        line = trial_line(
+            *(count, label, accuracy, cost, mark), width=width, column=min(self._longest, 8 + free)
+        )
+        self.message(line)
+
+
+def _named(number: int | None, after: str, before: str = "", digits: int = 0) -> str:
+    return "" if number is None else f"{before}trial {number:<{digits or 1}}{after}"
 
 
 def outcome(result: TrialResult) -> str:
     """Describe a result in one line."""
-    if result.status is Status.FAILED:
+    if result.status in (Status.FAILED, Status.DIVERGED):
         return f"{result.status}: {result.error}"
     accuracy = f"validation {result.validation.accuracy:.2%}" if result.validation else ""
-    macs = f"{result.cost.macs:,} MACs" if result.cost else ""
-    return ", ".join(part for part in (str(result.status), accuracy, macs, f"{result.seconds:.1f} s") if part)
+    macs = amount(result.cost.macs, "macs") if result.cost else ""
+    return ", ".join(part for part in (accuracy, macs, f"{result.seconds:.1f} s") if part)
 
 
-def make_progress(total: int, done: int = 0, *, show: bool = True) -> Progress:
+def make_progress(total: int, done: int = 0, *, mark: str = NEW_BEST, show: bool = True) -> Progress:
     """Make bars if standard error is a terminal, and lines otherwise.
 
     Args:
         total: total number of runs.
         done: number of runs that ended in an earlier session.
+        mark: what the line of a trial says if it is the best so far.
         show: False to show nothing.
     """
     if not show:
         return Progress()
-    return BarProgress(total, done) if sys.stderr.isatty() else LineProgress(total, done)
-
-
-def track(items: Sequence[_Item], description: str, *, show: bool = True) -> Iterable[_Item]:
-    """Iterate over items; show a bar with the time left if standard error is a terminal.
-
-    Example:
-        >>> list(track([1, 2], "counting"))
-        [1, 2]
-    """
-    if not show or not sys.stderr.isatty():
-        return iter(items)
-    from rich.console import Console
-    from rich.progress import track as bar
-
-    return bar(items, description, console=Console(stderr=True), transient=True)
+    kind = BarProgress if sys.stderr.isatty() else LineProgress
+    return kind(total, done, mark=mark)

@@ -13,6 +13,8 @@ from invact.errors import BuildError, one_line
 from invact.execution.agenda import Refusal, Trial
 from invact.measures import MEASURES
 from invact.search.drivers import Outcome, Proposal, make_driver
+from invact.statistics.fronts.dominance import non_dominated
+from invact.statistics.fronts.uncertainty import DIGITS
 from invact.training.results import Status
 
 if TYPE_CHECKING:
@@ -75,6 +77,9 @@ class Search:
             epochs=_longest(space),
         )
         self._proposals: dict[int, Proposal] = {}
+        # The best key so far, and with a front the accuracies and costs of all finished trials.
+        self._best: tuple[float, ...] | None = None
+        self._scores: list[tuple[float, float]] = []
         # Trials of earlier sessions. The driver learns their outcomes together, before it proposes more.
         self._earlier: dict[int, tuple[Trial, Outcome] | None] = {}
         self._next = 0
@@ -104,18 +109,41 @@ class Search:
         self._started += 1
         return trial
 
-    def on_end(self, trial: Trial, runs: Sequence[Ended]) -> None:
-        """Tell the driver how a trial ended."""
+    def on_end(self, trial: Trial, runs: Sequence[Ended]) -> bool:
+        """Tell the driver how a trial ended; return whether it is the best so far, or on the front so far."""
         outcome = _outcome(trial, runs)
+        leads = self._leads(outcome)
         if trial.number in self._proposals:
             self._driver.tell(self._proposals.pop(trial.number), outcome)
-            return
+            return leads
         self._earlier[trial.number] = (trial, outcome)
         every = [self._earlier[number] for number in sorted(self._earlier)]
         if None not in every:
             for known in every:
                 assert known is not None
                 self._know(*known)
+        return leads
+
+    @property
+    def mark(self) -> str:
+        """What the line of a trial says if `on_end` returns True, by the kind of the objective."""
+        return "on the front" if self._objective.kind == "pareto" else "new best"
+
+    def _leads(self, outcome: Outcome) -> bool:
+        goal = self._objective
+        if outcome.status is not Status.FINISHED or outcome.accuracy is None:
+            return False
+        if goal.violation(outcome.accuracy, outcome.costs) > 0:
+            return False
+        if goal.kind == "pareto":
+            self._scores.append((outcome.accuracy, outcome.costs[goal.cost]))
+            accuracy, cost = zip(*self._scores, strict=True)
+            return bool(non_dominated(np.round(accuracy, DIGITS), cost)[-1])
+        key = goal.key(outcome.accuracy, outcome.costs)
+        if self._best is not None and key >= self._best:
+            return False
+        self._best = key
+        return True
 
     def _judged(self, trial: Trial) -> Trial:
         """Add what is known before training, and the reason if the trial is not trained."""

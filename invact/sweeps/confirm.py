@@ -90,6 +90,8 @@ def confirm_front(
     from invact.execution.coordinator import Coordinator
     from invact.execution.engine import on_demand
     from invact.execution.progress import make_progress
+    from invact.execution.stages import stage
+    from invact.quiet import load_tensorflow
     from invact.tracking.store import open_store
 
     fresh_seeds(seeds)
@@ -104,7 +106,9 @@ def confirm_front(
         raise InputError(
             f"confirm: the front of {name!r} is empty. Allowed: a sweep with a finished configuration"
         )
-    source, data = data_of(sweep, name)
+    with stage("loading TensorFlow and the data", show=show):
+        load_tensorflow()
+        source, data = data_of(sweep, name)
     with open_store(store, tracking_uri).record(
         name,
         "confirmation",
@@ -126,7 +130,9 @@ def confirm_front(
                 scheduler=scheduler,
                 imports=tuple(settings["imports"]),
             )
-            Coordinator(record, progress, engine, table, trials, about=f"{name}: {data!r}").run()
+            Coordinator(
+                record, progress, engine, table, trials, about=f"{name}: {data.train_count:,} training images"
+            ).run()
         result = confirm_points(front, record.table(), chosen, record.run_id)
         with tempfile.TemporaryDirectory() as folder:
             write_confirmation(result, Path(folder))

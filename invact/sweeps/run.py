@@ -85,7 +85,9 @@ def run_sweep(
     """
     from invact.execution.coordinator import Coordinator
     from invact.execution.engine import on_demand
-    from invact.execution.progress import make_progress, track
+    from invact.execution.progress import make_progress
+    from invact.execution.stages import stage, track
+    from invact.quiet import load_tensorflow
     from invact.reports.front import write_front
     from invact.search.gate import Gate
     from invact.search.search import Search
@@ -94,7 +96,10 @@ def run_sweep(
     if not isinstance(sweep, Sweep):
         sweep = load_sweep(sweep)
     file = sweep.file
-    data = sweep.source.load()
+    with stage("loading the data", show=show):
+        data = sweep.source.load()
+    with stage("loading TensorFlow", show=show):
+        load_tensorflow()
     with contextlib.ExitStack() as resources:
         timer = None
         if file.objective.timed:
@@ -109,7 +114,7 @@ def run_sweep(
             seeds=file.seeds,
             enqueue=file.enqueue,
         )
-        with within(str(sweep.path)):
+        with within(str(sweep.path)), stage("checking the budgets", show=show):
             gate.check(file.seed)
         record = resources.enter_context(
             open_store(store, tracking_uri).record(
@@ -134,7 +139,9 @@ def run_sweep(
         trials = search.resume(table)
         feasibility = None
         if file.objective.budgets and not record.resumed:
-            feasibility = gate.feasibility(file.seed, lambda each: track(each, "space", show=show))
+            feasibility = gate.feasibility(
+                file.seed, lambda each: track(each, "checking the budgets", show=show)
+            )
             record.summarize({"space/feasible": feasibility.share})
         engine = on_demand(
             *(resources, sweep.source, data),
@@ -143,12 +150,13 @@ def run_sweep(
             imports=file.imports,
             reserved=() if timer is None else timer.processors,
         )
-        with make_progress(file.trials * len(file.seeds), len(table), show=show) as progress:
+        runs = file.trials * len(file.seeds)
+        with make_progress(runs, len(table), mark=search.mark, show=show) as progress:
             if feasibility is not None:
                 progress.message(f"{sweep.name}: {feasibility}")
             coordinator = Coordinator(
                 *(record, progress, engine, table, trials),
-                about=f"{sweep.name}: {data!r}",
+                about=f"{sweep.name}: {data.train_count:,} training images",
                 measure=file.objective.cost,
             )
             coordinator.run(search.propose, search.on_end)

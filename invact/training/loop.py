@@ -180,6 +180,8 @@ def _evaluation_function(
         return losses, tf.argmax(logits, 1, tf.int32) == labels
 
     def evaluate(images: NDArray[Any], labels: NDArray[Any]) -> tuple[Scores, NDArray[np.bool_]]:
+        # TensorFlow warns of functions that calls trace often, and it takes those of all networks for one.
+        measure.get_concrete_function()
         slices = [slice(at, at + EVALUATION_BATCH) for at in range(0, len(images), EVALUATION_BATCH)]
         parts = [measure(images[part], labels[part].astype(np.int32)) for part in slices]
         losses = np.concatenate([loss.numpy() for loss, _ in parts])

@@ -181,6 +181,8 @@ def test_json_and_tables_show_the_same_costs(folder: Path) -> None:
     for network, cost in zip(values["networks"], costs.values(), strict=True):
         for key in ("macs", "params", "filters", "elementwise", "bytes_written", "relu_macs"):
             assert network[key] == getattr(cost, key) == sum(layer[key] for layer in network["layers"])
+        outputs = sum(layer["output_filters"] for layer in network["layers"])
+        assert network["hidden_filters"] == cost.hidden_filters == cost.filters - outputs == cost.filters - 10
         assert network["activation_bytes"] == max(each["activation_bytes"] for each in network["layers"])
         assert network["saved"] == pytest.approx(1 - cost.macs / cost.relu_macs)
     console = Console(width=200)

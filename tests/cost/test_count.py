@@ -8,6 +8,7 @@ from keras import layers as kl
 from invact.arms import ARMS, get_arm
 from invact.config import Config
 from invact.cost.count import Cost, LayerCost, count_macs
+from invact.layers import InverseActivation
 from invact.networks.build import build_model
 from invact.networks.builders import BUILDERS
 
@@ -113,3 +114,41 @@ def test_weights_that_belong_to_no_call_are_in_the_total():
     assert cost.params == model.count_params()
     assert cost.layers[-1].name == "other weights"
     assert cost.layers[-1].params == 4
+
+
+def _classified(*tail: keras.Layer) -> keras.Model:
+    inputs = keras.Input((8, 8, 3))
+    x = InverseActivation()(kl.Conv2D(4, 3, name="hidden")(inputs))
+    for layer in tail:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        (kl.Flatten(), kl.Dense(10)),
+        (kl.Flatten(), kl.Dense(10), kl.Softmax()),
+        (kl.Conv2D(10, 1), kl.BatchNormalization(), kl.GlobalAveragePooling2D()),
+        (kl.Flatten(), kl.Dense(10), kl.Activation("linear", dtype="float32")),
+    ],
+    ids=["dense", "softmax", "convolution", "activation"],
+)
+def test_the_units_of_the_classifier_are_no_hidden_filters(tail) -> None:
+    cost = count_macs(_classified(*tail))
+    assert (cost.filters, cost.hidden_filters) == (14, 4)
+    assert {layer.name: layer.hidden_filters for layer in cost.layers if layer.hidden_filters} == {
+        "hidden": 4
+    }
+
+
+@pytest.mark.parametrize("model", BUILDERS)
+def test_hidden_filters_scale_with_the_width(model: str) -> None:
+    def hidden(filters: int) -> int:
+        config = Config(model=model, filters=filters, activation="inverse")
+        cost = count_macs(build_model(config, (16, 16, 3), 10))
+        assert cost.filters == cost.hidden_filters + 10
+        return cost.hidden_filters
+
+    # A depthwise layer has one filter for each colour of the image, whatever the width is.
+    assert hidden(12) / hidden(16) == pytest.approx(0.75, abs=0.03 if model == "separable" else 1e-9)

@@ -5,6 +5,7 @@ equally accurate, and one filter loses 9 points where runs vary by 0.3. Two test
 filter loses about 50 points after two epochs.
 """
 
+import io
 import json
 import math
 from collections import defaultdict
@@ -13,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from scipy import stats
 from stand_in import more_channels_are_better
 
 from invact.claims.file import load_claim
 from invact.claims.run import run_claim
+from invact.claims.verdict.report import claim_tables
 from invact.claims.verdict.result import SetResult, values_of
 from invact.config import Config
 from invact.errors import Incomplete, InputError
@@ -27,6 +30,7 @@ from invact.training.loop import train
 
 # With one filter, the treatment loses about 50 points, which three seeds are enough to show.
 FAR = "[0.125]"
+FIRST = ("tiny_claim on digits", "Fewer filters: ", "Fewer MACs: ", "filters  ", "- The margin of ")
 LOW, BEST, HIGH = 2e-3, 1e-2, 5e-2
 
 
@@ -143,8 +147,8 @@ def test_the_whole_protocol_and_again(write_claim, request, forbid_engines, capf
     assert len(pd.read_csv(folder / "runs.csv")) == len(one.table)
     text = " ".join(one.reasons)
     for words in (
-        "The claim of fewer MACs at equal accuracy is REFUTED.",
-        "The claim of fewer filters at equal accuracy is REFUTED.",
+        "Fewer filters: REFUTED. With 0.125 of the filters, inverse loses more than the margin of",
+        "Fewer MACs: REFUTED. With ",
         f"The margin of {margin} points was fixed in the file.",
         f"inverse loses more than {margin} points of test accuracy against relu",
         "for the population of images",
@@ -193,12 +197,27 @@ def test_half_of_the_filters_are_supported_and_one_filter_is_refuted(write_claim
     assert p_value(one, "treatment 0.125", "control", 0.02, "less") < 0.005
     text = " ".join(one.reasons)
     for words in (
-        "The claim of fewer filters at equal accuracy is SUPPORTED, at 0.5 of the filters.",
+        "Fewer filters: SUPPORTED. With 0.5 of the filters, inverse is as accurate as relu within the margin",
         "inverse loses less than 2 points of test accuracy against relu",
         "inverse is more accurate than relu at the same filters: the difference is",
         "inverse loses more than 2 points of test accuracy against relu",
     ):
         assert words in text
+    terminal = Console(width=80, record=True, file=io.StringIO())
+    for shown in claim_tables(result):
+        terminal.print(shown)
+    lines = [line.rstrip() for line in terminal.export_text().splitlines()]
+    assert max(map(len, lines)) <= 80
+    heads = [next(n for n, line in enumerate(lines) if line.startswith(start)) for start in FIRST]
+    assert heads == sorted(heads)
+    reasons = lines[heads[-1] : -1]
+    assert 1 < len(reasons) <= 10
+    # The ratios are those of the file, because the classifier is not counted.
+    rows = [line.split() for line in lines if line.lstrip().startswith("0.")]
+    assert [row[0] for row in rows] == ["0.500", "0.125"]
+    assert rows[0][-2] == "SUPPORTED"
+    assert rows[1][-2:] == ["REFUTED", "REFUTED"]
+    assert lines[-1] == "All reasons and the diagnostics: invact claim tiny_claim --report"
 
 
 def test_a_deviation_is_printed_and_one_filter_is_refuted(write_claim, stand_in) -> None:
@@ -286,10 +305,10 @@ def no_network_learns(config, seed):
 @pytest.mark.parametrize(
     ("truth", "ratio", "verdict", "words"),
     [
-        (equal_channels, 0.5, "SUPPORTED", "SUPPORTED, at 0.5 of the filters."),
+        (equal_channels, 0.5, "SUPPORTED", "SUPPORTED. With 0.5 of the filters"),
         (equal_channels, 0.125, "REFUTED", "inverse loses more than 2 points"),
         (at_the_margin, 0.5, "INCONCLUSIVE", "shown neither to be less than 2 points"),
-        (every_third_run_collapses, 0.5, "INCONCLUSIVE", "Too many runs failed."),
+        (every_third_run_collapses, 0.5, "INCONCLUSIVE", "too many runs of"),
         (no_network_learns, 0.5, "NO_ASSAY_SENSITIVITY", "No claim is allowed"),
     ],
 )
@@ -304,6 +323,8 @@ def test_the_command_reaches_each_verdict(
     assert (found["verdict"], found["filters_verdict"]) == (verdict, verdict)
     (one,) = found["data_sets"]
     assert words in " ".join(one["reasons"])
+    assert one["reasons"][0].startswith(f"Fewer filters: {verdict}. ")
+    assert one["reasons"][1].startswith(f"Fewer MACs: {verdict}. ")
     assert bool(one["course"]["failed"]) == (truth is every_third_run_collapses)
     if verdict == "SUPPORTED":
         (row,) = one["ladder"]
@@ -337,7 +358,7 @@ def test_a_curve_that_contradicts_takes_the_claim_on_macs_back(write_claim, stan
     (one,) = result.sets
     assert one.curve.macs.above_one
     assert (result.filters_verdict, result.verdict) == (Verdict.SUPPORTED, Verdict.INCONCLUSIVE)
-    assert "the equivalence ratio of MACs lies above 1" in one.reasons[0]
+    assert "inverse needs more MACs than relu for equal accuracy." in one.reasons[1]
 
 
 def test_further_arms_do_not_change_what_a_continued_claim_sees(write_claim, stand_in) -> None:

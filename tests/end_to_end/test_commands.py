@@ -29,7 +29,18 @@ def test_an_unknown_sweep_names_the_nearest_and_formats_are_checked(invact, fold
     assert not (folder / "out").exists()
 
 
+OWN = re.compile(r"\[\d+/\d+\] .*|wrote .*|both: .*|c, (pilot|screen|confirmation).*: .*")
+"""The lines of progress, and of the files that were written."""
+
+
 def test_json_is_one_document_on_standard_output(invact, folder, write, stand_in, quick_stopwatch) -> None:
+    command = invact
+
+    def invact(*arguments):
+        answer = command(*arguments)
+        assert [line for line in answer.err.splitlines() if not OWN.fullmatch(line)] == []
+        return answer
+
     path = write(name="both")
     swept = invact("sweep", path, "--trials", 3, "--json")
     assert swept.code == 0, swept.err

@@ -1,4 +1,3 @@
-import re
 from dataclasses import replace
 
 import pytest
@@ -7,7 +6,7 @@ from invact.config import Config
 from invact.execution.agenda import Refusal, Trial
 from invact.execution.coordinator import Coordinator
 from invact.execution.engine import EpochDone, JobDone
-from invact.execution.progress import BarProgress, LineProgress, Progress, make_progress, outcome
+from invact.execution.progress import Progress
 from invact.tracking.record import Record
 from invact.tracking.store import open_store
 from invact.training.results import Epoch, Scores, Status, TrialResult
@@ -248,59 +247,3 @@ def test_a_run_that_fails_is_tried_as_often_as_asked(record) -> None:
     assert coordinate(Script(1, events), record, [trial(0)], attempts=3) == [(0, ["FINISHED"])]
     assert tries == [0, 0, 0]
     assert [error for *_, error, _ in record.replaced()] == ["OSError: x"] * 2
-
-
-# Progress
-
-
-def test_lines_with_counts_go_to_standard_error(capsys) -> None:
-    with LineProgress(total=4, done=1) as progress:
-        progress.started("a", "relu", 3)
-        progress.epoch("a", an_epoch(1))
-        progress.ended("a", a_result(seed=7))
-        progress.refused("big", "1,234,567 MACs", 2)
-    out, err = capsys.readouterr()
-    assert out == ""
-    first, second = err.splitlines()
-    assert re.fullmatch(r"\[2/4\] relu, seed 7: FINISHED, validation 15\.00%, 0\.0 s \(\d+ s left\)", first)
-    assert second == "[4/4] big: OVER_BUDGET, 1,234,567 MACs (0 s left)"
-
-
-def test_bars_leave_a_line_for_each_run(capsys) -> None:
-    with BarProgress(total=2) as progress:
-        progress.message("[bold] is no markup")
-        for key in "ab":
-            progress.started(key, f"net [{key}]", 3)
-            progress.epoch(key, an_epoch(1))
-        progress.ended("a", a_result())
-        progress.ended("b", replace(a_result(), status=Status.FAILED, error="ValueError: x"))
-        progress.refused("big", "10 MACs", 1)
-    out, err = capsys.readouterr()
-    assert out == ""
-    for line in (
-        "[bold] is no markup",
-        "net [a], seed 0: FINISHED",
-        "net [b], seed 0: FAILED: ValueError: x",
-    ):
-        assert line in err
-
-
-def test_hidden_progress_prints_nothing(capsys) -> None:
-    with make_progress(1, show=False) as progress:
-        progress.message("x")
-        progress.started("a", "x", 1)
-        progress.epoch("a", an_epoch(1))
-        progress.ended("a", a_result())
-        progress.refused("x", "1 MACs", 1)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_a_pipe_gets_lines_and_a_terminal_gets_bars(monkeypatch) -> None:
-    assert isinstance(make_progress(1), LineProgress)
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    assert isinstance(make_progress(1), BarProgress)
-
-
-def test_an_outcome_shows_all_known_values() -> None:
-    assert outcome(TrialResult(CONFIG, 0, Status.FAILED, error="OSError: gone")) == "FAILED: OSError: gone"
-    assert outcome(replace(a_result(), status=Status.DIVERGED)).startswith("DIVERGED, validation 15.00%")

@@ -20,7 +20,7 @@ from invact.claims.planning.plan import Plan, plan_of
 from invact.claims.planning.tuning import tuned
 from invact.config import Config
 from invact.errors import InputError
-from invact.execution.progress import track
+from invact.execution.stages import track
 from invact.processors import allowed_processors
 from invact.statistics.sequential.course import CONFIRMATION, PILOT, SCREEN, Network, Rules, advance, follow
 from invact.statistics.sequential.failures import Runs

@@ -9,7 +9,6 @@ from invact.claims.cells import cell_key
 from invact.statistics.ratios.equivalence import Ratio
 from invact.statistics.ratios.local import LocalRatio
 from invact.statistics.sequential.failures import failure_bound
-from invact.statistics.sequential.ladder import Verdict
 from invact.statistics.sequential.procedure import Decision, Outcome
 
 if TYPE_CHECKING:
@@ -17,7 +16,15 @@ if TYPE_CHECKING:
     from invact.claims.verdict.result import CurveResult, RatioResult, SetResult
     from invact.statistics.comparison.diagnostics import Diagnostics
 
-__all__ = ["FLAGGED", "listed", "points", "ratio_reasons", "set_reasons"]
+__all__ = [
+    "FLAGGED",
+    "interval_text",
+    "listed",
+    "points",
+    "points_text",
+    "ratio_reasons",
+    "set_reasons",
+]
 
 FLAGGED = 0.05
 """A matched arm with more excess MACs than this is flagged: it is a harder opponent than the claim needs."""
@@ -45,11 +52,23 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def _points(count: float) -> str:
+def points_text(count: float) -> str:
+    """Write a number of points, in points and without a sign.
+
+    Example:
+        >>> points_text(0.5), points_text(1)
+        ('0.5 points', '1 point')
+    """
     return f"{count:.2g} point" if count == 1 else f"{count:.2g} points"
 
 
-def _interval(interval: tuple[float, float]) -> str:
+def interval_text(interval: tuple[float, float]) -> str:
+    """Write an interval of differences in points.
+
+    Example:
+        >>> interval_text((-0.004, 0.0045))
+        '-0.40 to +0.45'
+    """
     low, high = (points(bound) for bound in interval)
     return f"{low} to {high}"
 
@@ -91,7 +110,7 @@ def ratio_reasons(one: RatioResult, file: ClaimFile) -> tuple[str, ...]:
 def _accuracy(one: RatioResult, file: ClaimFile, outcome: Outcome) -> list[str]:
     assert outcome.estimate is not None
     assert outcome.interval is not None
-    margin = _points(100 * outcome.margin)
+    margin = points_text(100 * outcome.margin)
     where = (
         f"At {one.rung.ratio:g} of the filters ({one.macs_ratio:.3g} of the MACs and {one.params_ratio:.3g} "
         f"of the parameters),"
@@ -111,9 +130,9 @@ def _accuracy(one: RatioResult, file: ClaimFile, outcome: Outcome) -> list[str]:
             f"{where} the loss of {file.treatment} against {file.control} is shown neither to be less "
             f"than {margin} of test accuracy nor to be more; the test {why}."
         ]
-    interval = f"repeated confidence interval {_interval(outcome.interval)}"
+    interval = f"repeated confidence interval {interval_text(outcome.interval)}"
     if one.population:
-        interval += f"; for the population of images {_interval(one.population)}"
+        interval += f"; for the population of images {interval_text(one.population)}"
     looks = listed(str(look.n) for look in outcome.taken)
     reasons.append(
         f"The difference {file.treatment} - {file.control} is {points(outcome.estimate)} points "
@@ -176,20 +195,20 @@ def _numbers(found: Outcome) -> str:
     assert found.interval is not None
     p_value = "" if found.p_value is None else f"; p = {found.p_value:.2g}"
     return (
-        f"{points(found.estimate)} points (repeated confidence interval {_interval(found.interval)}; "
+        f"{points(found.estimate)} points (repeated confidence interval {interval_text(found.interval)}; "
         f"{found.n} runs of each arm{p_value})"
     )
 
 
 def set_reasons(result: SetResult, file: ClaimFile) -> tuple[str, ...]:
-    """Write the reasons for the verdicts on one data set, one paragraph each.
+    """Write the reasons for the verdicts on one data set, one paragraph each; `headlines` gives the verdicts.
 
     Args:
         result: result on the data set; its own reasons are ignored.
         file: values of the claim's file.
     """
     plan, course = result.plan, result.course
-    reasons = [_headline(result)]
+    reasons = []
     if course.failed:
         networks = listed(cell_key(*network) for network in course.failed)
         reasons.append(f"More runs failed than a claim allows: {networks}. This ends what needs these runs.")
@@ -207,7 +226,9 @@ def set_reasons(result: SetResult, file: ClaimFile) -> tuple[str, ...]:
             ]
         else:
             fixed = "planned from the pilot" if file.margin is None else "fixed in the file"
-            reasons.append(f"The margin of {_points(100 * plan.margin)} was {fixed}. In the pilot, {gain}.")
+            reasons.append(
+                f"The margin of {points_text(100 * plan.margin)} was {fixed}. In the pilot, {gain}."
+            )
     if plan.keeps is not None and plan.keeps < 0.5 - 1e-9:
         reasons.append(
             "Caution: the margin is wide. A loss within it may leave only "
@@ -273,27 +294,6 @@ def _provenance(result: SetResult) -> list[str]:
         ]
         reasons += [f"DEVIATION from the registered design, {one}." for one in registered.deviations]
     return reasons
-
-
-def _headline(result: SetResult) -> str:
-    best = [one for one in result.ratios if one.rung.verdict is Verdict.SUPPORTED]
-    cheap = [one for one in best if one.rung.macs_verdict is Verdict.SUPPORTED]
-    filters = f"The claim of fewer filters at equal accuracy is {result.filters_verdict}"
-    if best and result.filters_verdict is Verdict.SUPPORTED:
-        filters += f", at {best[-1].rung.ratio:g} of the filters"
-    macs = f"The claim of fewer MACs at equal accuracy is {result.verdict}"
-    if result.verdict is Verdict.SUPPORTED and cheap:
-        macs += f", at {cheap[-1].macs_ratio:.3g} of the MACs"
-    elif cheap and not result.course.taken_back:
-        macs += ": a ratio passed every test, but the equivalence ratio of MACs lies above 1"
-    elif best and not any(one.rung.macs_verdict is not None for one in result.ratios):
-        macs += ": no ratio that was tested saves MACs"
-    text = f"{macs}. {filters}."
-    if result.course.taken_back:
-        text += " The negative control failed, so neither can be SUPPORTED."
-    if result.course.failed:
-        text += " Too many runs failed."
-    return text
 
 
 def _curve(curve: CurveResult, file: ClaimFile) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,14 @@ import numpy as np
 
 from invact.claims.verdict.reasons import FLAGGED, points
 from invact.claims.verdict.result import ClaimResult, SetResult, row_of, values_of
+from invact.claims.verdict.summary import COLUMNS, within_lines
 from invact.errors import InputError
 from invact.reports.figures.style import quantity
 from invact.reports.tables import empty_table
 from invact.text import csv_of
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
     from invact.claims.planning.forecast import Forecast
@@ -51,28 +54,46 @@ def claim_values(result: ClaimResult) -> dict[str, Any]:
     }
 
 
-def claim_tables(result: ClaimResult) -> list[Table]:
-    """Make a table of ratios for each data set, with the reasons below; differences are in points."""
-    return [_table(result.name, one) for one in result.sets] + ([_over(result)] if result.over else [])
+def claim_tables(result: ClaimResult) -> list[RenderableType]:
+    """Show of each data set the verdicts, the table of ratios in points, and the first reasons.
+
+    Everything else is in the report.
+    """
+    shown: list[RenderableType] = [_shown(result.name, one) for one in result.sets]
+    return [*shown, _over(result)] if result.over else shown
 
 
-def _table(name: str, one: SetResult) -> Table:
-    text = "\n".join(one.reasons)
-    table = empty_table(f"{name} on {one.data}: {one.verdict} (fewer filters: {one.filters_verdict})", text)
-    columns = ("ratio", "filters", "MACs", "params", "looks", "difference", "interval", "images", "p (adj.)")
-    for column in (*columns, "fewer filters", "fewer MACs"):
-        table.add_column(column, justify="left" if "fewer" in column else "right", no_wrap=True)
+def _shown(name: str, one: SetResult) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    # The first two reasons are the verdicts.
+    verdicts = [line for reason in one.reasons[:2] for line in ("", *textwrap.wrap(reason, COLUMNS))]
+    more = f"All reasons and the diagnostics: invact claim {name} --report"
+    table: list[RenderableType] = [_table(one), ""] if one.ratios else []
+    return Group(
+        Text(f"{name} on {one.data}", style="bold"),
+        Text("\n".join([*verdicts, ""])),
+        *table,
+        Text("\n".join([*within_lines(one.brief), more])),
+    )
+
+
+def _table(one: SetResult) -> Table:
+    table = empty_table("")
+    # 80 columns have room for the widest numbers only without the frame.
+    table.title, table.show_edge, table.padding = None, False, (0, 1, 0, 0)
+    for column in ("filters", "MACs", "runs", "difference", "interval"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("fewer\nfilters", "fewer\nMACs"):
+        table.add_column(column, no_wrap=True)
     for ratio in one.ratios:
         row = row_of(ratio)
-        population = (row["population_low"], row["population_high"])
         table.add_row(
-            f"{row['ratio']:g}",
-            *(f"{row[key]:.3f}" for key in ("filters_ratio", "macs_ratio", "params_ratio")),
-            row["looks"],
+            *(f"{row[key]:.3f}" for key in ("hidden_filters_ratio", "macs_ratio")),
+            str(row["n"]),
             "" if row["difference"] is None else points(row["difference"]),
             "" if row["low"] is None else f"{points(row['low'])} to {points(row['high'])}",
-            "" if None in population else " to ".join(map(points, population)),
-            f"{row['p_adjusted']:.3g}",
             row["verdict"],
             row["macs_verdict"] or "saves none",
         )

@@ -33,6 +33,7 @@ class RatioResult:
     Attributes:
         rung: the tests and the verdicts.
         filters_ratio: filters of the treatment divided by those of the control, counted over all layers.
+        hidden_filters_ratio: the same without the units of the classifier, which do not shrink.
         macs_ratio: MACs of the treatment divided by those of the control.
         params_ratio: parameters of the treatment divided by those of the control.
         matched_excess: MACs of the matched arm divided by those of the treatment, minus 1; 0 or more.
@@ -47,6 +48,7 @@ class RatioResult:
 
     rung: Rung
     filters_ratio: float
+    hidden_filters_ratio: float
     macs_ratio: float
     params_ratio: float
     matched_excess: float
@@ -91,7 +93,7 @@ class SetResult:
         run_id: parent run in MLflow.
         verdict: verdict on equal accuracy with fewer MACs, the headline.
         filters_verdict: verdict on equal accuracy with fewer filters.
-        reasons: the reasons for the verdicts, as sentences.
+        reasons: one sentence for each verdict, on filters and on MACs, and then the reasons, as sentences.
         plan: what pilot and screen have fixed.
         course: every test of the claim, with its failed arms and its negative control.
         ratios: results of the ratios that were tested, largest ratio first.
@@ -99,6 +101,7 @@ class SetResult:
         preregistration: the registered design.
         reruns: runs that were repeated after a fault of the machine.
         table: table of runs, one row for each (network, seed).
+        brief: the reasons that a reader needs first, in short sentences.
     """
 
     data: str
@@ -113,6 +116,7 @@ class SetResult:
     preregistration: Preregistration | None
     reruns: tuple[Mapping[str, Any], ...]
     table: pd.DataFrame
+    brief: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"SetResult({self.data!r}: {self.verdict}, fewer filters: {self.filters_verdict})"
@@ -209,6 +213,7 @@ def row_of(one: RatioResult) -> dict[str, Any]:
         "verdict": str(rung.verdict),
         "macs_verdict": None if rung.macs_verdict is None else str(rung.macs_verdict),
         "filters_ratio": one.filters_ratio,
+        "hidden_filters_ratio": one.hidden_filters_ratio,
         "macs_ratio": one.macs_ratio,
         "params_ratio": one.params_ratio,
         "matched_excess": one.matched_excess,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from invact.arms import ARMS
 from invact.fronts.pareto import Apart, ParetoFront, Point
-from invact.measures import MEASURES
+from invact.measures import MEASURES, amount, quantity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,31 +75,6 @@ def style() -> Iterator[None]:
             }
         )
         yield
-
-
-def quantity(value: float) -> str:
-    """Write a number with three digits, and with a metric prefix from a thousand on.
-
-    Example:
-        >>> [quantity(value) for value in (0, 0.4213, 950, 1_500, 999_999, 3_210_000, 41e9)]
-        ['0', '0.421', '950', '1.5 k', '1 M', '3.21 M', '41 G']
-    """
-    # Rounded first, because rounding may change the prefix.
-    value = float(f"{value:.3g}")
-    for factor, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= factor:
-            return f"{value / factor:.3g}{unit}"
-    return f"{value:.3g}"
-
-
-def amount(cost: float, measure: str) -> str:
-    """Write a cost with the name of its measure.
-
-    Example:
-        >>> amount(182_000, "macs"), amount(0.42, "latency_ms"), amount(12_345, "bytes_moved")
-        ('182 k MACs', '0.42 ms', '12.3 k bytes moved')
-    """
-    return f"{quantity(cost)} {MEASURES[measure].label}"
 
 
 def axis_text(measure: str) -> str:
