@@ -103,6 +103,11 @@ def find(kind: str, reference: str | Path, folder: Path | None = None) -> Path:
             raise InputError(f"{text!r}: no such file")
         return path
     if text not in shipped(kind):
+        if text and Path(text).exists():
+            raise InputError(
+                f"{text!r}: not a TOML file. Allowed: a path that ends in .toml, or the name of one of "
+                f"{', '.join(shipped(kind))}"
+            )
         raise one_of(kind, text, shipped(kind))
     return _shelf(kind) / f"{text}.toml"
 

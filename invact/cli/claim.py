@@ -21,7 +21,7 @@ from invact.cli.options import (
     show,
 )
 from invact.errors import InputError
-from invact.quiet import load_tensorflow
+from invact.quiet import load_tensorflow, stdout_to_stderr
 
 __all__ = ["claim"]
 
@@ -90,20 +90,23 @@ def claim(
     if method is not None:
         # The looks or runs in the file belong to the method in the file.
         values.setdefault("runs" if method == "sequential" else "looks", None)
-    read = load_claim(reference, values)
-    load_tensorflow()
+    with stdout_to_stderr():
+        read = load_claim(reference, values)
+        load_tensorflow()
     if plan:
-        plans = plan_claim(read, store=store, tracking_uri=tracking_uri, workers=workers)
+        with stdout_to_stderr():
+            plans = plan_claim(read, store=store, tracking_uri=tracking_uri, workers=workers)
         show(as_json, plan_values(read.name, plans), *plan_tables(read.name, plans))
         return
-    result = run_claim(
-        read,
-        deviation=deviation,
-        store=store,
-        tracking_uri=tracking_uri,
-        workers=workers,
-        scheduler=scheduler,
-    )
+    with stdout_to_stderr():
+        result = run_claim(
+            read,
+            deviation=deviation,
+            store=store,
+            tracking_uri=tracking_uri,
+            workers=workers,
+            scheduler=scheduler,
+        )
     show(as_json, claim_values(result), *claim_tables(result))
 
 

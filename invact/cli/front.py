@@ -9,7 +9,7 @@ import typer
 
 from invact.cli.options import Driver, Json, Output, Scheduler, Store, SweepName, TrackingUri, Workers, show
 from invact.errors import Incomplete, InputError
-from invact.quiet import load_tensorflow
+from invact.quiet import load_tensorflow, stdout_to_stderr
 
 __all__ = ["front"]
 
@@ -77,14 +77,15 @@ def front(
     failed = 0
     if confirm is not None:
         load_tensorflow()
-        confirmed = confirm_front(
-            *(name, confirm),
-            driver=driver,
-            store=store,
-            tracking_uri=tracking_uri,
-            workers=workers,
-            scheduler=scheduler,
-        )
+        with stdout_to_stderr():
+            confirmed = confirm_front(
+                *(name, confirm),
+                driver=driver,
+                store=store,
+                tracking_uri=tracking_uri,
+                workers=workers,
+                scheduler=scheduler,
+            )
         files += write_confirmation(confirmed, output, kinds)
         values |= {"confirmation": confirmation_values(confirmed)}
         tables.append(confirmation_table(confirmed))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from invact.cli.options import Json, Networks, check_formats, show
-from invact.quiet import load_tensorflow
+from invact.cli.options import Imports, Json, Networks, check_formats, show
+from invact.quiet import load_tensorflow, stdout_to_stderr
 from invact.reports.tables import table_of
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def latency(
         int, typer.Option(help="Number of processor threads. Each is pinned to a processor.")
     ] = 1,
     rounds: Annotated[int, typer.Option(help="Number of turns of each network.")] = 30,
+    imports: Imports = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one row for each network.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -43,17 +44,20 @@ def latency(
     """
     check_formats(as_csv, as_json)
     load_tensorflow()
-    from invact.cli.catalogue import models_of
+    from invact.cli.catalogue import networks_of
     from invact.deploy.latency import measure_latency
 
-    found = measure_latency(
-        models_of(reference),
-        batch,
-        runtime=runtime or ["tensorflow"],
-        threads=threads,
-        rounds=rounds,
-        show=True,
-    )
+    with stdout_to_stderr():
+        networks = networks_of(reference, imports or ())
+        found = measure_latency(
+            networks.models,
+            batch,
+            runtime=runtime or ["tensorflow"],
+            threads=threads,
+            rounds=rounds,
+            imports=networks.imports,
+            show=True,
+        )
     if as_csv:
         typer.echo(found.to_pandas().to_csv(index=False), nl=False)
         return

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from invact.errors import InputError
+from invact.errors import BuildError, InputError
 from invact.measures import Costs, in_full
-from invact.networks.widths import network_cost, width_slack
+from invact.networks.assembly import get_builder
+from invact.networks.saving import trainable_cost
+from invact.networks.widths import width_slack
 from invact.seeding import derive_seed
 from invact.spaces.domains import Choice
 
@@ -96,6 +98,9 @@ class Gate:
         Returns:
             The cost by layer, and the known measures. Latency is missing if the configuration is over a
             counted budget, because it is then rejected anyway.
+
+        Raises:
+            BuildError: the network of this configuration cannot be built, counted or saved.
         """
         cost = self._count(config)
         counted: dict[str, float] = dict(cost.counted)
@@ -118,18 +123,24 @@ class Gate:
         return known if width is None else known | {"width_slack": width}
 
     def check(self) -> None:
-        """Refuse a space in which no configuration is within the budgets.
+        """Refuse a space in which no configuration can be built, or none is within the budgets.
 
         Raises:
-            InputError: no configuration was found within the budgets; the message gives the cost of the
-                smallest network.
+            InputError: a builder cannot be found; no configuration was found that can be built; or none was
+                found within the budgets, and the message gives the cost of the smallest network.
         """
         objective = self.objective
+        self._find_builders()
+        unbuilt: list[BuildError] = []
         within: list[tuple[int, Config]] = []
         costs: list[Costs] = []
         for values in itertools.islice(small_configurations(self.space), MOST_BUILDS):
             config = self.space.config(values)
-            counted = self._count(config).counted
+            try:
+                counted = self._count(config).counted
+            except BuildError as error:
+                unbuilt.append(error)
+                continue
             costs.append(counted)
             if objective.overrun(counted) <= 0:
                 within.append((counted["bytes_moved"], config))
@@ -142,6 +153,10 @@ class Gate:
             costs = [self.costs(config)[1] for _, config in quick]
             if any(objective.overrun(each) <= 0 for each in costs):
                 return
+        if not costs:
+            count = len(unbuilt)
+            rest = f". None of the {count} configurations that were tried can be built" if count > 1 else ""
+            raise InputError(f"{unbuilt[0]}{rest}") from unbuilt[0]
         smallest = min(costs, key=objective.overrun)
         received = ", ".join(f"max_{name} {value:,}" for name, value in objective.budgets.items())
         named = ", ".join(in_full(name, smallest[name]) for name in objective.budgets if name in smallest)
@@ -153,23 +168,36 @@ class Gate:
     def feasibility(self, seed: int, watch: Callable[[list[Config]], Iterable[Config]] = iter) -> Feasibility:
         """Estimate how much of the space is within the budgets, from configurations drawn at random.
 
+        A configuration that cannot be built is within no budget.
+
         Args:
             seed: seed of the random draws.
             watch: wraps the list of configurations to show progress.
         """
         rng = np.random.default_rng(derive_seed("feasibility", seed))
         drawn = [self.space.config(self.space.sample(rng)) for _ in range(MOST_BUILDS)]
-        within = [
-            config for config in watch(drawn) if self.objective.overrun(self._count(config).counted) <= 0
-        ]
+        within = [config for config in watch(drawn) if self._fits(config)]
         if "latency_ms" not in self.objective.budgets:
             return Feasibility(len(drawn), len(within))
         timed = within[:MOST_TIMED]
         fast = sum(self.objective.overrun(self.costs(config)[1]) <= 0 for config in watch(timed))
         return Feasibility(len(drawn), len(within), len(timed), fast)
 
+    def _fits(self, config: Config) -> bool:
+        try:
+            return self.objective.overrun(self._count(config).counted) <= 0
+        except BuildError:
+            return False
+
+    def _find_builders(self) -> None:
+        """Refuse a builder that cannot be found now; later it would end the search."""
+        for parameter in self.space.parameters:
+            if parameter.name == "model":
+                for name in parameter.domain.values():
+                    get_builder(str(name))
+
     def _count(self, config: Config) -> Cost:
-        return network_cost(config, self.data.input_shape, self.data.classes)
+        return trainable_cost(config, self.data.input_shape, self.data.classes)
 
 
 def small_configurations(space: SearchSpace) -> Iterator[dict[str, Scalar]]:
