@@ -120,7 +120,7 @@ def saving_problem(config: Config, model: Any) -> str:
         except Exception as error:
             return (
                 f"{_culprit(model)}cannot be saved and read again ({brief(error)}). Allowed: no lambda, and "
-                "functions and classes with get_config that keras.saving.register_keras_serializable registers"
+                "functions and classes (with get_config) that keras.saving.register_keras_serializable knows"
             )
     if not np.allclose(same, logits, rtol=0, atol=TOLERANCE * float(np.abs(logits).max()), equal_nan=True):
         return (
