@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,25 +25,35 @@ def channel_axis(layer: Any, rank: int) -> int:
     return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
 
 
-def axis_written(call: Call) -> int:
-    """Return the axis of a call's output that grows with the filters of its layer."""
-    equation = getattr(call.operation, "equation", None)
-    rank = len(call.outputs[0].shape)
+def axis_written(layer: Any, rank: int) -> int:
+    """Return the axis that grows with the filters of a layer in its outputs, which have this rank.
+
+    Example:
+        >>> import keras
+        >>> axis_written(keras.layers.EinsumDense("abc,cd->abd", (None, 2)), 3)
+        2
+    """
+    equation = getattr(layer, "equation", None)
     if equation is None:
-        return channel_axis(call.operation, rank)
+        return channel_axis(layer, rank)
     inputs, _, rest = equation.partition(",")
     output = rest.partition("->")[2]
     new = [label for label in output if label.isalpha() and label not in inputs]
-    # Labels after an ellipsis are counted from the end.
+    # Counted from the end, because an ellipsis at the start stands for several axes.
     return rank - len(output) + output.index(new[-1]) if new else -1
 
 
-def axis_read(call: Call) -> int:
-    """Return the axis of a call's input that its layer sums over."""
-    equation = getattr(call.operation, "equation", None)
-    rank = len(call.inputs[0].shape)
+def axis_read(layer: Any, rank: int) -> int:
+    """Return the axis that a layer sums over in its inputs, which have this rank.
+
+    Example:
+        >>> import keras
+        >>> axis_read(keras.layers.EinsumDense("abc,cd->abd", (None, 2)), 3)
+        2
+    """
+    equation = getattr(layer, "equation", None)
     if equation is None:
-        return channel_axis(call.operation, rank)
+        return channel_axis(layer, rank)
     inputs, _, rest = equation.partition(",")
     summed = [label for label in inputs if label.isalpha() and label not in rest.partition("->")[2]]
     return rank - len(inputs) + inputs.index(summed[-1]) if summed else -1
@@ -61,6 +72,8 @@ def grown_axis(call: Call, axes: Sequence[int | None], factor: int) -> int | Non
     """
     import keras
 
+    if type(call.operation).__name__ == "Reshape" and (kept := _kept_axis(call, axes[0])) is not None:
+        return kept
     wider = {
         id(tensor): keras.KerasTensor(
             tuple(size * (factor if at == axis else 1) for at, size in enumerate(tensor.shape)), tensor.dtype
@@ -77,3 +90,15 @@ def grown_axis(call: Call, axes: Sequence[int | None], factor: int) -> int | Non
         return None
     grown = [at for at, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
     return grown[0] if len(grown) == 1 and after[grown[0]] == factor * before[grown[0]] else None
+
+
+def _kept_axis(call: Call, axis: int | None) -> int | None:
+    """Return the axis of a reshaped tensor that is the same axis of its input, if there is one.
+
+    The shape that a network reshapes to is a constant, which another network would have in another size.
+    """
+    before, after = call.inputs[0].shape, call.outputs[0].shape
+    for at, size in enumerate(after):
+        if axis and size == before[axis] and math.prod(after[:at]) == math.prod(before[:axis]):
+            return at
+    return None

@@ -126,11 +126,13 @@ def _check_axes(program: Program, width: Callable[[Any], int]) -> None:
         output = call.outputs[0]
         wide = [axes.get(id(tensor)) for tensor in call.inputs]
         if isinstance(call.operation, kinds["doubling"]):
+            layer: Any = call.operation
             # The axis counts from the end if it is negative.
-            doubled = call.operation.axis % len(output.shape)
+            doubled = layer.axis % len(output.shape)
             fits, axis = wide[0] in (None, doubled), doubled
         elif _is(call, kinds["mixing"]):
-            fits, axis = wide[0] in (None, axis_read(call)), axis_written(call)
+            fits = wide[0] in (None, axis_read(call.operation, len(call.inputs[0].shape)))
+            axis = axis_written(call.operation, len(output.shape))
         elif any(known is not None for known in wide):
             grown = grown_axis(call, wide, width(output))
             fits, axis = grown is not None, grown or 0

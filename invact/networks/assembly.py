@@ -42,7 +42,10 @@ def assemble(config: Config, input_shape: Shape, classes: int, maximum: float = 
         except (BuildError, EnvironmentFault):
             raise
         except (Exception, SystemExit) as error:  # the code of a user can raise any error
-            raise BuildError(f"model {config.model!r}: {one_line(error)}") from error
+            named = f"model {config.model!r}"
+            if config.model in BUILDERS:  # then the fault is in an arm
+                named += f", activation {' and '.join(dict.fromkeys(config.activations))}"
+            raise BuildError(f"{named}: {one_line(error)}") from error
     return keras.Model(pixels, logits, name=config.model.rpartition(":")[2])
 
 

@@ -18,7 +18,7 @@ from invact.cost.rules import Shape
 from invact.errors import BuildError, InputError, one_line
 from invact.networks.archives import brief, saved_copy
 from invact.networks.assembly import assemble, get_builder
-from invact.networks.widths import explicit, network_cost, stage_filters
+from invact.networks.widths import explicit, layer_classes, network_cost, stage_filters
 from invact.seeding import keras_draws
 
 __all__ = ["check_saved", "saving_problem", "trainable_cost"]
@@ -53,7 +53,8 @@ def trainable_cost(config: Config, input_shape: Shape, classes: int) -> Cost:
         raise
     except InputError as error:
         raise BuildError(f"model {config.model!r}: {error}") from error
-    _check(config, input_shape, classes, tuple(layer.kind for layer in cost.layers))
+    if _is_users(config):
+        _check(config, input_shape, classes, layer_classes(config, input_shape, classes))
     return cost
 
 
@@ -63,24 +64,23 @@ def check_saved(config: Config, input_shape: Shape, classes: int) -> None:
     Raises:
         BuildError: it cannot be built, or not be saved and read again as the same network.
     """
-    _check(config, input_shape, classes, ())
+    if _is_users(config):
+        _check(config, input_shape, classes, ())
 
 
-def _check(config: Config, input_shape: Shape, classes: int, kinds: tuple[str, ...]) -> None:
-    if not _is_users(config):
-        return
+def _check(config: Config, input_shape: Shape, classes: int, layers: tuple[type, ...]) -> None:
     # Numbers, such as the filters, rarely decide whether a network can be saved. If one of them decides which
-    # layers there are, the kinds of layers tell it.
+    # layers there are, the classes of the layers tell it.
     options = tuple((key, value) for key, value in config.options.items() if isinstance(value, str | bool))
     structure = (config.model, config.activations, config.normalization, config.precision, options)
-    if (structure, kinds) in _SAVED:
+    if (structure, layers) in _SAVED:
         return
     plain = explicit(config, stage_filters(config, input_shape, classes))
     with keras_draws(0):
         problem = saving_problem(plain, assemble(plain, input_shape, classes))
     if problem:
         raise BuildError(f"model {config.model!r}: {problem}")
-    _SAVED.update([(structure, kinds), (structure, ())])
+    _SAVED.update([(structure, layers), (structure, ())])
 
 
 def _is_users(config: Config) -> bool:

@@ -11,7 +11,7 @@ from scipy.stats import beta
 from invact.config import Config
 from invact.cost.count import count_macs
 from invact.data.dataset import Dataset
-from invact.errors import InputError
+from invact.errors import BuildError, InputError
 from invact.networks.build import build_model
 from invact.search.gate import Feasibility, Gate, small_configurations
 from invact.search.objectives import Objective
@@ -120,3 +120,66 @@ def test_small_configurations_have_the_first_value_of_everything_but_structure()
     small = list(small_configurations(SPACE))
     assert [each["activation"] for each in small] == ["relu", "inverse"]
     assert {(each["filters"], each["learning_rate"]) for each in small} == {(2, 1e-3)}
+
+
+MODULE = """
+import keras
+
+def some(config, input_shape, classes, units=2):
+    if config.activation == ("inverse",):
+        raise RuntimeError(f"no inverse for {input_shape}")
+    if config.filters[0] > 5:
+        return keras.Sequential([keras.Input(input_shape)])
+    x = inputs = keras.Input(input_shape)
+    x = keras.layers.Dense(classes)(keras.layers.Flatten()(keras.layers.Dense(config.filters[0])(x)))
+    return keras.Model(inputs, x)
+
+def none(config, input_shape, classes):
+    raise ValueError(f"{config.filters[0]} filters")
+"""
+
+
+@pytest.fixture
+def users(tmp_path, monkeypatch, digits: Dataset) -> Callable[..., Gate]:
+    (tmp_path / "users_gate.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(filters: int = 9, budgets: dict[str, int] | None = None, **model: object) -> Gate:
+        arms = {"choices": ["inverse", "relu"]}
+        space = {"activation": arms, "filters": {"low": 2, "high": filters}, "depth": 1, **model}
+        return Gate(parse_space(space, "space.toml"), Objective(**(budgets or {})), digits)
+
+    return make
+
+
+def test_a_configuration_that_cannot_be_built_is_skipped(users) -> None:
+    made = users(model="users_gate:some")
+    made.check()
+    for config, words in (
+        (
+            Config(model="users_gate:some", activation="inverse", filters=2, depth=1),
+            "RuntimeError: no inverse",
+        ),
+        (Config(model="users_gate:some", filters=6, depth=1), "outputs shape"),
+    ):
+        with pytest.raises(BuildError, match=words):
+            made.costs(config)
+    # Half of the space has an arm that fails, and half of the rest has too many filters.
+    found = users(model="users_gate:some", budgets={"max_macs": 10**9}).feasibility(seed=0)
+    assert found.sampled == 100
+    assert 15 <= found.within <= 35
+
+
+def test_a_space_of_which_nothing_can_be_built_is_refused_with_the_first_failure(users) -> None:
+    with pytest.raises(
+        InputError,
+        match=r"^model 'users_gate:none': ValueError: 2 filters\. None of the 2 configurations that were tried",
+    ) as caught:
+        users(model="users_gate:none").check()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_builder_that_cannot_be_found_is_refused_although_another_one_can(users) -> None:
+    models = {"choices": ["users_gate:some", "users_gate:sum"]}
+    with pytest.raises(InputError, match=r"no such function, received 'sum'; did you mean 'some'\?"):
+        users(model=models).check()

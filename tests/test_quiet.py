@@ -1,0 +1,48 @@
+import ctypes
+import os
+import subprocess
+import sys
+
+import pytest
+
+from invact.quiet import stdout_to_stderr
+
+
+def test_everything_that_is_printed_in_the_block_goes_to_standard_error(capfd) -> None:
+    libc = ctypes.CDLL(None)
+    before = sys.stdout
+    print("before")
+    with stdout_to_stderr():
+        print("from Python")
+        print("to the stream that a module has kept", file=before)
+        os.write(1, b"to the descriptor\n")
+        libc.printf(b"from C\n")
+        subprocess.run([sys.executable, "-c", "print('from a process')"], check=True)
+    print("after")
+    shown = capfd.readouterr()
+    assert shown.out.split("\n") == ["before", "after", ""]
+    assert sorted(shown.err.splitlines()) == [
+        "from C",
+        "from Python",
+        "from a process",
+        "to the descriptor",
+        "to the stream that a module has kept",
+    ]
+
+
+def test_standard_output_is_restored_after_an_error(capfd) -> None:
+    with pytest.raises(KeyError), stdout_to_stderr():
+        raise KeyError("x")
+    print("after")
+    assert capfd.readouterr().out == "after\n"
+
+
+def test_a_closed_standard_output_does_no_harm() -> None:
+    code = "from invact.quiet import stdout_to_stderr\nwith stdout_to_stderr():\n    print('building')"
+    done = subprocess.run(
+        ["sh", "-c", f'exec "{sys.executable}" -c "$0" >&-', code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "building\n")
