@@ -1,5 +1,3 @@
-import ctypes
-import os
 import subprocess
 import sys
 
@@ -7,21 +5,25 @@ import pytest
 
 from invact.quiet import stdout_to_stderr
 
+PRINTS = """
+import ctypes, os, subprocess, sys
+from invact.quiet import stdout_to_stderr
+stream = sys.stdout
+print("before")
+with stdout_to_stderr():
+    print("from Python")
+    print("to the stream that a module has kept", file=stream)
+    os.write(1, b"to the descriptor\\n")
+    ctypes.CDLL(None).printf(b"from C\\n")
+    subprocess.run([sys.executable, "-c", "print('from a process')"], check=True)
+print("after")
+"""
 
-def test_everything_that_is_printed_in_the_block_goes_to_standard_error(capfd) -> None:
-    libc = ctypes.CDLL(None)
-    before = sys.stdout
-    print("before")
-    with stdout_to_stderr():
-        print("from Python")
-        print("to the stream that a module has kept", file=before)
-        os.write(1, b"to the descriptor\n")
-        libc.printf(b"from C\n")
-        subprocess.run([sys.executable, "-c", "print('from a process')"], check=True)
-    print("after")
-    shown = capfd.readouterr()
-    assert shown.out.split("\n") == ["before", "after", ""]
-    assert sorted(shown.err.splitlines()) == [
+
+def test_everything_that_is_printed_in_the_block_goes_to_standard_error() -> None:
+    done = subprocess.run([sys.executable, "-c", PRINTS], capture_output=True, text=True, check=True)
+    assert done.stdout == "before\nafter\n"
+    assert sorted(done.stderr.splitlines()) == [
         "from C",
         "from Python",
         "from a process",

@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from invact.cli.catalogue import costs_of, networks_of
-from invact.cli.cost import cost, cost_csv, cost_tables, cost_values
+from invact.cli.cost import cost as cost_command
+from invact.cli.cost import cost_csv, cost_tables, cost_values
 from invact.cli.list import inventory, inventory_tables
 from invact.cli.main import app
 from invact.config import Config
@@ -222,7 +223,7 @@ def test_the_module_of_a_model_is_imported_first(folder: Path, users_imported: s
         costs_of("m.keras")
     assert costs_of("m.keras", imports=[users_imported])["m.keras"].macs == 8
     assert networks_of("m.keras", [users_imported]).imports == (users_imported,)
-    with pytest.raises(InputError, match="^--import: cannot import 'no_such_module': ModuleNotFoundError"):
+    with pytest.raises(InputError, match=r"^--import: cannot import 'no_such_module': ModuleNotFoundError"):
         costs_of("m.keras", imports=["no_such_module"])
 
 
@@ -240,7 +241,7 @@ def test_a_network_that_cannot_be_saved_is_counted_and_reported(folder: Path, us
 
 def test_what_a_builder_prints_is_not_in_the_document(folder: Path, users_imported: str, capfd) -> None:
     path = written(folder, f'data = "digits"\nmodel = "{users_imported}:build"\n')
-    cost(path, as_json=True)
+    cost_command(path, as_json=True)
     shown = capfd.readouterr()
     assert json.loads(shown.out)["networks"][0]["macs"] == 640
     assert shown.err.splitlines() == ["building"] * shown.err.count("\n") != []
