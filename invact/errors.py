@@ -38,9 +38,9 @@ class InputError(InvactError, ValueError):
 
 
 class BuildError(InputError):
-    """The network of one configuration cannot be built, or it breaks the contract of a builder (exit code 2).
+    """The network of one configuration cannot be built, or it breaks the builder's contract (exit code 2).
 
-    Other configurations may build. A search can skip this one, where another `InputError` ends the search.
+    A search records such a configuration as FAILED and tries the others. Any other `InputError` ends it.
     """
 
 

@@ -102,7 +102,7 @@ class Gate:
         Raises:
             BuildError: the network of this configuration cannot be built, counted or saved.
         """
-        cost = self._count(config)
+        cost = self.count(config)
         counted: dict[str, float] = dict(cost.counted)
         if self.latency_ms is None or self.objective.overrun(counted) > 0:
             return cost, counted
@@ -137,7 +137,7 @@ class Gate:
         for values in itertools.islice(small_configurations(self.space), MOST_BUILDS):
             config = self.space.config(values)
             try:
-                counted = self._count(config).counted
+                counted = self.count(config).counted
             except BuildError as error:
                 unbuilt.append(error)
                 continue
@@ -185,7 +185,7 @@ class Gate:
 
     def _fits(self, config: Config) -> bool:
         try:
-            return self.objective.overrun(self._count(config).counted) <= 0
+            return self.objective.overrun(self.count(config).counted) <= 0
         except BuildError:
             return False
 
@@ -196,7 +196,12 @@ class Gate:
                 for name in parameter.domain.values():
                     get_builder(str(name))
 
-    def _count(self, config: Config) -> Cost:
+    def count(self, config: Config) -> Cost:
+        """Count the cost of a configuration by layer.
+
+        Raises:
+            BuildError: the network of this configuration cannot be built, counted or saved.
+        """
         return trainable_cost(config, self.data.input_shape, self.data.classes)
 
 

@@ -1,24 +1,31 @@
-"""Recorded sweeps: functions that find a sweep in the store, build its front, and load its data."""
+"""Recorded sweeps: functions that find a sweep in the store, its front, its data and its networks."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from invact.config import Config
 from invact.data.dataset import Source
 from invact.errors import EnvironmentFault, InputError
+from invact.execution.agenda import ended_runs, same_numbers
 from invact.fronts.pareto import ParetoFront, pareto_front_of
+from invact.fronts.points import Winner
 from invact.fronts.uncertainty import MARGIN
+from invact.measures import MEASURES
+from invact.search.objectives import Objective
 from invact.validation import check_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from invact.data.dataset import Dataset
+    from invact.execution.progress import Progress
     from invact.tracking.record import Record
 
-__all__ = ["data_of", "find_sweep", "front_of", "pareto_front"]
+__all__ = ["data_of", "find_sweep", "front_of", "keep_winner", "network_of", "pareto_front"]
 
 SETTINGS, SOURCE = "settings.json", "source.json"
 """Files of the record: the values of the sweep's file after the overrides, and where the data are."""
@@ -65,27 +72,48 @@ def pareto_front(
 
 def find_sweep(name: str, driver: str | None, store: str | Path | None, tracking_uri: str | None) -> Record:
     """Find the newest record of a sweep; see `pareto_front`."""
-    from invact.tracking.store import FOLDER, has_store, open_store
+    from invact.tracking.store import open_existing
 
     check_name(name)
-    if not has_store(store, tracking_uri):
-        folder = Path(FOLDER if store is None else store)
-        raise InputError(
-            f"store: received {str(folder)!r}, which does not exist. Allowed: a folder with recorded sweeps"
-        )
-    return open_store(store, tracking_uri).latest(name, "sweep", driver)
+    return open_existing("recorded sweeps", store, tracking_uri).latest(name, "sweep", driver)
 
 
 def front_of(
     record: Record, table: pd.DataFrame, name: str, margin: float = MARGIN, attainment: bool = False
 ) -> ParetoFront:
     """Build the front of a sweep's record from its table of runs; see `pareto_front`."""
-    objective = json.loads(record.read(SETTINGS))["objective"]
-    measure = objective.get("cost", "macs")
-    budget = objective.get(f"max_{measure}")
+    settings = json.loads(record.read(SETTINGS))
+    objective = Objective.recorded(settings["objective"], f"{SETTINGS} of the record of {name}")
+    budget = objective.budgets.get(objective.cost)
     # A reference at the budget does not change while the sweep goes on.
     reference = (0.0, float(budget)) if budget else None
-    return pareto_front_of(table, name, reference, budget, margin, attainment, measure=measure)
+    front = pareto_front_of(table, name, reference, budget, margin, attainment, measure=objective.cost)
+    return replace(
+        front,
+        budgets=objective.budgets,
+        min_accuracy=objective.min_accuracy,
+        winner=objective.winner((*front.points, *front.dominated)),
+    )
+
+
+def keep_winner(record: Record, winner: Winner) -> None:
+    """Write the winner to the parent run of the sweep and to the run of the winner; see `Record.crown`."""
+    point = winner.point
+    if point is None:
+        record.crown(None)
+        record.summarize({}, {"winner": str(winner), "winner.run_id": ""})
+        return
+    record.crown((point.trial, point.config))
+    numbers = {
+        "value": winner.value,
+        "validation_accuracy": point.accuracy,
+        "test_accuracy": point.test_accuracy,
+    }
+    numbers |= {name: getattr(point, name) for name in MEASURES}
+    record.summarize(
+        {f"winner/{name}": number for name, number in numbers.items() if number is not None},
+        {"winner": str(winner), "winner.run_id": point.run_id},
+    )
 
 
 def data_of(sweep: Record, name: str) -> tuple[Source, Dataset]:
@@ -114,3 +142,45 @@ def data_of(sweep: Record, name: str) -> tuple[Source, Dataset]:
             f"data {source.name!r}: digest {data.digest}. Allowed: {known}, as in the sweep's record"
         )
     return source, data
+
+
+def network_of(
+    sweep: Record, runs: pd.DataFrame, run_id: str, source: Source, data: Dataset, progress: Progress
+) -> bytes:
+    """Return the `.keras` archive of a finished run. If it is not stored, the run is trained again.
+
+    A network is not stored if its trial was not on the front when it ended, or if the sweep was killed then.
+
+    Args:
+        sweep: the record of the sweep.
+        runs: its table of runs.
+        run_id: the run.
+        source: where the data are.
+        data: the data.
+        progress: shows a line if the run is trained again.
+
+    Raises:
+        EnvironmentFault: no worker starts, or the training does not repeat the numbers of the record.
+    """
+    from invact.execution.engine import Engine, Job, JobDone
+
+    if sweep.has_model(run_id):
+        return sweep.model(run_id)
+    (row,) = runs[runs["run_id"] == run_id].to_dict("records")
+    what = f"{row['label']}, seed {row['seed']}"
+    progress.message(f"{what}: its network is not stored, so it is trained again")
+    job = Job(run_id, Config.model_validate_json(row["config_json"]), int(row["seed"]), keep_model=True)
+    imports = tuple(json.loads(sweep.read(SETTINGS))["imports"])
+    with Engine(source, data, workers=1, imports=imports) as engine:
+        engine.submit(job)
+        while not isinstance(event := engine.next_event(), JobDone):
+            pass
+    result = event.result
+    if not same_numbers(result, ended_runs(runs)[int(row["trial"]), int(row["seed"])]):
+        now = result.error or f"{result.validation and result.validation.accuracy:.2%} validation accuracy"
+        raise EnvironmentFault(
+            f"{what}: trained again, the network has {now}. Allowed: the numbers of the record "
+            f"({row['validation_accuracy']:.2%}) to the last digit; other versions of the libraries or "
+            "another processor change them"
+        )
+    return result.model

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 from invact.deploy.timer import Timer
 from invact.errors import within
 from invact.fronts.pareto import ParetoFront
+from invact.measures import MEASURES, in_full
 from invact.sweeps.file import Sweep, load_sweep
-from invact.sweeps.recorded import SETTINGS, SOURCE, front_of
+from invact.sweeps.recorded import SETTINGS, SOURCE, front_of, keep_winner
+from invact.text import leading
 from invact.training.results import Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from invact.data.dataset import Dataset
 
 __all__ = ["SweepResult", "run_sweep"]
 
@@ -39,13 +42,22 @@ class SweepResult:
     front: ParetoFront
     table: pd.DataFrame
 
+    def __repr__(self) -> str:
+        """Name the sweep, its front and its winner; see `to_pandas` for the runs."""
+        told = [f"{len(self.table)} runs", f"{len(self.front.points)} points on the front"]
+        told += [str(self.front.winner)] if self.front.winner else []
+        return f"SweepResult({self.name!r}: {', '.join(told)})"
+
+    def _repr_html_(self) -> str:
+        return self.front._repr_html_()
+
     def count(self, status: Status) -> int:
         """Count the runs with a status. FAILED runs are tried again when the sweep is run again."""
         return int((self.table["status"] == status).sum())
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a copy of the table of runs."""
-        return self.table.copy()
+        """Return the table of runs; label, MACs and accuracies are the first columns."""
+        return leading(self.table, "label", "macs", "validation_accuracy", "test_accuracy")
 
 
 def run_sweep(
@@ -72,7 +84,7 @@ def run_sweep(
         EnvironmentFault: the data, the store or the cluster cannot be reached.
     """
     from invact.execution.coordinator import Coordinator
-    from invact.execution.engine import Engine
+    from invact.execution.engine import on_demand
     from invact.execution.progress import make_progress, track
     from invact.reports.front import write_front
     from invact.search.gate import Gate
@@ -115,32 +127,62 @@ def run_sweep(
                 tags={} if timer is None else {"invact.timed_on": timer.place},
             )
         )
-        unfinished = search.resume(record.table())
-        if unfinished or search.started < file.trials:
-            feasibility = None
-            if file.objective.budgets and not record.resumed:
-                feasibility = gate.feasibility(file.seed, lambda each: track(each, "space", show=show))
-                record.summarize({"space/feasible": feasibility.share})
-            runs, done = file.trials * len(file.seeds), search.started * len(file.seeds)
-            with (
-                make_progress(runs, done, show=show) as progress,
-                Engine(
-                    sweep.source,
-                    data,
-                    workers=workers,
-                    scheduler=scheduler,
-                    imports=file.imports,
-                    reserved=() if timer is None else timer.processors,
-                ) as engine,
-            ):
-                progress.message(f"{sweep.name}: {engine.slots} workers, {data!r}")
-                if feasibility is not None:
-                    progress.message(f"{sweep.name}: {feasibility}")
-                search.run(Coordinator(engine, record, progress), record, unfinished)
+        varied = [f"param.{one.name}" for one in sweep.space.parameters if one.domain.size > 1]
+        measures = file.objective.measures or (file.objective.cost,)
+        record.show(varied, ["validation_accuracy", *measures, "test_accuracy"])
+        table = record.table()
+        trials = search.resume(table)
+        feasibility = None
+        if file.objective.budgets and not record.resumed:
+            feasibility = gate.feasibility(file.seed, lambda each: track(each, "space", show=show))
+            record.summarize({"space/feasible": feasibility.share})
+        engine = on_demand(
+            *(resources, sweep.source, data),
+            workers=workers,
+            scheduler=scheduler,
+            imports=file.imports,
+            reserved=() if timer is None else timer.processors,
+        )
+        with make_progress(file.trials * len(file.seeds), len(table), show=show) as progress:
+            if feasibility is not None:
+                progress.message(f"{sweep.name}: {feasibility}")
+            coordinator = Coordinator(
+                *(record, progress, engine, table, trials),
+                about=f"{sweep.name}: {data!r}",
+                measure=file.objective.cost,
+            )
+            coordinator.run(search.propose, search.on_end)
         table = record.table()
         front = front_of(record, table, sweep.name)
         with tempfile.TemporaryDirectory() as folder:
             write_front(front, Path(folder))
             record.log_folder(Path(folder), "front")
-        record.summarize({"front/hypervolume": front.hypervolume, "front/points": len(front.points)})
+        record.summarize(
+            {"front/hypervolume": front.hypervolume, "front/points": len(front.points)},
+            # MLflow shows the tag of this name on the page of the run.
+            tags={"mlflow.note.content": description(sweep, data, front)},
+        )
+        if front.winner is not None:
+            keep_winner(record, front.winner)
     return SweepResult(sweep.name, record.run_id, front, table)
+
+
+def description(sweep: Sweep, data: Dataset, front: ParetoFront) -> str:
+    """Describe a sweep and its front in Markdown, for its page in MLflow."""
+    file = sweep.file
+    budgets = ", ".join(in_full(name, budget) for name, budget in file.objective.budgets.items())
+    seeds = f"{len(file.seeds)} seeds" if len(file.seeds) > 1 else f"seed {file.seeds[0]}"
+    about = (
+        f"{file.trials} configurations of the space `{file.space}` on {data.name}, {seeds} each, proposed by "
+        f"{sweep.sampler} of {file.driver}. Objective: {file.objective.kind}"
+    )
+    points = [(one.label.replace("|", "/"), one.cost, one.accuracy) for one in front.points]
+    return "\n".join(
+        [
+            f"{about}, at most {budgets}." if budgets else f"{about}.",
+            "",
+            f"| Pareto front | {MEASURES[front.measure].label} | validation accuracy |",
+            "| --- | ---: | ---: |",
+            *(f"| {label} | {cost:,.6g} | {accuracy:.2%} |" for label, cost, accuracy in points),
+        ]
+    )
