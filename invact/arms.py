@@ -136,5 +136,5 @@ for _name, _activation in {"inverse_leaky": "leaky_relu", "inverse_elu": "elu"}.
 register_arm(Arm("linear_negated", 2, "concat(x, -x)", _doubled("InverseActivation", activation="linear")))
 register_arm(Arm("relu_duplicated", 2, "concat(relu(x), relu(x))", _doubled("DuplicatedActivation")))
 
-SHIPPED = frozenset(_ARMS)
-"""The names of the arms of invact, without those that users register."""
+SHIPPED = tuple(_ARMS)
+"""The names of the arms that are part of invact."""
