@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from invact.cost.count import Cost, count_macs
     from invact.cost.rules import register_macs
     from invact.deploy.latency import Latencies, measure_latency
-    from invact.errors import EnvironmentFault, Incomplete, InputError, InvactError
+    from invact.errors import BuildError, EnvironmentFault, Incomplete, InputError, InvactError
     from invact.fronts.confirmation import Confirmation
     from invact.fronts.pareto import ParetoFront
     from invact.layers import InverseActivation
@@ -48,7 +48,7 @@ _HOMES = {
     "cost.count": ("Cost", "count_macs"),
     "cost.rules": ("register_macs",),
     "deploy.latency": ("Latencies", "measure_latency"),
-    "errors": ("EnvironmentFault", "Incomplete", "InputError", "InvactError"),
+    "errors": ("BuildError", "EnvironmentFault", "Incomplete", "InputError", "InvactError"),
     "fronts.confirmation": ("Confirmation",),
     "fronts.pareto": ("ParetoFront",),
     "layers": ("InverseActivation",),
@@ -72,6 +72,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "ARMS",
     "Arm",
+    "BuildError",
     "Claim",
     "ClaimResult",
     "Config",

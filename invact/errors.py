@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
@@ -39,7 +40,7 @@ class InputError(InvactError, ValueError):
 class BuildError(InputError):
     """The network of one configuration cannot be built, or it breaks the builder's contract (exit code 2).
 
-    A search records such a configuration as FAILED and tries the others.
+    A search records such a configuration as FAILED and tries the others. Any other `InputError` ends it.
     """
 
 
@@ -94,13 +95,17 @@ def one_line(error: BaseException) -> str:
         >>> one_line(InputError("epochs: received 0"))
         'epochs: received 0'
     """
-    text = " ".join(str(error).split())[:500]
+    # Keras prints the message of an error in a layer in bold, between explanations of many lines.
+    bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)
+    text = " ".join((bold[1] if bold else str(error)).split())[:500]
     return text if isinstance(error, InvactError) else f"{type(error).__name__}: {text}"
 
 
 @contextlib.contextmanager
 def within(place: str) -> Iterator[None]:
     """Put the name of a file or key in front of the message of an InputError that is raised in the block.
+
+    The class of the error stays the same.
 
     Example:
         >>> with within("my.toml"):
@@ -112,4 +117,4 @@ def within(place: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{place}: {error}") from None
+        raise type(error)(f"{place}: {error}") from None

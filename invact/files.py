@@ -95,16 +95,24 @@ def find(kind: str, reference: str | Path, folder: Path | None = None) -> Path:
         raise InputError(f"{kind}: received {text!r}. Allowed: a name or a path without a NUL character")
     if isinstance(reference, Path) or text.endswith(".toml") or "/" in text or os.sep in text:
         path = (folder or Path()) / reference
-        try:
-            found = path.is_file()
-        except OSError:
-            found = False
-        if not found:
+        if not _is_file(path):
             raise InputError(f"{text!r}: no such file")
         return path
     if text not in shipped(kind):
+        if _is_file(Path(text)):
+            raise InputError(
+                f"{text!r}: not a TOML file. Allowed: a path that ends in .toml, or the name of one of "
+                f"{', '.join(shipped(kind))}"
+            )
         raise one_of(kind, text, shipped(kind))
     return _shelf(kind) / f"{text}.toml"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # for example a name that is too long
+        return False
 
 
 def beside(file: Path, reference: str) -> str:

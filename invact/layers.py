@@ -18,7 +18,8 @@ _Shape: TypeAlias = tuple[int | None, ...]
 class ChannelDoubling(keras.Layer):  # type: ignore[misc]  # Keras has no types
     """Base class of the layers that output two feature maps for each input feature map.
 
-    A subclass computes the two halves in `call`.
+    A subclass computes the two halves in `call`. Integers and booleans are converted to the layer's
+    `compute_dtype` first, because an unsigned integer has no negative, nor has the lowest signed one.
 
     Args:
         activation: f, the name of a Keras activation or a function that Keras can save.
@@ -26,7 +27,8 @@ class ChannelDoubling(keras.Layer):  # type: ignore[misc]  # Keras has no types
         **kwargs: keyword arguments of `keras.Layer`.
 
     Raises:
-        ValueError: f is unknown or cannot be saved, or the axis is the batch axis or is not in the input.
+        ValueError: f is unknown or cannot be saved, the axis is the batch axis or is not in the input, the
+            input is complex, or the input is not floating-point and neither is the layer's dtype.
     """
 
     def __init__(
@@ -86,6 +88,19 @@ class ChannelDoubling(keras.Layer):  # type: ignore[misc]  # Keras has no types
             )
         return self.axis % rank
 
+    def _reals(self, inputs: Any) -> Any:
+        """Return the inputs; convert integers and booleans to the floats that the layer computes in."""
+        received = keras.backend.standardize_dtype(inputs.dtype)
+        if keras.backend.is_float_dtype(received):
+            return inputs
+        whole = received == "bool" or keras.backend.is_int_dtype(received)
+        if not whole or not keras.backend.is_float_dtype(self.compute_dtype):
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} needs real numbers as input, and a dtype of "
+                f"floating-point numbers. Received: input of {received}, dtype={self.compute_dtype!r}"
+            )
+        return ops.cast(inputs, self.compute_dtype)
+
     def _activate(self, inputs: Any) -> Any:
         outputs = self.activation(inputs)
         if tuple(outputs.shape) != tuple(inputs.shape):
@@ -117,7 +132,8 @@ class InverseActivation(ChannelDoubling):
         axis: the channel axis; by default it follows `keras.config.image_data_format()`.
         **kwargs: keyword arguments of `keras.Layer`.
 
-    Input shape: (batch, ..., channels), rank 2 or more; any dimension may be unknown.
+    Input shape: (batch, ..., channels), rank 2 or more; any dimension may be unknown. Integers and booleans
+        are converted to `compute_dtype`.
     Output shape: (batch, ..., 2 * channels).
 
     Raises:
@@ -138,7 +154,7 @@ class InverseActivation(ChannelDoubling):
 
     def call(self, inputs: Any) -> Any:
         """Compute concat(f(x), f(-x))."""
-        axis = self._channel_axis(inputs.shape)
+        axis, inputs = self._channel_axis(inputs.shape), self._reals(inputs)
         if self.activation is keras.activations.relu:
             return _concatenated_relu(inputs, axis)
 
@@ -162,7 +178,8 @@ class DuplicatedActivation(ChannelDoubling):
         axis: the channel axis; by default it follows `keras.config.image_data_format()`.
         **kwargs: keyword arguments of `keras.Layer`.
 
-    Input shape: (batch, ..., channels), rank 2 or more; any dimension may be unknown.
+    Input shape: (batch, ..., channels), rank 2 or more; any dimension may be unknown. Integers and booleans
+        are converted to `compute_dtype`.
     Output shape: (batch, ..., 2 * channels).
 
     Raises:
@@ -176,7 +193,7 @@ class DuplicatedActivation(ChannelDoubling):
 
     def call(self, inputs: Any) -> Any:
         """Compute concat(f(x), f(x))."""
-        outputs = self._activate(inputs)
+        outputs = self._activate(self._reals(inputs))
         return ops.concatenate([outputs, outputs], self._channel_axis(inputs.shape))
 
 

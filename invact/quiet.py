@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import sys
 from collections.abc import Iterator
 
-__all__ = ["load_tensorflow", "same_logging", "silent_stderr"]
+__all__ = ["load_tensorflow", "same_logging", "silent_stderr", "stdout_to_stderr"]
 
 
 @contextlib.contextmanager
@@ -24,6 +25,46 @@ def silent_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Write to standard error, in the block, what is written to standard output.
+
+    A command prints its result on standard output after the block. Whatever runs in the block may print: the
+    code of users, libraries in C, and the processes that the block starts.
+
+    Example:
+        >>> import io
+        >>> with contextlib.redirect_stderr(io.StringIO()) as messages, stdout_to_stderr():
+        ...     print("building")
+        >>> messages.getvalue().strip()
+        'building'
+    """
+    _flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # Standard output is closed, so nobody reads it.
+        kept = -1
+    try:
+        if kept >= 0:
+            os.dup2(2, 1)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _flush()
+        if kept >= 0:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+def _flush() -> None:
+    """Write what Python and the standard library of C have buffered for standard output."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    # Python cannot flush the buffer of C by itself. Windows does not know the library by this name.
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).fflush(None)
 
 
 @contextlib.contextmanager

@@ -163,8 +163,12 @@ def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return result
 
 
-def import_all(modules: Iterable[str]) -> None:
-    """Import modules of the user, which can register arms and MAC rules.
+def import_all(modules: Iterable[str], place: str = "imports") -> None:
+    """Import modules of the user, which can register arms, layers and MAC rules.
+
+    Args:
+        modules: the names of the modules.
+        place: the key or option that names them, for the message of an error.
 
     Raises:
         InputError: a module cannot be imported.
@@ -172,5 +176,5 @@ def import_all(modules: Iterable[str]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
-        except Exception as error:
-            raise InputError(f"imports: cannot import {module!r}: {one_line(error)}") from None
+        except (Exception, SystemExit) as error:
+            raise InputError(f"{place}: cannot import {module!r}: {one_line(error)}") from None

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invact.errors import (
+    BuildError,
     EnvironmentFault,
     Incomplete,
     InputError,
@@ -19,7 +20,12 @@ from invact.errors import (
 
 @pytest.mark.parametrize(
     ("error", "builtin", "code"),
-    [(InputError, ValueError, 2), (EnvironmentFault, RuntimeError, 3), (Incomplete, RuntimeError, 4)],
+    [
+        (InputError, ValueError, 2),
+        (BuildError, InputError, 2),
+        (EnvironmentFault, RuntimeError, 3),
+        (Incomplete, RuntimeError, 4),
+    ],
 )
 def test_each_error_has_an_exit_code_and_a_builtin_base(error, builtin, code) -> None:
     assert issubclass(error, InvactError)
@@ -53,6 +59,15 @@ def test_within_adds_the_place_to_input_errors_only() -> None:
         raise InputError("received 0")
     with pytest.raises(EnvironmentFault, match=r"^no disk$"), within("a.toml"):
         raise EnvironmentFault("no disk")
+    with pytest.raises(BuildError, match=r"^a\.toml: too small$"), within("a.toml"):
+        raise BuildError("too small")
+
+
+def test_the_message_of_an_error_in_a_layer_is_what_stands_in_bold() -> None:
+    text = (
+        "Exception encountered when calling Layer.call().\n\n\x1b[1mtoo\nsmall\x1b[0m\n\nArguments received:"
+    )
+    assert one_line(ValueError(text)) == "ValueError: too small"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["sweep", "--help"], ["ui", "--help"]])

@@ -24,6 +24,17 @@ def test_missing_files_are_refused_in_one_line(reference: str, folder: Path) -> 
     assert "\n" not in str(error.value)
 
 
+def test_a_file_of_another_kind_is_not_taken_for_a_name(folder: Path) -> None:
+    (folder / "net.h5").write_bytes(b"x")
+    with pytest.raises(
+        InputError, match=r"^'net\.h5': not a TOML file\. Allowed: a path that ends in \.toml"
+    ):
+        find("sweeps", "net.h5")
+    # A file in the current folder does not hide a shipped one.
+    (folder / "digits").write_bytes(b"x")
+    assert find("sweeps", "digits").name == "digits.toml"
+
+
 def test_invalid_toml_is_refused_with_its_place(folder: Path) -> None:
     (folder / "bad.toml").write_text("a = 1\nb = = 2\n")
     with pytest.raises(InputError, match=r"bad\.toml: not TOML: .*line 2"):

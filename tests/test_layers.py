@@ -270,3 +270,28 @@ def test_axis_that_the_input_lacks_is_refused(axis, shape):
         layer.compute_output_shape(shape)
     with pytest.raises(ValueError, match=r"InverseActivation 'inverse' .* Received: shape=\("):
         layer(np.zeros(shape, np.float32))
+
+
+WHOLE = ["bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"]
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+@pytest.mark.parametrize("activation", ["relu", "linear", "elu"])
+def test_whole_numbers_of_every_dtype_have_a_negative(dtype, activation):
+    ends = [0, 1] if dtype == "bool" else [np.iinfo(dtype).min, np.iinfo(dtype).max]
+    x = np.array([[0, 1, *ends]], dtype)
+    f = keras.activations.get(activation)
+    reals = x.astype("float32")
+    both = np.concatenate([f(reals), f(-reals)], -1)
+    np.testing.assert_allclose(InverseActivation(activation)(x), both, rtol=1e-6)
+    np.testing.assert_allclose(DuplicatedActivation(activation)(x)[:, :4], f(reals), rtol=1e-6)
+    assert InverseActivation(activation)(keras.Input((4,), dtype=dtype)).dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"), [(np.ones((1, 2), "uint8"), "int32"), (np.ones((1, 2), "complex64"), None)]
+)
+@pytest.mark.parametrize("cls", [InverseActivation, DuplicatedActivation])
+def test_numbers_that_are_not_real_are_refused(values, dtype, cls):
+    with pytest.raises(ValueError, match=r"needs real numbers as input, .* Received: input of"):
+        cls(dtype=dtype)(values)

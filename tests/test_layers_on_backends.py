@@ -90,6 +90,8 @@ def test_other_backends_compute_the_same(backend, other_backends):
     assert (results["relu_gradient"][~smooth] == 0).all()
     np.testing.assert_array_equal(results["first"][:, :6, :, 0], np.maximum(x, 0))
     np.testing.assert_array_equal(results["first"][:, 6:, :, 0], np.maximum(-x, 0))
+    np.testing.assert_array_equal(results["whole"], [[1, 200, 0, 255, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(results["lowest"], [[-128, 127, 128, -127]])
     assert results["dtype"] == "bfloat16"
     assert results["falls"]
     assert results["loads"]

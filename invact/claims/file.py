@@ -82,13 +82,16 @@ class Claim:
         """Build every network of the protocol and of the curve once, and count the cost of each, by key.
 
         Raises:
-            InputError: a network cannot be built. This is found before any training.
+            InputError: a network cannot be built, or cannot be saved. This is found before any training.
         """
         from invact.cost.count import count_macs
         from invact.networks.build import build_model
+        from invact.networks.saving import check_saved
 
         cells = self.cells() | curve_of(self.file, self.ratios, {})
         with within(str(self.path)):
+            for cell in cells.values():
+                check_saved(cell.config, data.input_shape, data.classes)
             return {
                 key: count_macs(build_model(cell.config, data.input_shape, data.classes, data.maximum))
                 for key, cell in cells.items()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,38 @@ from invact.data.sources import DATASETS
 from invact.errors import InputError, within
 from invact.files import beside, find, read_toml
 from invact.networks.archives import read_model
-from invact.validation import validate
+from invact.validation import import_all, validate
 
 if TYPE_CHECKING:
     from invact.cost.count import Cost
 
-__all__ = ["costs_of", "models_of"]
+__all__ = ["Networks", "costs_of", "networks_of"]
+
+MODEL_FILES = (".h5", ".hdf5", ".onnx", ".pb", ".pt", ".pth", ".tflite", ".zip")
+"""The suffixes of files in which other libraries keep networks."""
 
 
-def costs_of(reference: str, input_shape: Sequence[str] | None = None) -> dict[str, Cost]:
+@dataclass(frozen=True)
+class Networks:
+    """The networks that a file describes.
+
+    Attributes:
+        models: the Keras model of each network, by the network's name.
+        configs: the configuration of each network, by the network's name; empty for a `.keras` file.
+        imports: the modules that a process needs to read the models from archives.
+    """
+
+    models: Mapping[str, Any]
+    configs: Mapping[str, Config]
+    imports: tuple[str, ...]
+
+
+def costs_of(
+    reference: str,
+    input_shape: Sequence[str] | None = None,
+    imports: Iterable[str] = (),
+    note: Callable[[str], None] = lambda text: None,
+) -> dict[str, Cost]:
     """Count what the networks of a file cost.
 
     Args:
@@ -30,6 +54,9 @@ def costs_of(reference: str, input_shape: Sequence[str] | None = None) -> dict[s
             `Config`, and `data`.
         input_shape: the shape of each input of a `.keras` model with open dimensions, as text and without
             the batch, for example `"224,224,3"`.
+        imports: modules to import first.
+        note: called with one line for each network that a sweep or a claim would refuse, because Keras cannot
+            save it.
 
     Returns:
         The cost of each network, by the network's name.
@@ -38,37 +65,49 @@ def costs_of(reference: str, input_shape: Sequence[str] | None = None) -> dict[s
         InputError: the file does not exist or has another content, or the model cannot be read or counted.
     """
     from invact.cost.count import count_macs
+    from invact.networks.saving import saving_problem
 
     shapes = [_shape(text) for text in input_shape or ()]
     if shapes and not reference.endswith(".keras"):
         raise InputError(f"input_shape: received {input_shape}. Allowed: only with a .keras model")
-    models = models_of(reference)
+    networks = networks_of(reference, imports)
     with within(reference):
-        return {name: count_macs(model, shapes or None) for name, model in models.items()}
+        costs = {name: count_macs(model, shapes or None) for name, model in networks.models.items()}
+    for name, config in networks.configs.items():
+        if problem := saving_problem(config, networks.models[name]):
+            note(f"{reference}: {name}: a sweep or a claim refuses this network: {problem}")
+    return costs
 
 
-def models_of(reference: str) -> dict[str, Any]:
+def networks_of(reference: str, imports: Iterable[str] = ()) -> Networks:
     """Build the networks that a file describes, or read them; see `costs_of`.
-
-    Returns:
-        The Keras model of each network, by the network's name.
 
     Raises:
         InputError: the file does not exist or has another content, or a model cannot be read or built.
     """
+    modules = tuple(imports)
+    import_all(modules, "--import")
     if reference.endswith(".keras"):
         path = Path(reference)
-        return {path.name: read_model(path)}
+        return Networks({path.name: read_model(path)}, {}, modules)
+    if reference.endswith(MODEL_FILES):
+        raise InputError(
+            f"{reference}: not a .keras file. Allowed: a TOML file, or a .keras file, as model.save writes "
+            "it in Keras 3"
+        )
     path = find("sweeps", reference)
-    configs, source = _networks(path)
+    configs, source, imported = _networks(path)
     data = source.load()
     from invact.networks.build import build_model
 
     with within(str(path)):
-        return {
+        models = {
             name: build_model(config, data.input_shape, data.classes, data.maximum)
             for name, config in configs.items()
         }
+    # The module of a builder may register layers.
+    builders = [config.model.partition(":")[0] for config in configs.values() if ":" in config.model]
+    return Networks(models, configs, tuple(dict.fromkeys((*modules, *imported, *builders))))
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -83,14 +122,15 @@ def _shape(text: str) -> tuple[int, ...]:
     return shape
 
 
-def _networks(path: Path) -> tuple[dict[str, Config], Source]:
+def _networks(path: Path) -> tuple[dict[str, Config], Source, tuple[str, ...]]:
     values = read_toml(path)
     if "ratios" in values:
         from invact.claims.file import load_claim
 
         claim = load_claim(path)
         # Costs depend on the shape of the images, and a claim may have several data sets.
-        return {cell.label: cell.config for cell in claim.cells().values()}, claim.sources[0]
+        cells = {cell.label: cell.config for cell in claim.cells().values()}
+        return cells, claim.sources[0], claim.file.imports
     if "space" in values:
         from invact.search.small import small_part, smallest
         from invact.sweeps.file import load_sweep
@@ -99,7 +139,8 @@ def _networks(path: Path) -> tuple[dict[str, Config], Source]:
         chosen = sweep.file.enqueue or (smallest(small_part(sweep.space)),)
         checked = [sweep.space.check(each, str(path)) for each in chosen]
         configs = [sweep.space.config(each) for each in checked]
-        return {f"{n}: {c.activation}, filters {c.filters}": c for n, c in enumerate(configs)}, sweep.source
+        named = {f"{n}: {c.activation}, filters {c.filters}": c for n, c in enumerate(configs)}
+        return named, sweep.source, sweep.file.imports
     if "data" not in values:
         raise InputError(
             f"{path}: data: missing key. Allowed: {', '.join(DATASETS)}, or a path to an .npz file"
@@ -107,4 +148,4 @@ def _networks(path: Path) -> tuple[dict[str, Config], Source]:
     data = values.pop("data")
     if not isinstance(data, str):
         raise InputError(f"{path}: data: received {data!r}. Allowed: a name or a path, as text")
-    return {path.stem: validate(Config, values, str(path))}, Source(beside(path, data))
+    return {path.stem: validate(Config, values, str(path))}, Source(beside(path, data)), ()

@@ -21,7 +21,7 @@ from invact.cli.options import (
     overrides,
     show,
 )
-from invact.quiet import load_tensorflow
+from invact.quiet import load_tensorflow, stdout_to_stderr
 
 __all__ = ["claim"]
 
@@ -91,21 +91,24 @@ def claim(
     if method is not None:
         # The looks or runs in the file belong to the method in the file.
         values.setdefault("runs" if method == "sequential" else "looks", None)
-    read = load_claim(reference, values)
+    with stdout_to_stderr():
+        read = load_claim(reference, values)
     if plan:
-        with stage("loading TensorFlow"):
-            load_tensorflow()
-        plans = plan_claim(read, store=store, tracking_uri=tracking_uri, workers=workers)
+        with stdout_to_stderr():
+            with stage("loading TensorFlow"):
+                load_tensorflow()
+            plans = plan_claim(read, store=store, tracking_uri=tracking_uri, workers=workers)
         show(as_json, plan_values(read.name, plans), *plan_tables(read.name, plans))
         return
-    result = run_claim(
-        read,
-        deviation=deviation,
-        store=store,
-        tracking_uri=tracking_uri,
-        workers=workers,
-        scheduler=scheduler,
-    )
+    with stdout_to_stderr():
+        result = run_claim(
+            read,
+            deviation=deviation,
+            store=store,
+            tracking_uri=tracking_uri,
+            workers=workers,
+            scheduler=scheduler,
+        )
     show(as_json, claim_values(result), *claim_tables(result))
 
 

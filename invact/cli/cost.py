@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from invact.cli.options import Json, Networks, check_formats, echo, show
-from invact.quiet import load_tensorflow
+from invact.cli.options import Imports, Json, Networks, check_formats, echo, show
+from invact.quiet import load_tensorflow, stdout_to_stderr
 from invact.reports.tables import Column, Listing
 from invact.text import csv_of
 
@@ -29,21 +29,26 @@ def cost(
             "Repeat it for each input.",
         ),
     ] = None,
+    imports: Imports = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one row for each layer.")] = False,
     as_json: Json = False,
 ) -> None:
     """Count MACs, parameters, filters, memory and more of each layer.
 
     If a network has inverse activations, the command also prints the share of MACs that it saves against the
-    ReLU network with the same channels.
+    ReLU network with the same channels. If a sweep or a claim would refuse a network because Keras cannot
+    save it, the command says so on standard error.
     """
     check_formats(as_csv, as_json)
     from invact.cli.catalogue import costs_of
     from invact.execution.stages import stage
 
-    with stage("loading TensorFlow and counting the networks"):
+    notes: list[str] = []
+    with stdout_to_stderr(), stage("loading TensorFlow and counting the networks"):
         load_tensorflow()
-        costs = costs_of(reference, input_shape)
+        costs = costs_of(reference, input_shape, imports or (), notes.append)
+    for note in notes:
+        echo(note, err=True)
     if as_csv:
         echo(cost_csv(costs), end="")
         return

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from invact.cli.options import Driver, Json, Output, Store, SweepName, TrackingUri, show
+from invact.quiet import stdout_to_stderr
 
 __all__ = ["export"]
 
@@ -51,14 +52,15 @@ def export(
     """
     from invact.sweeps.export import export_point, export_table, export_values
 
-    exports = export_point(
-        *(name, point),
-        formats=[each.strip() for each in formats.split(",")],
-        precision=precision,
-        softmax=with_softmax,
-        folder=output,
-        driver=driver,
-        store=store,
-        tracking_uri=tracking_uri,
-    )
+    with stdout_to_stderr():
+        exports = export_point(
+            *(name, point),
+            formats=[each.strip() for each in formats.split(",")],
+            precision=precision,
+            softmax=with_softmax,
+            folder=output,
+            driver=driver,
+            store=store,
+            tracking_uri=tracking_uri,
+        )
     show(as_json, {"name": name, "exports": export_values(exports)}, export_table(name, exports))

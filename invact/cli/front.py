@@ -20,6 +20,7 @@ from invact.cli.options import (
     show,
 )
 from invact.errors import Incomplete, InputError
+from invact.quiet import stdout_to_stderr
 
 __all__ = ["front"]
 
@@ -88,14 +89,15 @@ def front(
     values, tables = front_values(found), [front_table(found)]
     failed = 0
     if confirm is not None:
-        confirmed = confirm_front(
-            *(name, confirm),
-            driver=driver,
-            store=store,
-            tracking_uri=tracking_uri,
-            workers=workers,
-            scheduler=scheduler,
-        )
+        with stdout_to_stderr():
+            confirmed = confirm_front(
+                *(name, confirm),
+                driver=driver,
+                store=store,
+                tracking_uri=tracking_uri,
+                workers=workers,
+                scheduler=scheduler,
+            )
         files += write_confirmation(confirmed, output, kinds, f"{stem}-confirm")
         values |= {"confirmation": confirmation_values(confirmed)}
         tables.append(confirmation_table(confirmed))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from invact.cli.options import Json, Networks, check_formats, echo, show
-from invact.quiet import load_tensorflow
+from invact.cli.options import Imports, Json, Networks, check_formats, echo, show
+from invact.quiet import load_tensorflow, stdout_to_stderr
 from invact.reports.tables import Column, Listing
 from invact.text import csv_of
 
@@ -33,6 +33,7 @@ def latency(
         int, typer.Option(help="Number of processor threads. Each is pinned to a processor.")
     ] = 1,
     rounds: Annotated[int, typer.Option(help="Number of turns of each network.")] = 30,
+    imports: Imports = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one row for each network.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -41,22 +42,24 @@ def latency(
     The peak memory of each network is measured too.
     """
     check_formats(as_csv, as_json)
-    from invact.cli.catalogue import models_of
+    from invact.cli.catalogue import networks_of
     from invact.execution.stages import stage
 
-    with stage("loading TensorFlow and building the networks"):
-        load_tensorflow()
-        models = models_of(reference)
-    from invact.deploy.latency import measure_latency
+    with stdout_to_stderr():
+        with stage("loading TensorFlow and building the networks"):
+            load_tensorflow()
+            networks = networks_of(reference, imports or ())
+        from invact.deploy.latency import measure_latency
 
-    found = measure_latency(
-        models,
-        batch,
-        runtime=runtime or ["tensorflow"],
-        threads=threads,
-        rounds=rounds,
-        show=True,
-    )
+        found = measure_latency(
+            networks.models,
+            batch,
+            runtime=runtime or ["tensorflow"],
+            threads=threads,
+            rounds=rounds,
+            imports=networks.imports,
+            show=True,
+        )
     if as_csv:
         echo(csv_of(found.to_pandas()), end="")
         return

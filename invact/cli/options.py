@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Driver",
     "Epochs",
+    "Imports",
     "Json",
     "Networks",
     "Output",
@@ -48,6 +49,15 @@ Networks = Annotated[
     typer.Argument(
         metavar="FILE",
         help="A sweep, a claim, a configuration or a .keras model: a path, or a shipped name.",
+    ),
+]
+Imports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        metavar="MODULE",
+        help="Module to import first, for example one that registers the layers of a .keras model. "
+        "Repeatable. It has the same meaning as the key imports of a file.",
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write the files to.")]

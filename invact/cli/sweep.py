@@ -19,6 +19,7 @@ from invact.cli.options import (
     show,
 )
 from invact.errors import Incomplete
+from invact.quiet import stdout_to_stderr
 from invact.search.drivers import DRIVERS
 
 __all__ = ["sweep"]
@@ -84,8 +85,9 @@ def sweep(
     if driver is not None and sampler is None:
         # The sampler in the file belongs to the driver in the file.
         changes["sampler"] = DRIVERS.get(driver, [""])[0]
-    read = load_sweep(reference, overrides(changes, settings))
-    result = run_sweep(read, store=store, tracking_uri=tracking_uri, workers=workers, scheduler=scheduler)
+    with stdout_to_stderr():
+        read = load_sweep(reference, overrides(changes, settings))
+        result = run_sweep(read, store=store, tracking_uri=tracking_uri, workers=workers, scheduler=scheduler)
     failed = result.count(Status.FAILED)
     show(
         as_json,

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Hashable, Sequence
+import numbers
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from invact.cost.liveness import BufferUse, live_bytes
 from invact.cost.operations import OPERATIONS, UNCOUNTED, VIEWS
 from invact.cost.rules import Shape, register_macs, rule_of
 from invact.cost.trace import Call, Program, list_calls
-from invact.errors import InputError
+from invact.errors import InputError, InvactError, one_line
 from invact.measures import MEASURES
 from invact.text import html_of
 
@@ -223,7 +224,7 @@ def count_macs(model: keras.Model, input_shape: Sequence[Any] | None = None) -> 
         written = 0 if _is_view(call.operation) else _bytes(call.outputs)
         fresh = sum(size for key, size in weights.items() if key not in seen)
         rule = rule_of(call.operation) if fresh else None
-        filters = rule.filters(call.operation) if rule else 0
+        filters = _ruled(call, rule.filters, call.operation) if rule else 0
         seen.update(weights)
         rows.append(
             LayerCost(
@@ -269,7 +270,10 @@ def _work(call: Call) -> tuple[int, int]:
         return macs, 0 if macs else elements
     rule = rule_of(operation)
     if rule is not None:
-        return rule.macs(operation, inputs, outputs), rule.elementwise(operation, inputs, outputs)
+        return (
+            _ruled(call, rule.macs, operation, inputs, outputs),
+            _ruled(call, rule.elementwise, operation, inputs, outputs),
+        )
     if operation.weights:
         raise InputError(
             f"layer {call.name!r}: no rule for the MACs of {kind}, which has weights. "
@@ -296,6 +300,20 @@ def output_calls(program: Program) -> set[int]:
         if rule is None or not rule.filters(call.operation):
             waiting += [each for each in call.inputs if each.shape[-1:] == tensor.shape[-1:]]
     return found
+
+
+def _ruled(call: Call, rule: Callable[..., Any], *arguments: Any) -> int:
+    """Return what a rule counts, which may be a user's own rule."""
+    place = f"layer {call.name!r}: the rule of {type(call.operation).__name__} for invact.register_macs"
+    try:
+        count = rule(*arguments)
+    except InvactError:
+        raise
+    except Exception as error:
+        raise InputError(f"{place} raised {one_line(error)}") from error
+    if not isinstance(count, numbers.Integral) or count < 0:
+        raise InputError(f"{place} returned {count!r}. Allowed: an integer of 0 or more")
+    return int(count)
 
 
 def _live(program: Program) -> list[int]:

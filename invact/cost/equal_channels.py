@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from invact.cost.axes import axis_read, axis_written, grown_axis
 from invact.cost.rules import rule_of
 from invact.cost.trace import Call, Program
 
@@ -34,8 +35,8 @@ def relu_macs(program: Program, macs: Sequence[int]) -> list[int] | None:
 
     Returns:
         The MACs of each call in the ReLU network. None if there is no such network: the model's inputs or
-        outputs would become wider, one tensor would need two different widths, or a product of two tensors
-        would change.
+        outputs would become wider, one tensor would need two different widths, a product of two tensors would
+        change, or the axis that is doubled is not the axis of the channels that a layer before it makes.
 
     Example:
         The second layer reads 4 channels in both networks. The first layer has 2 filters; with ReLU it has 4.
@@ -68,6 +69,7 @@ def relu_macs(program: Program, macs: Sequence[int]) -> list[int] | None:
         ]
         if any(width(groups.find(id(tensor))) != 1 for tensor in (*program.inputs, *program.outputs)):
             return None
+        _check_axes(program, lambda tensor: width(groups.find(id(tensor))))
         return [
             _widened(call, cost, before, after, kinds)
             for call, cost, (before, after) in zip(program.calls, macs, widths, strict=True)
@@ -114,6 +116,32 @@ def _widths(above: dict[int, set[int]]) -> Any:
         return known[group]
 
     return width
+
+
+def _check_axes(program: Program, width: Callable[[Any], int]) -> None:
+    """Refuse a network in which a tensor would have to become wider along an axis that no filters widen."""
+    kinds = _kinds()
+    axes: dict[int, int] = {}
+    for call in program.calls:
+        output = call.outputs[0]
+        wide = [axes.get(id(tensor)) for tensor in call.inputs]
+        if isinstance(call.operation, kinds["doubling"]):
+            layer: Any = call.operation
+            # The axis counts from the end if it is negative.
+            doubled = layer.axis % len(output.shape)
+            fits, axis = wide[0] in (None, doubled), doubled
+        elif _is(call, kinds["mixing"]):
+            fits = wide[0] in (None, axis_read(call.operation, len(call.inputs[0].shape)))
+            axis = axis_written(call.operation, len(output.shape))
+        elif any(known is not None for known in wide):
+            grown = grown_axis(call, wide, width(output))
+            fits, axis = grown is not None, grown or 0
+        else:
+            continue
+        if not fits:
+            raise _NoCounterpartError
+        if width(output) != 1:
+            axes[id(output)] = axis
 
 
 def _widened(call: Call, macs: int, before: int, after: int, kinds: dict[str, tuple[type, ...]]) -> int:

@@ -37,6 +37,7 @@ class Call:
         inputs: the symbolic tensors that the call reads; a tensor is the same object in all calls.
         outputs: the symbolic tensors that the call writes.
         operands: the shapes of all arguments of the call, including constants and weights.
+        arguments: the positional and the keyword arguments of the call.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Call:
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
     operands: tuple[Shape, ...]
+    arguments: tuple[Any, Any] = ((), {})
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,10 @@ class _Walk:
             )
         inputs = tuple(symbolic_leaves((args, kwargs)))
         self.calls.append(
-            Call(name, operation, inputs, tuple(symbolic_leaves(outputs)), _operands(args, kwargs))
+            Call(
+                *(name, operation, inputs, tuple(symbolic_leaves(outputs))),
+                *(_operands(args, kwargs), (args, kwargs)),
+            )
         )
         return outputs
 

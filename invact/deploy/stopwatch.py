@@ -45,10 +45,12 @@ class Contender:
     Attributes:
         runtime: the runtime that runs the network, a key of `invact.deploy.runtimes.RUNTIMES`.
         artifact: the converted network, from `invact.deploy.runtimes.convert`.
+        imports: modules that register layers of this network.
     """
 
     runtime: str
     artifact: bytes
+    imports: tuple[str, ...] = ()
 
 
 def spare_processors(threads: int) -> tuple[int, ...]:
@@ -165,6 +167,7 @@ def _begin(threads: int, processors: Sequence[int], imports: Sequence[str]) -> N
 def _load(contender: Contender, threads: int) -> Any:
     from invact.deploy.runtimes import load
 
+    import_all(contender.imports)
     return load(contender.artifact, contender.runtime, threads=threads)
 
 

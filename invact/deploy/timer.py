@@ -152,7 +152,9 @@ class Timer:
             model = build_model(config, data.input_shape, data.classes, data.maximum)
         scale = data.x_train[:CALIBRATION] if self._precision == "int8" else None
         artifact = convert(model, self._kind, self._precision, batch=self._timing.batch, calibration=scale)
-        return Contender(self._kind, artifact)
+        # The module of a user's builder may register layers.
+        module, colon, _ = config.model.partition(":")
+        return Contender(self._kind, artifact, (module,) if colon else ())
 
     def _key(self, config: Config) -> str:
         shape, classes = self._data.input_shape, self._data.classes

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from invact.config import Config
 from invact.cost.rules import Shape
-from invact.errors import InputError, choices, one_of
+from invact.errors import BuildError, EnvironmentFault, InputError, choices, one_line, one_of
 from invact.networks.builders import BUILDERS, Builder
+from invact.networks.ending import probabilities
 
 if TYPE_CHECKING:
     import keras
@@ -24,6 +25,10 @@ def assemble(config: Config, input_shape: Shape, classes: int, maximum: float = 
     """Build the network of a configuration whose `filters` are explicit, with one number for each stage.
 
     This function ignores the width rule; `invact.networks.build.build_model` applies it.
+
+    Raises:
+        InputError: there is no such builder.
+        BuildError: the builder or an arm raised an error, or the builder's result breaks the contract.
     """
     import keras
 
@@ -32,7 +37,15 @@ def assemble(config: Config, input_shape: Shape, classes: int, maximum: float = 
         pixels = keras.Input(input_shape, name="pixels")
         # The scaling is in float32, because bfloat16 would round pixel values above 256.
         images = keras.layers.Rescaling(2 / maximum, offset=-1.0, dtype="float32", name="scale")(pixels)
-        logits = builder(config, images, classes)
+        try:
+            logits = builder(config, images, classes)
+        except (BuildError, EnvironmentFault):
+            raise
+        except (Exception, SystemExit) as error:  # the code of a user can raise any error
+            named = f"model {config.model!r}"
+            if config.model in BUILDERS:  # then the fault is in an arm
+                named += f", activation {' and '.join(dict.fromkeys(config.activations))}"
+            raise BuildError(f"{named}: {one_line(error)}") from error
     return keras.Model(pixels, logits, name=config.model.rpartition(":")[2])
 
 
@@ -53,8 +66,8 @@ def get_builder(name: str) -> Builder:
     """Return the builder with a name: one of `BUILDERS`, or a user's own as `package.module:function`.
 
     Raises:
-        InputError: there is no such builder, module or function. A user's builder also raises it when it is
-            called, if it does not accept the options, or if its result is not a Keras model that returns
+        InputError: there is no such builder, module or function. When it is called, a user's builder raises
+            `BuildError` if it does not accept the options, or if its result is not a Keras model that returns
             `classes` logits in float32.
 
     Example:
@@ -76,8 +89,9 @@ def _import_users(name: str) -> Callable[..., Any]:
     module_name, _, function_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
-        raise InputError(f"model {name!r}: cannot import {module_name!r}: {error}") from error
+    except (Exception, SystemExit) as error:
+        reason = str(error) if isinstance(error, ImportError) else one_line(error)
+        raise InputError(f"model {name!r}: cannot import {module_name!r}: {reason}") from error
     if not hasattr(module, function_name):
         public = [key for key in vars(module) if not key.startswith("_")]
         raise InputError(f"model {name!r}: no such function, {choices(function_name, public)}")
@@ -94,20 +108,17 @@ def _call_users(name: str, function: Callable[..., Any], config: Config, images:
     try:
         inspect.signature(function).bind(*arguments, **config.options)
     except TypeError as error:
-        raise InputError(f"model {name!r}: options: {error}") from None
+        raise BuildError(f"model {name!r}: options: {error}") from None
     model = function(*arguments, **config.options)
     if not isinstance(model, keras.Model):
-        raise InputError(f"model {name!r}: returned a {type(model).__name__}. Allowed: a keras.Model")
+        raise BuildError(f"model {name!r}: returned a {type(model).__name__}. Allowed: a keras.Model")
     logits = model(images)
     received = (getattr(logits, "shape", None), getattr(logits, "dtype", None))
     if received != ((None, classes), "float32"):
-        raise InputError(
+        raise BuildError(
             f"model {name!r}: outputs shape {received[0]} and dtype {received[1]}. "
             f"Allowed: shape (None, {classes}) and dtype float32, the logits"
         )
-    last = model.layers[-1]
-    if getattr(last, "activation", None) is keras.activations.softmax or isinstance(
-        last, keras.layers.Softmax
-    ):
-        raise InputError(f"model {name!r}: ends in a softmax. Allowed: logits, without softmax")
+    if kind := probabilities(model):
+        raise BuildError(f"model {name!r}: ends in a {kind}. Allowed: logits, without softmax or sigmoid")
     return logits

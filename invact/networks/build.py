@@ -6,7 +6,7 @@ names it as `package.module:function`. This is its contract:
 - It receives the configuration with explicit `filters`, one number for each stage, after the width rule is
   applied. It receives `config.options` as keyword arguments.
 - Its model takes images of `input_shape` that are already scaled to [-1, 1], and returns `classes` logits in
-  float32, without softmax.
+  float32, without softmax or sigmoid. Keras can save the model and load it in safe mode.
 - It makes each activation with `invact.arms.get_arm(name).layer(layer_name)`. An activation should directly
   follow a convolution, a dense layer or a normalisation, so that an inverse activation sees both signs.
 """
@@ -44,7 +44,8 @@ def build_model(config: Config, input_shape: Shape, classes: int, maximum: float
         maximum: the largest pixel value.
 
     Raises:
-        InputError: a user's own builder cannot be found or breaks its contract.
+        InputError: a user's own builder cannot be found.
+        BuildError: a builder or an arm raises an error, or a user's own builder breaks its contract.
 
     References:
         He et al., Delving deep into rectifiers, 2015, https://arxiv.org/abs/1502.01852

@@ -14,11 +14,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from invact.cost.axes import axis_written
 from invact.cost.graph import Node, Scope, graph_of, name_of, nodes_in, producer
 from invact.errors import InputError
 from invact.layers import ChannelDoubling
 
-__all__ = ["Doubling", "ModelCheck", "NonLinearInput", "check_model"]
+__all__ = ["Doubling", "ModelCheck", "NonLinearInput", "OtherAxis", "check_model"]
 
 
 _Array: TypeAlias = NDArray[np.float64]
@@ -45,6 +46,10 @@ _SCALING = (
     keras.layers.RMSNormalization,
     keras.layers.UnitNormalization,
 )
+
+
+# Operations of keras.ops that move no axis.
+_ELEMENTWISE = {"Add", "Cast", "Divide", "Multiply", "Negative", "Subtract", "TrueDivide"}
 
 
 @dataclass(frozen=True)
@@ -82,16 +87,38 @@ class NonLinearInput:
 
 
 @dataclass(frozen=True)
+class OtherAxis:
+    """A doubling layer that doubles another axis than that of the channels.
+
+    Attributes:
+        layer: name of the call of the doubling layer.
+        axis: the axis that it doubles.
+        source: name of the call that makes the channels.
+        channels: the axis of these channels.
+    """
+
+    layer: str
+    axis: int
+    source: str
+    channels: int
+
+    def __str__(self) -> str:
+        made = f"{self.source} makes channels on axis {self.channels}"
+        return f"{self.layer}: doubles axis {self.axis}, but {made}"
+
+
+@dataclass(frozen=True)
 class ModelCheck:
     """The result of `check_model`.
 
     Attributes:
         doubled: one entry for each call of a doubling layer, from input to output.
-        problems: one entry for each pair of a doubling layer and a non-linear layer that feeds it.
+        problems: one entry for each pair of a doubling layer and a non-linear layer that feeds it, and one
+            for each pair of a doubling layer and a layer that makes its channels on another axis.
     """
 
     doubled: tuple[Doubling, ...]
-    problems: tuple[NonLinearInput, ...]
+    problems: tuple[NonLinearInput | OtherAxis, ...]
 
     def __str__(self) -> str:
         problems = [f"problem: {problem}" for problem in self.problems] or ["no problems"]
@@ -99,7 +126,7 @@ class ModelCheck:
 
 
 def check_model(model: keras.Model) -> ModelCheck:
-    """Find all doubling layers, and those whose input is already non-linear.
+    """Find all doubling layers, those whose input is already non-linear, and those that double a wrong axis.
 
     The check walks backwards from each doubling layer through the layers that feed it:
 
@@ -107,6 +134,9 @@ def check_model(model: keras.Model) -> ModelCheck:
       positions (a dense layer or a convolution with a linear activation).
     - It continues through other affine layers and through normalisations, to all their inputs.
     - Every other layer is a problem.
+
+    A doubling layer doubles the channels of the dense layer or the convolution that feeds it. If it doubles
+    another axis, such as the height, this is a problem too.
 
     If the class of a layer is not known, the check runs the layer on random numbers: f is affine if
     f(x + y) + f(0) = f(x) + f(y).
@@ -133,7 +163,7 @@ def check_model(model: keras.Model) -> ModelCheck:
     if graph is None:
         raise InputError(_unreachable(model))
     doubled: list[Doubling] = []
-    problems: dict[NonLinearInput, None] = {}
+    problems: dict[NonLinearInput | OtherAxis, None] = {}
     reached: set[int] = set()
     for call in nodes_in(graph):
         node, scope = call
@@ -159,6 +189,8 @@ def check_model(model: keras.Model) -> ModelCheck:
         channels = shape[doubling.axis]
         doubled.append(Doubling(name, channels, doubling.compute_output_shape(shape)[doubling.axis]))
         problems |= {NonLinearInput(name, source): None for source in _sources(before)}
+        axis = doubling.axis % len(shape)
+        problems |= {OtherAxis(name, axis, *made): None for made in _makers(before) if made[1] != axis}
     for layer in model._flatten_layers():
         if isinstance(layer, ChannelDoubling) and id(layer) not in reached:
             raise InputError(f"layer {layer.name!r} is inside a layer whose graph cannot be followed")
@@ -194,6 +226,35 @@ def _sources(tensors: list[tuple[keras.KerasTensor, Scope]]) -> Iterator[str]:
             yield name_of(call)
         elif not _renews_signs(node):
             waiting += [(tensor, scope) for tensor in reversed(node.input_tensors)]
+
+
+def _makers(tensors: list[tuple[keras.KerasTensor, Scope]]) -> Iterator[tuple[str, int]]:
+    """Walk backwards from tensors; yield each call that makes their channels, and the axis of these."""
+    waiting = list(reversed(tensors))
+    seen: set[tuple[int, ...]] = set()
+    while waiting:
+        tensor, scope = waiting.pop()
+        call = producer(tensor, scope)
+        if call is None or (key := tuple(id(node) for node in (*call[1], call[0]))) in seen:
+            continue
+        seen.add(key)
+        node, inner = call
+        if isinstance(node.operation, _MIXING):
+            yield name_of(call), axis_written(node.operation, len(tensor.shape))
+        elif _keeps_axes(node):
+            waiting += [(before, inner) for before in reversed(node.input_tensors)]
+
+
+def _keeps_axes(node: Any) -> bool:
+    """Tell whether each axis of the output of a call is certainly the same axis of its inputs."""
+    layer = node.operation
+    own = not type(layer).__module__.startswith("keras.")
+    if own or isinstance(layer, (keras.layers.Permute, keras.layers.Reshape)):
+        return False
+    if not isinstance(layer, keras.Layer) and type(layer).__name__ not in _ELEMENTWISE:
+        return False
+    ranks = {len(tensor.shape) for tensor in (*node.input_tensors, *node.outputs)}
+    return len(ranks) == 1
 
 
 def _is_affine(call: Node) -> bool:

@@ -17,7 +17,7 @@ from invact.errors import InputError
 from invact.networks.assembly import assemble
 from invact.seeding import keras_draws
 
-__all__ = ["explicit", "network_cost", "network_key", "stage_filters", "width_slack"]
+__all__ = ["explicit", "layer_classes", "network_cost", "network_key", "stage_filters", "width_slack"]
 
 _MEASURES = {"macs": "macs", "macs_at_least": "macs", "params": "params"}
 """The width rules that have a cost as their target, each with this cost."""
@@ -127,7 +127,18 @@ def network_cost(config: Config, input_shape: Shape, classes: int) -> Cost:
         True
     """
     filters = stage_filters(config, input_shape, classes)
-    return _cost(_Network.of(explicit(config, filters), input_shape, classes))
+    return _cost(_Network.of(explicit(config, filters), input_shape, classes))[0]
+
+
+def layer_classes(config: Config, input_shape: Shape, classes: int) -> tuple[type, ...]:
+    """Return the class of each layer of a network, in the order of Keras; the arguments are as above.
+
+    Example:
+        >>> len(layer_classes(Config(filters=4, depth=1), (8, 8, 1), 10))
+        7
+    """
+    filters = stage_filters(config, input_shape, classes)
+    return _cost(_Network.of(explicit(config, filters), input_shape, classes))[1]
 
 
 def network_key(config: Config, input_shape: Shape, classes: int) -> str:
@@ -160,7 +171,8 @@ def _target(config: Config, input_shape: Shape, classes: int) -> int:
 
 def _scaled_cost(config: Config, input_shape: Shape, classes: int, scale: int) -> int:
     candidate = explicit(config, _scaled(config, scale))
-    value: int = getattr(_cost(_Network.of(candidate, input_shape, classes)), _MEASURES[config.width_rule])
+    cost, _ = _cost(_Network.of(candidate, input_shape, classes))
+    value: int = getattr(cost, _MEASURES[config.width_rule])
     return value
 
 
@@ -190,11 +202,13 @@ class _Network:
 
 
 @functools.lru_cache(maxsize=4096)
-def _cost(network: _Network) -> Cost:
+def _cost(network: _Network) -> tuple[Cost, tuple[type, ...]]:
+    """Return the cost of a network, and the classes of its layers."""
     # Without keras_draws, building the model would draw seeds, and the weights of the next model would depend
     # on whether this cost was in the cache.
     with keras_draws(0):
-        return count_macs(assemble(network.config, network.input_shape, network.classes))
+        model = assemble(network.config, network.input_shape, network.classes)
+        return count_macs(model), tuple(map(type, model._flatten_layers(include_self=False)))
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from invact.errors import InputError, within
+from invact.errors import BuildError, InputError, within
 from invact.measures import Costs, in_full
-from invact.networks.widths import network_cost, width_slack
+from invact.networks.assembly import get_builder
+from invact.networks.saving import trainable_cost
+from invact.networks.widths import width_slack
 from invact.search.small import lowered, neighbours, small_part, smallest
 from invact.seeding import derive_seed
 
@@ -166,7 +168,13 @@ class Gate:
                 The message gives the cost of the smallest network, and says how many networks were looked at
                 unless it is certain that none is smaller.
         """
-        seen, certain = self._look(seed)
+        self._find_builders()
+        unbuilt: list[BuildError] = []
+        seen, certain = self._look(seed, unbuilt)
+        if not seen:
+            count = len(unbuilt)
+            rest = f". None of the {count} configurations that were tried can be built" if count > 1 else ""
+            raise InputError(f"{unbuilt[0]}{rest}") from unbuilt[0]
         fitting = [each for each in seen if self._overrun(each) <= 0]
         if fitting and self.latency_ms is None:
             return
@@ -180,11 +188,11 @@ class Gate:
         if min(map(self._overrun, timed)) > 0:
             raise self._refusal(f"the fastest of {len(timed)} networks", timed, " that were timed")
 
-    def _look(self, seed: int) -> tuple[list[_Seen], bool]:
+    def _look(self, seed: int, unbuilt: list[BuildError]) -> tuple[list[_Seen], bool]:
         """Count networks until one is within the budgets; also tell whether no other network is smaller."""
         part = small_part(self.space)
         if part.size() <= MOST_BUILDS:
-            return list(self._until_within(part.grid())), True
+            return list(self._until_within(part.grid(), unbuilt)), True
         known: set[tuple[tuple[str, Scalar], ...]] = set()
 
         def new(candidates: Iterable[Values]) -> Iterator[Values]:
@@ -194,21 +202,31 @@ class Gate:
                     yield values
 
         draws = (lowered(part, values) for values in self._drawn(seed))
-        seen = list(self._until_within(new(itertools.chain([smallest(part)], draws))))
+        seen = list(self._until_within(new(itertools.chain([smallest(part)], draws)), unbuilt))
+        if not seen:
+            return [], False
         best = min(seen, key=self._overrun)
         while self._overrun(best) > 0 and len(seen) < 2 * MOST_BUILDS:
             near = itertools.islice(new(neighbours(part, best.values)), 2 * MOST_BUILDS - len(seen))
-            seen += self._until_within(near)
+            seen += self._until_within(near, unbuilt)
             if self._overrun(better := min(seen, key=self._overrun)) >= self._overrun(best):
                 break
             best = better
         return seen, False
 
-    def _until_within(self, candidates: Iterable[Values]) -> Iterator[_Seen]:
-        """Count networks; if latency does not matter, stop at the first one that is within the budgets."""
+    def _until_within(self, candidates: Iterable[Values], unbuilt: list[BuildError]) -> Iterator[_Seen]:
+        """Count networks; if latency does not matter, stop at the first one that is within the budgets.
+
+        A network that cannot be built is skipped, and its error is added to `unbuilt`.
+        """
         for values in candidates:
             config = self.space.config(values)
-            seen = _Seen(config, self.count(config).counted, values)
+            try:
+                counted = self.count(config).counted
+            except BuildError as error:
+                unbuilt.append(error)
+                continue
+            seen = _Seen(config, counted, values)
             yield seen
             if self._overrun(seen) <= 0 and self.latency_ms is None:
                 return
@@ -225,7 +243,7 @@ class Gate:
         if "latency_ms" not in self.objective.budgets:
             return
         drawn = (self.space.config(values) for values in self._drawn(seed))
-        affordable = (each for each in drawn if self.objective.overrun(self.count(each).counted) <= 0)
+        affordable = filter(self._fits, drawn)
         rest = itertools.chain(quick[:MOST_TIMED], itertools.islice(affordable, MOST_TIMED))
         # The costs of the yielded networks are known by now, so that none is timed again.
         if all(map(self._slow, first)):
@@ -260,18 +278,33 @@ class Gate:
             watch: wraps the list of configurations to show progress.
         """
         drawn = [self.space.config(values) for values in self._drawn(seed)]
-        fitting = [
-            config for config in watch(drawn) if self.objective.overrun(self.count(config).counted) <= 0
-        ]
+        fitting = [config for config in watch(drawn) if self._fits(config)]
         if "latency_ms" not in self.objective.budgets:
             return Feasibility(len(drawn), len(fitting))
         timed = fitting[:MOST_TIMED]
         fast = sum(not self._slow(config) for config in watch(timed))
         return Feasibility(len(drawn), len(fitting), len(timed), fast)
 
+    def _fits(self, config: Config) -> bool:
+        try:
+            return self.objective.overrun(self.count(config).counted) <= 0
+        except BuildError:
+            return False
+
+    def _find_builders(self) -> None:
+        """Refuse a builder that cannot be found now; later it would end the search."""
+        for parameter in self.space.parameters:
+            if parameter.name == "model":
+                for name in parameter.domain.values():
+                    get_builder(str(name))
+
     def count(self, config: Config) -> Cost:
-        """Count the cost of a configuration by layer."""
-        return network_cost(config, self.data.input_shape, self.data.classes)
+        """Count the cost of a configuration by layer.
+
+        Raises:
+            BuildError: the network of this configuration cannot be built, counted or saved.
+        """
+        return trainable_cost(config, self.data.input_shape, self.data.classes)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from invact.cost.count import count_macs
 from invact.data.augmentation import augment
 from invact.networks.archives import pack
 from invact.networks.build import build_model
+from invact.networks.saving import check_saved
 from invact.seeding import derive_seed, keras_seed
 from invact.training.optimizers import make_optimizer
 from invact.training.results import Epoch, Scores, Status, TrialResult
@@ -62,7 +63,9 @@ def train(
         A result with status FINISHED, or DIVERGED if a loss was not finite.
 
     Raises:
-        InputError: the configuration's network cannot be built for these data.
+        InputError: a user's own builder cannot be found.
+        BuildError: the configuration's network cannot be built for these data, or cannot be saved although
+            `keep_model` is set.
 
     Example:
         >>> from invact.config import Config
@@ -72,6 +75,10 @@ def train(
         >>> result.status, len(result.epochs), result.test.accuracy > 0.5
         (<Status.FINISHED: 'FINISHED'>, 1, True)
     """
+    if keep_model:
+        with _ONE_AT_A_TIME:
+            # Before the seed is set, because reading a network may draw from Keras' generators.
+            check_saved(config, data.input_shape, data.classes)
     with _ONE_AT_A_TIME, keras_seed(derive_seed("initialisation", seed, config.digest())):
         model = build_model(config, data.input_shape, data.classes, data.maximum)
         return _fit(model, config, seed, data, on_epoch, keep_model)

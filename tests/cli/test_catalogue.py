@@ -1,5 +1,7 @@
+import importlib
 import io
 import json
+import sys
 from pathlib import Path
 
 import keras
@@ -8,7 +10,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from invact.cli.catalogue import costs_of
+from invact.cli.catalogue import costs_of, networks_of
+from invact.cli.cost import cost as cost_command
 from invact.cli.cost import cost_csv, cost_tables, cost_values
 from invact.cli.list import inventory, inventory_tables
 from invact.cli.main import app
@@ -156,6 +159,92 @@ def test_a_model_that_cannot_be_read_safely_is_an_error_of_one_line(
         costs_of(str(path))
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "an empty file"),
+        (b"PK\x03\x04 nothing", "a damaged .keras file, not complete"),
+        (b"\x89HDF\r\n\x1a\n....", "an HDF5 file"),
+        (b"....TFL3....", "a LiteRT file"),
+        (b"anything else", "not a .keras file"),
+    ],
+)
+def test_a_file_that_is_no_archive_is_named_for_what_it_is(folder: Path, content: bytes, words: str) -> None:
+    (folder / "m.keras").write_bytes(content)
+    with pytest.raises(InputError, match=rf"^m\.keras: {words}\. Allowed: a \.keras file"):
+        costs_of("m.keras")
+
+
+@pytest.mark.parametrize("name", ["m.h5", "m.tflite", "m.onnx", "here/m.h5"])
+def test_a_model_of_another_format_is_no_sweep(folder: Path, name: str) -> None:
+    (folder / "here").mkdir()
+    (folder / name).write_bytes(b"some bytes")
+    with pytest.raises(
+        InputError, match=rf"^{name}: not a \.keras file\. Allowed: a TOML file, or a \.keras"
+    ):
+        costs_of(name)
+
+
+MODULE = """
+import keras
+
+@keras.saving.register_keras_serializable("users_imported")
+class Twice(keras.Layer):
+    def call(self, x):
+        return 2 * x
+
+def build(config, input_shape, classes, twice=Twice):
+    print("building")
+    inputs = keras.Input(input_shape)
+    return keras.Model(inputs, keras.layers.Dense(classes)(keras.layers.Flatten()(twice()(inputs))))
+
+def unsaved(config, input_shape, classes):
+    return build(config, input_shape, classes, lambda: keras.layers.Lambda(lambda x: 2 * x, name="twice"))
+"""
+
+
+@pytest.fixture
+def users_imported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = "users_imported"
+    (folder / f"{name}.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return name
+
+
+def test_the_module_of_a_model_is_imported_first(folder: Path, users_imported: str) -> None:
+    module = importlib.import_module(users_imported)
+    inputs = keras.Input((4,))
+    keras.Model(inputs, keras.layers.Dense(2)(module.Twice()(inputs))).save(folder / "m.keras")
+    del sys.modules[users_imported], keras.saving.get_custom_objects()["users_imported>Twice"]
+    with pytest.raises(InputError, match="Could not locate class 'Twice'"):
+        costs_of("m.keras")
+    assert costs_of("m.keras", imports=[users_imported])["m.keras"].macs == 8
+    assert networks_of("m.keras", [users_imported]).imports == (users_imported,)
+    with pytest.raises(InputError, match=r"^--import: cannot import 'no_such_module': ModuleNotFoundError"):
+        costs_of("m.keras", imports=["no_such_module"])
+
+
+def test_a_network_that_cannot_be_saved_is_counted_and_reported(folder: Path, users_imported: str) -> None:
+    path = written(folder, f'data = "digits"\nmodel = "{users_imported}:unsaved"\n')
+    notes: list[str] = []
+    assert costs_of(path, note=notes.append)["f"].macs == 640
+    (note,) = notes
+    assert "f: a sweep or a claim refuses this network: layer 'twice' cannot be saved" in note
+    good = written(folder, f'data = "digits"\nmodel = "{users_imported}:build"\n', "good.toml")
+    assert costs_of(good, note=notes.append)["good"].macs == 640
+    assert notes == [note]
+    assert networks_of(good).imports == (users_imported,)
+
+
+def test_what_a_builder_prints_is_not_in_the_document(folder: Path, users_imported: str, capfd) -> None:
+    path = written(folder, f'data = "digits"\nmodel = "{users_imported}:build"\n')
+    cost_command(path, as_json=True)
+    shown = capfd.readouterr()
+    assert json.loads(shown.out)["networks"][0]["macs"] == 640
+    assert shown.err.splitlines() == ["building"] * shown.err.count("\n") != []
 
 
 def test_a_model_from_elsewhere_runs_no_code(folder: Path) -> None:

@@ -1,5 +1,7 @@
+import importlib
 import math
 import os
+import sys
 import time
 
 import keras
@@ -13,6 +15,7 @@ from invact.deploy.latency import measure_latency, parse_runtime, ratios, runtim
 from invact.deploy.runtimes import RUNTIMES, convert
 from invact.deploy.stopwatch import Contender, Stopwatch, spare_processors
 from invact.errors import EnvironmentFault, InputError
+from invact.networks.archives import pack
 from invact.networks.build import build_model
 
 # Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
@@ -23,6 +26,29 @@ ALL = [f"{kind}:{precision}" for kind, precisions in RUNTIMES.items() for precis
 
 def network(filters: int) -> keras.Model:
     return build_model(Config(filters=filters, depth=1), (28, 28, 1), 10)
+
+
+MODULE = """
+import keras
+
+@keras.saving.register_keras_serializable("users_timed")
+class Twice(keras.Layer):
+    def call(self, x):
+        return 2 * x
+"""
+
+
+def test_a_network_is_read_with_the_module_that_registers_its_layers(tmp_path, monkeypatch) -> None:
+    from invact.deploy import stopwatch
+
+    (tmp_path / "users_timed.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    inputs = keras.Input((4,))
+    archive = pack(keras.Model(inputs, importlib.import_module("users_timed").Twice()(inputs)))
+    # As in the process of a stopwatch, which has not imported the module.
+    del sys.modules["users_timed"], keras.saving.get_custom_objects()["users_timed>Twice"]
+    session = stopwatch._load(Contender("tensorflow", archive, ("users_timed",)), 1)
+    assert session(np.ones((1, 4), np.float32)).tolist() == [[2, 2, 2, 2]]
 
 
 def test_networks_are_timed_side_by_side_on_every_runtime(quick_stopwatch) -> None:

@@ -1,3 +1,6 @@
+import json
+import sys
+
 import pytest
 from refusals import claim_text, refused
 
@@ -122,9 +125,77 @@ def test_a_bad_claim_is_refused_in_one_line(invact, folder, text, words) -> None
     refused(invact("claim", "bad.toml"), folder, *words)
 
 
+USERS = """
+import keras
+
+def net(config, input_shape, classes):
+    print("building", config.filters[0])
+    inputs = keras.Input(input_shape)
+    return keras.Model(inputs, keras.layers.Dense(classes)(keras.layers.Flatten()(inputs)))
+
+def fails(config, input_shape, classes):
+    raise RuntimeError(f"images of {input_shape} are too small")
+
+def fails_for_inverse(config, input_shape, classes):
+    return fails(config, input_shape, classes) if "inverse" in config.activations else net(
+        config, input_shape, classes)
+
+def unsaved(config, input_shape, classes):
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Lambda(lambda x: x / 2, name="half")(keras.layers.Flatten()(inputs))
+    return keras.Model(inputs, keras.layers.Dense(classes)(x))
+"""
+
+
+@pytest.fixture
+def users(folder, monkeypatch):
+    (folder / "users_refused.py").write_text(USERS)
+    monkeypatch.delitem(sys.modules, "users_refused", raising=False)
+    return "users_refused"
+
+
+def test_a_network_that_cannot_be_built_or_saved_is_refused_before_any_training(
+    invact, folder, write, users
+) -> None:
+    path = write(config=f"model = '{users}:fails'")
+    words = f"tiny.toml: model '{users}:fails': RuntimeError: images of (8, 8, 1) are too small"
+    refused(invact("sweep", path), folder, words, "None of the 2 configurations that were tried can be built")
+    refused(invact("cost", path), folder, words)
+    refused(invact("latency", path), folder, words)
+    unsaved = write(config=f"model = '{users}:unsaved'")
+    refused(invact("sweep", unsaved), folder, "tiny.toml: model", "layer 'half' cannot be saved")
+    for name, reason in (
+        ("fails_for_inverse", "RuntimeError: images"),
+        ("unsaved", "layer 'half'"),
+    ):
+        (folder / "bad.toml").write_text(claim_text(f"model = '{users}:{name}'"))
+        for options in ((), ("--plan",)):
+            answer = invact("claim", "bad.toml", *options)
+            assert (answer.code, answer.out) == (2, ""), answer
+            last = answer.err.splitlines()[-1]
+            assert last.startswith(f"invact: bad.toml: model '{users}:{name}': {reason}")
+            assert not (folder / "mlruns").exists()
+
+
+def test_what_a_builder_prints_is_not_in_the_document(invact, folder, write, users, stand_in) -> None:
+    path = write(config=f"model = '{users}:net'")
+    swept = invact("sweep", path, "--trials", 1, "--json")
+    assert swept.code == 0, swept.err
+    assert json.loads(swept.out)["failed"] == 0
+    assert "building 2\n" in swept.err
+    (folder / "c.toml").write_text(claim_text(f"model = '{users}:net'"))
+    planned = invact("claim", "c.toml", "--plan", "--json")
+    assert json.loads(planned.out)["data_sets"]
+    assert "building" in planned.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["cost", "m.h5"], ["m.h5: not a .keras file"]),
+        (["latency", "m.tflite"], ["m.tflite: not a .keras file"]),
+        (["cost", "digits", "--import", "no_such_module"], ["--import: cannot import 'no_such_module'"]),
+        (["latency", "digits", "--import", "no_such_module"], ["--import: cannot import 'no_such_module'"]),
         (["sweep", "digitz"], ["did you mean 'digits'?"]),
         (["sweep", "digits", "--set", "trials"], ["--set: received 'trials'. Allowed: KEY=VALUE"]),
         (["sweep", "digits", "--set", "=3"], ["--set: received '=3'"]),

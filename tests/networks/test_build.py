@@ -6,11 +6,12 @@ import keras
 import numpy as np
 import pytest
 
+from invact import arms
 from invact import config as config_module
 from invact.arms import ARMS
 from invact.config import Config
 from invact.cost.count import count_macs
-from invact.errors import InputError
+from invact.errors import BuildError, InputError
 from invact.networks import widths
 from invact.networks.assembly import get_builder
 from invact.networks.build import build_model
@@ -172,6 +173,64 @@ def nothing(config, input_shape, classes):
 
 def too_many(config, input_shape, classes):
     return constant(config, input_shape, classes + 1)
+
+def ends_in(config, input_shape, classes, end):
+    images = keras.Input(input_shape)
+    logits = keras.layers.Dense(classes)(keras.layers.Flatten()(images))
+    return keras.Model(images, ENDS[end](logits))
+
+def nested(x, layer):
+    return keras.Sequential([keras.Input((10,)), layer])(x)
+
+class Inside(keras.Layer):
+    def call(self, x):
+        return keras.ops.sigmoid(x)
+
+class Subclass(keras.Model):
+    def __init__(self, classes):
+        super().__init__()
+        self.flatten, self.dense = keras.layers.Flatten(), keras.layers.Dense(classes)
+    def call(self, x):
+        return keras.ops.softmax(self.dense(self.flatten(x)))
+
+def subclass(config, input_shape, classes):
+    return Subclass(classes)
+
+ENDS = {
+    "operation": keras.ops.softmax,
+    "sigmoid operation": keras.ops.sigmoid,
+    "function": keras.activations.hard_sigmoid,
+    "layer": keras.layers.Softmax(),
+    "activation": keras.layers.Activation("sigmoid"),
+    "activation of an operation": keras.layers.Activation(keras.ops.softmax),
+    "activation of a layer": keras.layers.Activation(keras.layers.Softmax()),
+    "nested": lambda x: nested(x, keras.layers.Softmax()),
+    "nested twice": lambda x: nested(x, keras.Sequential([keras.layers.Activation("sigmoid")])),
+    "own layer": Inside(),
+    "shape": lambda x: keras.layers.Reshape((10,))(keras.ops.softmax(x)),
+    "dtype": lambda x: keras.ops.cast(keras.ops.softmax(x), "float32"),
+    "dropout": lambda x: keras.layers.Dropout(0.5)(keras.ops.softmax(x)),
+    "logits": lambda x: x,
+    "log_softmax": keras.ops.log_softmax,
+    "gated": lambda x: x * keras.ops.sigmoid(x),
+    "scaled": lambda x: 3 * keras.ops.softmax(x),
+}
+
+def fails(config, input_shape, classes):
+    raise RuntimeError(f"images of {input_shape}\\nare too small")
+
+def leaves(config, input_shape, classes):
+    raise SystemExit(0)
+
+class Wrong(keras.Layer):
+    def call(self, x):
+        return keras.ops.matmul(x, x)
+
+def wrong(config, input_shape, classes):
+    return keras.Sequential([keras.Input(input_shape), Wrong()])
+
+def other_images(config, input_shape, classes):
+    return constant(config, (3, 3, 1), classes)
 """
 
 
@@ -179,6 +238,7 @@ def too_many(config, input_shape, classes):
 def users_module(tmp_path, monkeypatch):
     (tmp_path / "users_networks.py").write_text(MODULE)
     (tmp_path / "users_broken.py").write_text("import nowhere_to_be_found\n")
+    (tmp_path / "users_script.py").write_text("raise SystemExit(0)\n")
     monkeypatch.syspath_prepend(tmp_path)
     widths._cost.cache_clear()
 
@@ -209,6 +269,7 @@ def test_width_rules_apply_to_a_users_builder():
     [
         ("nowhere:build", {}, "cannot import 'nowhere': No module named 'nowhere'"),
         ("users_broken:build", {}, "cannot import 'users_broken': No module named 'nowhere_to_be_found'"),
+        ("users_script:build", {}, "cannot import 'users_script': SystemExit: 0"),
         ("users_networks:biuld", {}, r"no such function, received 'biuld'; did you mean 'build'\?"),
         ("users_networks:not_callable", {}, r"received a int\. Allowed: a function"),
         ("users_networks:build", {"unit": 3}, "options: got an unexpected keyword argument 'unit'"),
@@ -217,9 +278,53 @@ def test_width_rules_apply_to_a_users_builder():
         ("users_networks:half", {}, "dtype bfloat16.*dtype float32, the logits"),
         ("users_networks:softmax", {}, r"ends in a softmax\. Allowed: logits"),
         ("users_networks:build", {"top": "softmax"}, r"ends in a softmax\. Allowed: logits"),
+        ("users_networks:build", {"top": "sigmoid"}, r"ends in a sigmoid\. Allowed: logits"),
+        ("users_networks:subclass", {}, r"ends in a softmax\. Allowed: logits"),
+        ("users_networks:fails", {}, r"RuntimeError: images of \(8, 8, 1\) are too small$"),
+        ("users_networks:leaves", {}, "SystemExit: 0"),
+        ("users_networks:wrong", {}, "ValueError: "),
+        ("users_networks:other_images", {}, "ValueError: .*incompatible"),
     ],
 )
 def test_a_users_builder_that_breaks_the_contract_is_refused(name, options, message):
     with pytest.raises(InputError, match=f"^model '{name}': .*{message}") as caught:
         build_model(Config(model=name, options=options), (8, 8, 1), 10)
     assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    # What only one configuration does can be told apart from a name that no configuration can use.
+    found = not any(word in message for word in ("cannot import", "no such function", "received a int"))
+    assert isinstance(caught.value, BuildError) is found
+
+
+ALLOWED = ("logits", "log_softmax", "gated", "scaled")
+REFUSED = {
+    "operation": "softmax", "sigmoid operation": "sigmoid", "function": "hard_sigmoid", "layer": "softmax",
+    "activation": "sigmoid", "activation of an operation": "softmax", "activation of a layer": "softmax",
+    "nested": "softmax", "nested twice": "sigmoid", "own layer": "sigmoid", "shape": "softmax",
+    "dtype": "softmax", "dropout": "softmax",
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("users_module")
+@pytest.mark.parametrize("end", [*ALLOWED, *REFUSED])
+def test_probabilities_are_refused_wherever_they_are_computed(end):
+    config = Config(model="users_networks:ends_in", options={"end": end})
+    if end in ALLOWED:
+        assert build_model(config, (8, 8, 1), 10).output_shape == (None, 10)
+    else:
+        with pytest.raises(BuildError, match=rf"ends in a {REFUSED[end]}\. Allowed: logits"):
+            build_model(config, (8, 8, 1), 10)
+
+
+def test_an_arm_that_raises_is_named_with_its_network(monkeypatch):
+    def fail(name):
+        raise RuntimeError("no such activation")
+
+    monkeypatch.setitem(arms._ARMS, "users_failing", arms.Arm("users_failing", 1, "none", fail))
+    monkeypatch.setitem(arms._ARMS, "users_nothing", arms.Arm("users_nothing", 1, "none", lambda name: None))
+    with pytest.raises(
+        BuildError, match=r"^model 'cnn', activation users_failing: RuntimeError: no such act"
+    ):
+        build_model(Config(activation="users_failing"), (8, 8, 1), 10)
+    with pytest.raises(BuildError, match=r"^model 'mlp', activation relu and users_nothing: TypeError: "):
+        build_model(Config(model="mlp", activation=("relu", "users_nothing")), (8, 8, 1), 10)

@@ -16,7 +16,7 @@ from scipy.stats import binom, binomtest
 from invact.config import Config
 from invact.cost.count import count_macs
 from invact.data.dataset import Dataset
-from invact.errors import InputError
+from invact.errors import BuildError, InputError
 from invact.networks.build import build_model
 from invact.networks.widths import network_cost
 from invact.search.gate import Feasibility, Gate
@@ -200,7 +200,7 @@ def cheap_costs(cost: Callable[[Config], int], most: int = 100):
         seen.append(config)
         return SimpleNamespace(counted={"macs": cost(config), "bytes_moved": cost(config)})
 
-    with patch("invact.search.gate.network_cost", count), patch("invact.search.gate.MOST_BUILDS", most):
+    with patch("invact.search.gate.trainable_cost", count), patch("invact.search.gate.MOST_BUILDS", most):
         yield seen
 
 
@@ -360,3 +360,66 @@ def test_more_networks_are_timed_before_a_latency_budget_is_refused(digits):
         Gate(space, Objective(max_latency_ms=1.0), digits, latency).check()
         with pytest.raises(InputError, match=r"the fastest of \d+ networks of .* timed: 1 ms$"):
             Gate(space, Objective(max_latency_ms=0.9), digits, latency).check()
+
+
+MODULE = """
+import keras
+
+def some(config, input_shape, classes, units=2):
+    if config.activations[0] == "inverse":
+        raise RuntimeError(f"no inverse for {input_shape}")
+    if config.filters[0] > 5:
+        return keras.Sequential([keras.Input(input_shape)])
+    x = inputs = keras.Input(input_shape)
+    x = keras.layers.Dense(classes)(keras.layers.Flatten()(keras.layers.Dense(config.filters[0])(x)))
+    return keras.Model(inputs, x)
+
+def none(config, input_shape, classes):
+    raise ValueError(f"{config.filters[0]} filters")
+"""
+
+
+@pytest.fixture
+def users(tmp_path, monkeypatch, digits: Dataset) -> Callable[..., Gate]:
+    (tmp_path / "users_gate.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(filters: int = 9, budgets: dict[str, int] | None = None, **model: object) -> Gate:
+        arms = {"choices": ["inverse", "relu"]}
+        space = {"activation": arms, "filters": {"low": 2, "high": filters}, "depth": 1, **model}
+        return Gate(parse_space(space, "space.toml"), Objective(**(budgets or {})), digits)
+
+    return make
+
+
+def test_a_configuration_that_cannot_be_built_is_skipped(users) -> None:
+    made = users(model="users_gate:some")
+    made.check()
+    for config, words in (
+        (
+            Config(model="users_gate:some", activation="inverse", filters=2, depth=1),
+            "RuntimeError: no inverse",
+        ),
+        (Config(model="users_gate:some", filters=6, depth=1), "outputs shape"),
+    ):
+        with pytest.raises(BuildError, match=words):
+            made.costs(config)
+    # Half of the space has an arm that fails, and half of the rest has too many filters.
+    found = users(model="users_gate:some", budgets={"max_macs": 10**9}).feasibility(seed=0)
+    assert found.sampled == 100
+    assert 15 <= found.within <= 35
+
+
+def test_a_space_of_which_nothing_can_be_built_is_refused_with_the_first_failure(users) -> None:
+    with pytest.raises(
+        InputError,
+        match=r"^model 'users_gate:none': ValueError: 2 filters\. None of the 16 configurations that were",
+    ) as caught:
+        users(model="users_gate:none").check()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_builder_that_cannot_be_found_is_refused_although_another_one_can(users) -> None:
+    models = {"choices": ["users_gate:some", "users_gate:soms"]}
+    with pytest.raises(InputError, match=r"no such function, received 'soms'; did you mean 'some'\?"):
+        users(model=models).check()

@@ -62,6 +62,10 @@ def main(folder: Path) -> None:
             results[f"{name}_{key}"] = np.asarray(value)
     half = InverseActivation(dtype="mixed_bfloat16")(given["x"])
     results["dtype"] = np.asarray(keras.backend.standardize_dtype(half.dtype))
+    whole = np.array([[1, 200, 0, 255]], "uint8")
+    results["whole"] = keras.ops.convert_to_numpy(InverseActivation(axis=-1)(whole))
+    lowest = InverseActivation("linear", axis=-1)(np.array([[-128, 127]], "int8"))
+    results["lowest"] = keras.ops.convert_to_numpy(lowest)
     first = InverseActivation(axis=1)(given["x"][..., None])
     results["first"] = keras.ops.convert_to_numpy(first)
 
