@@ -6,8 +6,10 @@ import getpass
 import json
 import os
 import socket
+import shutil
 import sqlite3
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from invact.config import digest
-from invact.errors import EnvironmentFault, InputError, one_line, one_of
-from invact.tracking.lock import exclusive
+from invact.errors import EnvironmentFault, InputError, masked, one_line, one_of
+from invact.tracking.lock import exclusive, private_folder
+from invact.tracking.places import ARTIFACTS, location_of
 from invact.tracking.provenance import commit, versions
 from invact.tracking.record import Record
 from invact.tracking.table import COUNTED, ROOT, count, current, tagged
@@ -35,6 +38,7 @@ __all__ = ["FOLDER", "RecordInfo", "Store", "has_store", "open_store"]
 KIND, IDENTITY, DRIVER = "invact.kind", "invact.identity", "invact.driver"
 SERVERS = ("http", "https")
 DATABASE = "mlflow.db"
+SQLITE = "sqlite:///"
 FOLDER = "mlruns"
 """Folder of the store, unless a user gives one."""
 DATABASES = ("postgresql", "mysql", "mssql")
@@ -117,7 +121,9 @@ class Store:
         """
         check_name(name)
         check_name(identity, "identity")
-        lock = exclusive(self._locks() / f"{digest([self.uri, name, kind, identity])}.lock", f"{kind} {name}")
+        # Two passwords or users of one server have the same lock.
+        named = digest([_without_user(self.uri), name, kind, identity])
+        lock = exclusive(self._locks() / f"{named}.lock", f"{kind} {name}")
         try:
             experiment = self.runs.experiment(name, self._location(name))
             provenance = _provenance()
@@ -177,7 +183,7 @@ class Store:
             ):
                 return Record(self.runs, run.info.experiment_id, run.info.run_id)
         if not known:
-            raise InputError(f"name: received {name!r}. Allowed: no name, {self.uri} has no records yet")
+            raise InputError(f"name: received {name!r}. Allowed: no name, {self.runs.shown} has no records yet")
         if name not in known:
             raise one_of("name", name, sorted(known))
         wanted = " ".join(filter(None, [driver, kind]))
@@ -225,15 +231,25 @@ class Store:
     def ui(self, port: int = 5000) -> Server:
         """Start the MLflow server on the store, to show its pages; see `invact.tracking.ui.serve`.
 
+        In the database of a store that was moved, the addresses of files are replaced, because the server
+        would look for the files where they were.
+
         Raises:
             InputError: the store is a server, which has its own pages.
             EnvironmentFault: the port is taken, or the server does not answer.
         """
         if urlsplit(self.uri).scheme in SERVERS:
             raise InputError(
-                f"{self.uri}: received a server, which has its own pages. Allowed: a store in a folder"
+                f"{self.runs.shown}: received a server, which has its own pages. Allowed: a store in a folder"
             )
-        return serve(self.uri, self.folder and self.folder / "artifacts", port)
+        if self.runs.moved:
+            from invact.tracking.database import adopt
+
+            try:
+                adopt(Path(self.uri.removeprefix(SQLITE)), self.runs.moved)
+            except sqlite3.Error as error:
+                raise EnvironmentFault(f"{self.runs.shown}: {one_line(error)}") from error
+        return serve(self.uri, self.folder and self.folder / ARTIFACTS, port)
 
     def _parents(self, experiments: Sequence[str], tags: Mapping[str, str] | None = None) -> list[Any]:
         conditions = [
@@ -249,14 +265,10 @@ class Store:
         return count(current(self.runs.search([run.info.experiment_id], tagged(ROOT, run.info.run_id))))
 
     def _location(self, name: str) -> str | None:
-        return None if self.folder is None else (self.folder / "artifacts" / name).as_uri()
+        return None if self.folder is None else location_of(self.folder, name)
 
     def _locks(self) -> Path:
-        return (
-            self.folder / "locks"
-            if self.folder
-            else Path(tempfile.gettempdir()) / f"invact-{getpass.getuser()}"
-        )
+        return self.folder / "locks" if self.folder else private_folder("locks")
 
 
 def _provenance() -> dict[str, str]:
@@ -272,19 +284,26 @@ def has_store(folder: str | Path | None = None, tracking_uri: str | None = None)
 
     An address always counts as a store. Only a request could tell whether it is one.
     """
-    return tracking_uri is not None or Path(FOLDER if folder is None else folder).exists()
+    return tracking_uri is not None or (Path(FOLDER if folder is None else folder) / DATABASE).exists()
 
 
-def open_store(folder: str | Path | None = None, tracking_uri: str | None = None) -> Store:
+def open_store(
+    folder: str | Path | None = None, tracking_uri: str | None = None, *, read_only: bool = False
+) -> Store:
     """Open the store, and create it if it does not exist. Only a coordinator opens it, never a worker.
+
+    The files of a store in a folder are those beside its database, also if the folder was moved or copied.
 
     Args:
         folder: folder of the database and the files; default: `mlruns`.
         tracking_uri: instead of a folder, the address of a tracking server (`http`, `https`) or of a database
             (`sqlite`, `postgresql`, `mysql`, `mssql`).
+        read_only: whether only to read. Then nothing is created or upgraded, and a folder that cannot be
+            written can be read. Without it, a database of an older MLflow is upgraded, and a copy is kept.
 
     Raises:
-        InputError: both arguments are given, or MLflow 3 does not support the address.
+        InputError: both arguments are given, MLflow 3 does not support the address, the database is not one
+            of MLflow, or there is no store to read.
         EnvironmentFault: the folder cannot be written, the database is damaged or made by a newer MLflow, or
             the server cannot be reached.
     """
@@ -292,25 +311,27 @@ def open_store(folder: str | Path | None = None, tracking_uri: str | None = None
     from invact.tracking.mlflow import MlflowRuns, connect
 
     if tracking_uri is None:
-        return _open_local(Path(FOLDER if folder is None else folder) / DATABASE)
+        return _open_local(Path(FOLDER if folder is None else folder) / DATABASE, read_only)
     if folder is not None:
-        raise InputError(
-            f"tracking_uri: received {tracking_uri!r} and a folder, {str(folder)!r}. Allowed: one of them"
-        )
-    address = urlsplit(tracking_uri)
+        shown = masked(tracking_uri, tracking_uri)
+        raise InputError(f"tracking_uri: received {shown!r} and a folder, {str(folder)!r}. Allowed: one of them")
+    try:
+        address = urlsplit(tracking_uri)
+    except ValueError as error:
+        raise _refused(tracking_uri, one_line(error, tracking_uri)) from None
     scheme = address.scheme.partition("+")[0]
-    if tracking_uri.startswith("sqlite:///"):
-        return _open_local(Path(tracking_uri.removeprefix("sqlite:///")))
+    if tracking_uri.startswith(SQLITE):
+        return _open_local(Path(tracking_uri.removeprefix(SQLITE)), read_only)
     if scheme not in (*SERVERS, *DATABASES) or not address.netloc:
         allowed = "http://..., https://..., sqlite:///FILE, postgresql://..., mysql://..., mssql://..."
-        raise InputError(f"tracking_uri: received {tracking_uri!r}. Allowed: {allowed}")
+        raise _refused(tracking_uri, f"Allowed: {allowed}")
     if scheme in SERVERS:
         _reach(tracking_uri)
     return Store(MlflowRuns(tracking_uri, connect(tracking_uri)), None)
 
 
-def _open_local(database: Path) -> Store:
-    from invact.tracking.database import check, create
+def _open_local(database: Path, read_only: bool) -> Store:
+    from invact.tracking.database import create, is_old, moved_in, prepare, snapshot, writable
     from invact.tracking.mlflow import MlflowRuns, connect
 
     database = Path.cwd() / database
@@ -320,16 +341,40 @@ def _open_local(database: Path) -> Store:
             f"store: received {str(database)!r}. Allowed: a path without {' '.join(map(repr, unfit))}"
         )
     database = database.resolve()
-    uri = f"sqlite:///{database}"
-    # If two processes create the tables at the same time, they damage the database.
-    with exclusive(database.parent / "locks" / "open.lock", f"the opening of {database}", timeout=60):
+    uri, folder = f"{SQLITE}{database}", database.parent
+    try:
+        if not read_only:
+            # If two processes create the tables at the same time, they damage the database.
+            with exclusive(folder / "locks" / "open.lock", f"the opening of {database}", timeout=60):
+                if not database.exists():
+                    create(database)
+                prepare(database)
+                return Store(MlflowRuns(uri, connect(uri)), folder)
+        if not database.exists():
+            raise InputError(f"store: received {str(folder)!r}, which has no {database.name}. Allowed: a store")
+        if writable(database) and not is_old(database):
+            return Store(MlflowRuns(uri, connect(uri), moved=moved_in(database)), folder)
+        temporary = tempfile.mkdtemp(prefix="invact-")
         try:
-            if not database.exists():
-                create(database)
-            check(database)
-        except (sqlite3.Error, OSError) as error:
-            raise EnvironmentFault(f"{database}: {one_line(error)}") from error
-        return Store(MlflowRuns(uri, connect(uri)), database.parent)
+            copy = snapshot(database, Path(temporary))
+            client = connect(f"{SQLITE}{copy}")
+        except BaseException:
+            shutil.rmtree(temporary)
+            raise
+        weakref.finalize(client, shutil.rmtree, temporary, ignore_errors=True)
+        places = moved_in(copy, folder)
+        return Store(MlflowRuns(f"{SQLITE}{copy}", client, moved=places, shown=uri), folder)
+    except (sqlite3.Error, OSError) as error:
+        raise EnvironmentFault(f"{database}: {one_line(error)}") from error
+
+
+def _without_user(uri: str) -> str:
+    scheme, mark, rest = uri.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}" if mark else uri
+
+
+def _refused(uri: str, reason: str) -> InputError:
+    return InputError(f"tracking_uri: received {masked(uri, uri)!r}. {reason}")
 
 
 def _reach(uri: str) -> None:
@@ -339,6 +384,6 @@ def _reach(uri: str) -> None:
         port = address.port or {"http": 80, "https": 443}[address.scheme]
         socket.create_connection((address.hostname, port), timeout=5).close()
     except ValueError as error:
-        raise InputError(f"tracking_uri: received {uri!r}: {error}") from None
+        raise _refused(uri, one_line(error, uri)) from None
     except OSError as error:
-        raise EnvironmentFault(f"{uri}: no server answers: {error.strerror or error}") from error
+        raise EnvironmentFault(f"{masked(uri, uri)}: no server answers: {error.strerror or error}") from None
