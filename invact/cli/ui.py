@@ -21,6 +21,6 @@ def ui(
     """Show the store in MLflow's user interface. Only this machine can reach it."""
     from invact.tracking.store import open_store
 
-    with open_store(store, tracking_uri).ui(port) as server:
+    with open_store(store, tracking_uri, read_only=True).ui(port) as server:
         typer.echo(f"{server.url}  (press Ctrl-C to stop)")
         server.wait()

@@ -11,6 +11,7 @@ from invact.execution.coordinator import Trial
 from invact.measures import MEASURES
 from invact.search.drivers import Outcome, Proposal, make_driver
 from invact.statistics.fronts.dominance import non_dominated
+from invact.tracking.stored import config_of
 from invact.training.results import Status
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class Search:
 
     def _recorded(self, rows: pd.DataFrame) -> Trial:
         first = rows.iloc[0]
-        config = Config.model_validate_json(first["config_json"])
+        config = config_of(first["run_id"], first["config_json"])
         ended = rows.loc[rows["status"] != Status.FAILED, "seed"]
         params = first.filter(like="param.").dropna()
         # pandas returns NumPy scalars; spaces and drivers accept only Python types.

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invact.config import Config, digest
+from invact.config import digest
 from invact.errors import InputError
 from invact.fronts.confirmation import Confirmation, confirm_points
 from invact.fronts.pareto import ParetoFront
 from invact.reports.confirmation import write_confirmation
 from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of
+from invact.tracking.stored import config_of
 from invact.training.results import Status
 from invact.validation import import_all
 
@@ -93,7 +93,7 @@ def confirm_front(
 
     fresh_seeds(seeds)
     sweep = find_sweep(name, driver, store, tracking_uri)
-    settings = json.loads(sweep.read(SETTINGS))
+    settings = sweep.json(SETTINGS, seeds=list, imports=list)
     chosen = fresh_seeds(seeds, settings["seeds"])
     # The imported modules may register arms that the configurations name.
     import_all(settings["imports"])
@@ -142,10 +142,10 @@ def _trials(
 
     trials = []
     for point in front.points:
-        text = runs.loc[runs["config"] == point.config, "config_json"].iloc[0]
+        run = runs[runs["config"] == point.config].iloc[0]
         mine = table[(table["config"] == point.config) & (table["status"] != Status.FAILED)]
         values = {name: value for name, value in point.values.items() if value is not None}
         recorded = frozenset(mine["seed"]) & frozenset(seeds)
-        config = Config.model_validate_json(text)
+        config = config_of(run["run_id"], run["config_json"])
         trials.append(Trial(point.trial, config, seeds, point.label, values, recorded))
     return trials

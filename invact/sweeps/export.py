@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from invact.config import Config
 from invact.deploy.formats import FORMATS, draft_folder, open_format, publish, size_of, write_format
 from invact.deploy.runtimes import RUNTIMES, Session, load, require
 from invact.errors import EnvironmentFault, InputError, one_of
@@ -18,6 +16,7 @@ from invact.execution.progress import LineProgress, Progress
 from invact.quiet import load_tensorflow
 from invact.reports.tables import table_of
 from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of
+from invact.tracking.stored import config_of
 from invact.validation import import_all
 
 if TYPE_CHECKING:
@@ -121,8 +120,8 @@ def export_point(
     _, data = data_of(sweep, name)
     load_tensorflow()
     # These modules, and the module of the builder, may register layers of the network.
-    import_all(json.loads(sweep.read(SETTINGS))["imports"])
-    builder = Config.model_validate_json(run["config_json"].iloc[0]).model
+    import_all(sweep.json(SETTINGS, imports=list)["imports"])
+    builder = config_of(run_id, run["config_json"].iloc[0]).model
     import_all([builder.partition(":")[0]] if ":" in builder else [])
     return export_archive(
         archive,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,8 @@ from invact.data.dataset import Source
 from invact.errors import EnvironmentFault, InputError
 from invact.fronts.pareto import ParetoFront, pareto_front_of
 from invact.fronts.uncertainty import MARGIN
+from invact.measures import MEASURES
+from invact.tracking.stored import damaged
 from invact.validation import check_name
 
 if TYPE_CHECKING:
@@ -65,24 +67,23 @@ def pareto_front(
 
 def find_sweep(name: str, driver: str | None, store: str | Path | None, tracking_uri: str | None) -> Record:
     """Find the newest record of a sweep; see `pareto_front`."""
-    from invact.tracking.store import FOLDER, has_store, open_store
+    from invact.tracking.store import open_store
 
     check_name(name)
-    if not has_store(store, tracking_uri):
-        folder = Path(FOLDER if store is None else store)
-        raise InputError(
-            f"store: received {str(folder)!r}, which does not exist. Allowed: a folder with recorded sweeps"
-        )
-    return open_store(store, tracking_uri).latest(name, "sweep", driver)
+    return open_store(store, tracking_uri, read_only=True).latest(name, "sweep", driver)
 
 
 def front_of(
     record: Record, table: pd.DataFrame, name: str, margin: float = MARGIN, attainment: bool = False
 ) -> ParetoFront:
     """Build the front of a sweep's record from its table of runs; see `pareto_front`."""
-    objective = json.loads(record.read(SETTINGS))["objective"]
+    objective = record.json(SETTINGS, objective=dict)["objective"]
     measure = objective.get("cost", "macs")
+    if measure not in MEASURES:
+        raise damaged(record.run_id, f"file {SETTINGS!r}: cost", measure, ", ".join(MEASURES))
     budget = objective.get(f"max_{measure}")
+    if not isinstance(budget, int | float | None):
+        raise damaged(record.run_id, f"file {SETTINGS!r}: max_{measure}", budget, "a number")
     # A reference at the budget does not change while the sweep goes on.
     reference = (0.0, float(budget)) if budget else None
     return pareto_front_of(table, name, reference, budget, margin, attainment, measure=measure)
@@ -96,7 +97,7 @@ def data_of(sweep: Record, name: str) -> tuple[Source, Dataset]:
         EnvironmentFault: the data cannot be reached, or have changed.
     """
     try:
-        kept = json.loads(sweep.read(SOURCE))
+        kept = sweep.json(SOURCE, name=str, split_seed=int, validation_fraction=float, digest=str)
     except InputError:
         allowed = (
             "run the same `invact sweep` command again; it trains no finished run again, and it notes where "
@@ -107,6 +108,8 @@ def data_of(sweep: Record, name: str) -> tuple[Source, Dataset]:
         )
         raise InputError(words) from None
     known = kept.pop("digest")
+    if unknown := kept.keys() - {field.name for field in fields(Source)}:
+        raise damaged(sweep.run_id, f"file {SOURCE!r}", min(unknown), "the keys of a data source")
     source = Source(**kept)
     data = source.load()
     if data.digest != known:

@@ -53,13 +53,15 @@ def prepare(database: Path) -> None:
         EnvironmentFault: a newer MLflow made the database, or its upgrade failed.
     """
     if is_old(database):
-        copy = _free(database.with_name(f"{database.name}.before-{VERSION}"))
-        _copy(database, copy)
-        _say(f"{database}: an older MLflow made it. It is upgraded; the old database is kept as {copy.name}")
-        try:
-            upgrade(database)
-        except EnvironmentFault as error:
-            raise EnvironmentFault(f"{error}. The old database is {copy}") from error
+        kept = _free(database.with_name(f"{database.name}.before-{VERSION}"))
+        _say(f"{database}: an older MLflow made it. It is upgraded; the old database is kept as {kept.name}")
+        draft = database.with_name(f"{database.name}.upgraded")
+        _copy(database, draft)
+        upgrade(draft)
+        _copy(database, kept)
+        # In one transaction: an upgrade that is interrupted, or that fails, changes nothing.
+        _replace(database, draft)
+        draft.unlink()
     with contextlib.closing(_open(database)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     if places := moved_in(database):
@@ -101,12 +103,18 @@ def is_old(database: Path, shown: Path | None = None) -> bool:
     """
     shown = shown or database
     with contextlib.closing(_open(database)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = {
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
         if not {"experiments", "runs"} <= tables:
-            raise InputError(f"store: received {str(shown)!r}, {_kind(tables)}. Allowed: a database of MLflow")
+            raise InputError(
+                f"store: received {str(shown)!r}, {_kind(tables)}. Allowed: a database of MLflow"
+            )
         revisions = []
         if "alembic_version" in tables:
-            revisions = [str(name) for (name,) in connection.execute("SELECT version_num FROM alembic_version")]
+            revisions = [
+                str(name) for (name,) in connection.execute("SELECT version_num FROM alembic_version")
+            ]
     for revision in revisions:
         # MLflow itself would start to write before it detects this.
         if not knows_schema(revision):
@@ -130,7 +138,7 @@ def moved_in(database: Path, folder: Path | None = None) -> dict[str, str]:
 
 
 def adopt(database: Path, places: Mapping[str, str]) -> None:
-    """Replace the addresses in the database of a store that was moved, so that MLflow finds the files, too."""
+    """Replace the addresses in the database of a store that was moved, so that MLflow finds its files."""
     with contextlib.closing(_open(database)) as connection, connection:
         connection.execute("BEGIN IMMEDIATE")
         for table, columns in ADDRESSES.items():
@@ -147,6 +155,11 @@ def adopt(database: Path, places: Mapping[str, str]) -> None:
 def _open(database: Path) -> sqlite3.Connection:
     # In this mode SQLite does not create a file that is missing.
     return sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True, timeout=TIMEOUT)
+
+
+def _replace(database: Path, source: Path) -> None:
+    with contextlib.closing(_open(source)) as new, contextlib.closing(_open(database)) as old:
+        new.backup(old)
 
 
 def _copy(database: Path, copy: Path) -> None:
@@ -170,7 +183,6 @@ def _copy(database: Path, copy: Path) -> None:
 
 
 def _free(path: Path) -> Path:
-    # An upgrade that failed leaves a database that must not replace the first copy.
     names = (path if number == 0 else path.with_name(f"{path.name}.{number}") for number in itertools.count())
     return next(name for name in names if not name.exists())
 
@@ -185,5 +197,3 @@ def _kind(tables: set[str]) -> str:
 
 def _say(text: str) -> None:
     print(f"invact: {text}", file=sys.stderr)
-
-

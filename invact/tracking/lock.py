@@ -83,7 +83,7 @@ def exclusive(path: Path, what: str, timeout: float = 0.0) -> contextlib.ExitSta
         # The file is made anew: the old one may be a link, or belong to another user of the store.
         holder.unlink(missing_ok=True)
         made = os.open(holder, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-        with open(made, "w", encoding="utf-8") as file:
+        with os.fdopen(made, "w", encoding="utf-8") as file:
             file.write(f"{os.getpid()} on {socket.gethostname()}\n")
     except OSError as error:
         lock.release()

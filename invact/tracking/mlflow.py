@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import json
@@ -283,9 +284,11 @@ def upgrade(database: Path) -> None:
     uri = f"sqlite:///{database}"
     try:
         engine = mlflow.store.db.utils.create_sqlalchemy_engine_with_retry(uri)
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(engine.dispose)
+            # Steps that MLflow wrote for older versions of Alembic and SQLAlchemy.
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
             mlflow.store.db.utils._upgrade_db(engine)
-        finally:
-            engine.dispose()
     except Exception as error:  # As in `connect`.
         raise EnvironmentFault(f"{database}: the upgrade of its tables failed: {one_line(error)}") from error

@@ -1,6 +1,6 @@
 """Where the files of a store are: the addresses in the database of a store that was moved or copied."""
-# MLflow keeps an absolute address for each experiment and run. A relative one is not possible: the server and each
-# client would start from their own current folder.
+# MLflow keeps an absolute address for each experiment and run. A relative one is not possible: the server and
+# each client would start from their own current folder.
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.errors import InputError, InvactError
+from invact.tracking.stored import bits_of, object_of, text_in, whole_number
 from invact.tracking.table import (
     COLUMNS,
     CONFIG,
@@ -228,6 +229,19 @@ class Record:
         """
         return self._runs.read(self.run_id, name)
 
+    def json(self, name: str, /, **kinds: type) -> dict[str, Any]:
+        """Read a file of the parent run that is a JSON object.
+
+        Args:
+            name: name of the file.
+            kinds: keys that the object must have, with the types of their values.
+
+        Raises:
+            InputError: there is no file with this name.
+            EnvironmentFault: the file is damaged, or lacks one of the keys.
+        """
+        return object_of(self.run_id, f"file {name!r}", self.read(name), **kinds)
+
     @property
     def tags(self) -> dict[str, str]:
         """The tags of the parent run."""
@@ -242,8 +256,9 @@ class Record:
 
         Raises:
             InputError: the run has no such data, or has them for another number of images.
+            EnvironmentFault: the file is damaged.
         """
-        packed = np.load(io.BytesIO(self._runs.read(run_id, CORRECT)), allow_pickle=False)
+        packed = bits_of(run_id, f"file {CORRECT!r}", self._runs.read(run_id, CORRECT))
         if packed.size != math.ceil(count / 8):
             raise InputError(
                 f"count: received {count}. Allowed: {max(8 * packed.size - 7, 0)} to {8 * packed.size}"
@@ -310,8 +325,7 @@ class Record:
         # The search returns the newest run first; in reverse order, the newest run of a trial is kept.
         for run in reversed(self._runs.search([self.experiment], tagged(PARENT, self.run_id))):
             if SEED not in run.data.tags:
-                tags = run.data.tags
-                self._trials[int(tags[TRIAL])] = (tags[CONFIG], run.info.run_id)
+                self._trials[whole_number(run, TRIAL)] = (text_in(run, CONFIG), run.info.run_id)
 
 
 def _flat(config: Config, varied: Mapping[str, Scalar]) -> dict[str, Any]:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import socket
-import shutil
 import sqlite3
-import tempfile
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from invact.config import digest
-from invact.errors import EnvironmentFault, InputError, masked, one_line, one_of
+from invact.errors import EnvironmentFault, InputError, one_line, one_of
 from invact.tracking.lock import exclusive, private_folder
+from invact.tracking.opening import SERVERS, SQLITE, has_store, open_runs, without_user
 from invact.tracking.places import ARTIFACTS, location_of
 from invact.tracking.provenance import commit, versions
 from invact.tracking.record import Record
+from invact.tracking.stored import counts_of, started, text_in
 from invact.tracking.table import COUNTED, ROOT, count, current, tagged
 from invact.tracking.ui import Server, serve
 from invact.tracking.values import text_of
@@ -33,15 +31,9 @@ if TYPE_CHECKING:
     from invact.data.dataset import Dataset
     from invact.tracking.mlflow import MlflowRuns
 
-__all__ = ["FOLDER", "RecordInfo", "Store", "has_store", "open_store"]
+__all__ = ["RecordInfo", "Store", "has_store", "open_store"]
 
 KIND, IDENTITY, DRIVER = "invact.kind", "invact.identity", "invact.driver"
-SERVERS = ("http", "https")
-DATABASE = "mlflow.db"
-SQLITE = "sqlite:///"
-FOLDER = "mlruns"
-"""Folder of the store, unless a user gives one."""
-DATABASES = ("postgresql", "mysql", "mssql")
 
 
 @dataclass(frozen=True)
@@ -122,7 +114,7 @@ class Store:
         check_name(name)
         check_name(identity, "identity")
         # Two passwords or users of one server have the same lock.
-        named = digest([_without_user(self.uri), name, kind, identity])
+        named = digest([without_user(self.uri), name, kind, identity])
         lock = exclusive(self._locks() / f"{named}.lock", f"{kind} {name}")
         try:
             experiment = self.runs.experiment(name, self._location(name))
@@ -177,13 +169,15 @@ class Store:
             known[names[run.info.experiment_id]] = True
             if (
                 names[run.info.experiment_id] == name
-                and kind in (None, tags[KIND])
+                and kind in (None, tags.get(KIND))
                 and driver in (None, tags.get(DRIVER))
-                and identity in (None, tags[IDENTITY])
+                and identity in (None, tags.get(IDENTITY))
             ):
                 return Record(self.runs, run.info.experiment_id, run.info.run_id)
         if not known:
-            raise InputError(f"name: received {name!r}. Allowed: no name, {self.runs.shown} has no records yet")
+            raise InputError(
+                f"name: received {name!r}. Allowed: no name, {self.runs.shown} has no records yet"
+            )
         if name not in known:
             raise one_of("name", name, sorted(known))
         wanted = " ".join(filter(None, [driver, kind]))
@@ -192,16 +186,20 @@ class Store:
         )
 
     def records(self, name: str | None = None) -> list[RecordInfo]:
-        """List the records with one name, or all records, newest first."""
+        """List the records with one name, or all records, newest first.
+
+        Raises:
+            EnvironmentFault: a tag of a record is damaged.
+        """
         names = {key: value for key, value in self.runs.experiments().items() if name in (None, value)}
         return [
             RecordInfo(
                 name=names[run.info.experiment_id],
-                kind=run.data.tags[KIND],
-                driver=run.data.tags.get(DRIVER, ""),
-                identity=run.data.tags[IDENTITY],
+                kind=text_in(run, KIND),
+                driver=text_in(run, DRIVER) if DRIVER in run.data.tags else "",
+                identity=text_in(run, IDENTITY),
                 status=run.info.status,
-                started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+                started=started(run),
                 counts=self._counts(run),
                 run_id=run.info.run_id,
             )
@@ -217,14 +215,7 @@ class Store:
         names = self.runs.experiments(deleted=True)
         found = self.runs.search(list(names), tagged(key, value), deleted=True)
         return sorted(
-            (
-                (
-                    names[run.info.experiment_id],
-                    run.info.run_id,
-                    datetime.fromtimestamp(run.info.start_time / 1000, UTC),
-                )
-                for run in found
-            ),
+            ((names[run.info.experiment_id], run.info.run_id, started(run)) for run in found),
             key=lambda one: one[2],
         )
 
@@ -261,7 +252,7 @@ class Store:
     def _counts(self, run: Any) -> Mapping[Status, int]:
         # Reading all runs is slow (2 s for a thousand), and a closed record stores its counts.
         if run.info.status != "RUNNING" and COUNTED in run.data.tags:
-            return {Status(name): number for name, number in json.loads(run.data.tags[COUNTED]).items()}
+            return counts_of(run.info.run_id, f"tag {COUNTED!r}", run.data.tags[COUNTED])
         return count(current(self.runs.search([run.info.experiment_id], tagged(ROOT, run.info.run_id))))
 
     def _location(self, name: str) -> str | None:
@@ -277,14 +268,6 @@ def _provenance() -> dict[str, str]:
     if found := commit():
         tags |= {"mlflow.source.git.commit": found[0], "mlflow.source.git.dirty": str(found[1]).lower()}
     return tags
-
-
-def has_store(folder: str | Path | None = None, tracking_uri: str | None = None) -> bool:
-    """Return whether there is a store to read, without creating one as `open_store` does.
-
-    An address always counts as a store. Only a request could tell whether it is one.
-    """
-    return tracking_uri is not None or (Path(FOLDER if folder is None else folder) / DATABASE).exists()
 
 
 def open_store(
@@ -307,83 +290,4 @@ def open_store(
         EnvironmentFault: the folder cannot be written, the database is damaged or made by a newer MLflow, or
             the server cannot be reached.
     """
-    # Imported here, because the import of MLflow takes 2 s.
-    from invact.tracking.mlflow import MlflowRuns, connect
-
-    if tracking_uri is None:
-        return _open_local(Path(FOLDER if folder is None else folder) / DATABASE, read_only)
-    if folder is not None:
-        shown = masked(tracking_uri, tracking_uri)
-        raise InputError(f"tracking_uri: received {shown!r} and a folder, {str(folder)!r}. Allowed: one of them")
-    try:
-        address = urlsplit(tracking_uri)
-    except ValueError as error:
-        raise _refused(tracking_uri, one_line(error, tracking_uri)) from None
-    scheme = address.scheme.partition("+")[0]
-    if tracking_uri.startswith(SQLITE):
-        return _open_local(Path(tracking_uri.removeprefix(SQLITE)), read_only)
-    if scheme not in (*SERVERS, *DATABASES) or not address.netloc:
-        allowed = "http://..., https://..., sqlite:///FILE, postgresql://..., mysql://..., mssql://..."
-        raise _refused(tracking_uri, f"Allowed: {allowed}")
-    if scheme in SERVERS:
-        _reach(tracking_uri)
-    return Store(MlflowRuns(tracking_uri, connect(tracking_uri)), None)
-
-
-def _open_local(database: Path, read_only: bool) -> Store:
-    from invact.tracking.database import create, is_old, moved_in, prepare, snapshot, writable
-    from invact.tracking.mlflow import MlflowRuns, connect
-
-    database = Path.cwd() / database
-    if unfit := {"%", "?", "\0"} & set(str(database)):
-        # MLflow decodes the percent signs of a database address in some places but not in others.
-        raise InputError(
-            f"store: received {str(database)!r}. Allowed: a path without {' '.join(map(repr, unfit))}"
-        )
-    database = database.resolve()
-    uri, folder = f"{SQLITE}{database}", database.parent
-    try:
-        if not read_only:
-            # If two processes create the tables at the same time, they damage the database.
-            with exclusive(folder / "locks" / "open.lock", f"the opening of {database}", timeout=60):
-                if not database.exists():
-                    create(database)
-                prepare(database)
-                return Store(MlflowRuns(uri, connect(uri)), folder)
-        if not database.exists():
-            raise InputError(f"store: received {str(folder)!r}, which has no {database.name}. Allowed: a store")
-        if writable(database) and not is_old(database):
-            return Store(MlflowRuns(uri, connect(uri), moved=moved_in(database)), folder)
-        temporary = tempfile.mkdtemp(prefix="invact-")
-        try:
-            copy = snapshot(database, Path(temporary))
-            client = connect(f"{SQLITE}{copy}")
-        except BaseException:
-            shutil.rmtree(temporary)
-            raise
-        weakref.finalize(client, shutil.rmtree, temporary, ignore_errors=True)
-        places = moved_in(copy, folder)
-        return Store(MlflowRuns(f"{SQLITE}{copy}", client, moved=places, shown=uri), folder)
-    except (sqlite3.Error, OSError) as error:
-        raise EnvironmentFault(f"{database}: {one_line(error)}") from error
-
-
-def _without_user(uri: str) -> str:
-    scheme, mark, rest = uri.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}" if mark else uri
-
-
-def _refused(uri: str, reason: str) -> InputError:
-    return InputError(f"tracking_uri: received {masked(uri, uri)!r}. {reason}")
-
-
-def _reach(uri: str) -> None:
-    # MLflow itself tries to connect for minutes.
-    address = urlsplit(uri)
-    try:
-        port = address.port or {"http": 80, "https": 443}[address.scheme]
-        socket.create_connection((address.hostname, port), timeout=5).close()
-    except ValueError as error:
-        raise _refused(uri, one_line(error, uri)) from None
-    except OSError as error:
-        raise EnvironmentFault(f"{masked(uri, uri)}: no server answers: {error.strerror or error}") from None
+    return Store(*open_runs(folder, tracking_uri, read_only=read_only))
