@@ -54,14 +54,16 @@ def prepare(database: Path) -> None:
     """
     if is_old(database):
         kept = _free(database.with_name(f"{database.name}.before-{VERSION}"))
-        _say(f"{database}: an older MLflow made it. It is upgraded; the old database is kept as {kept.name}")
         draft = database.with_name(f"{database.name}.upgraded")
-        _copy(database, draft)
-        upgrade(draft)
-        _copy(database, kept)
-        # In one transaction: an upgrade that is interrupted, or that fails, changes nothing.
-        _replace(database, draft)
-        draft.unlink()
+        try:
+            _copy(database, draft)
+            upgrade(draft)
+            _copy(database, kept)
+            # In one transaction: an upgrade that is interrupted, or that fails, changes nothing.
+            _replace(database, draft)
+        finally:
+            draft.unlink(missing_ok=True)
+        _say(f"{database}: an older MLflow made it. It is now upgraded; the old database is {kept.name}")
     with contextlib.closing(_open(database)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     if places := moved_in(database):
@@ -80,8 +82,8 @@ def snapshot(database: Path, folder: Path) -> Path:
     copy = folder / database.name
     _copy(database, copy)
     if is_old(copy, database):
-        _say(f"{database}: an older MLflow made it. It is read from an upgraded copy, and is not changed")
         upgrade(copy)
+        _say(f"{database}: an older MLflow made it. It is read from an upgraded copy, and is not changed")
     return copy
 
 
