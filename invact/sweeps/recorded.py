@@ -79,7 +79,7 @@ def front_of(
     """Build the front of a sweep's record from its table of runs; see `pareto_front`."""
     objective = record.json(SETTINGS, objective=dict)["objective"]
     measure = objective.get("cost", "macs")
-    if measure not in MEASURES:
+    if measure not in [*MEASURES]:  # Not in the mapping: the value can be a list.
         raise damaged(record.run_id, f"file {SETTINGS!r}: cost", measure, ", ".join(MEASURES))
     budget = objective.get(f"max_{measure}")
     if not isinstance(budget, int | float | None):
