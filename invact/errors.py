@@ -69,7 +69,8 @@ def _without_password(found: re.Match[str]) -> str:
 
 def _secrets(address: str) -> set[str]:
     found = set()
-    if at := re.match(r"[^/]*://([^/@:]*)(?::(.*))?@", address, re.DOTALL):
+    scheme, mark, rest = address.partition("://")
+    if at := re.match(r"([^/@:]*)(?::(.*))?@", rest if mark else scheme, re.DOTALL):
         user, password = at.groups()
         if password is not None:
             # Libraries do not agree on where a password with the characters `@` and `/` ends.

@@ -1,11 +1,13 @@
+import io
 import json
+import shutil
 import sqlite3
 from contextlib import closing, suppress
 from types import SimpleNamespace as Some
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from recording import BITS, write
 
@@ -14,6 +16,7 @@ from invact.config import Config
 from invact.errors import EnvironmentFault, InputError, InvactError
 from invact.sweeps.recorded import data_of, front_of
 from invact.tracking.stored import bits_of, config_of, counts_of
+from invact.tracking.store import open_store
 from invact.tracking.table import COUNTED, METRICS, count, current, row_of
 
 RUN = "0123456789abcdef"
@@ -86,6 +89,7 @@ def test_a_damaged_count_is_one_line_that_names_the_run(value):
 anything = st.none() | st.text() | st.binary() | st.integers() | st.floats()
 
 
+@settings(max_examples=60)
 @given(
     st.dictionaries(st.sampled_from(list(TAGS)), anything | st.from_regex(r"[\[\]{}0-9\",:a-z]{0,20}")),
     st.dictionaries(st.sampled_from(list(METRICS.values())), anything),
@@ -93,14 +97,12 @@ anything = st.none() | st.text() | st.binary() | st.integers() | st.floats()
 )
 def test_whatever_a_run_holds_it_is_read_or_explained(tags, metrics, start):
     with suppress(EnvironmentFault):
-        ((row,), _) = (
-            read(a_run(tags, metrics, start))
-            if "invact.seed" not in tags or tags["invact.seed"]
-            else ((0,), 0)
-        )
-        assert row == 0 or 0 <= row["trial"] < 2**63
+        rows, counts = read(a_run(tags, metrics, start))
+        has_seed = tags.get("invact.seed", "7") is not None
+        assert len(rows) == sum(counts.values()) == has_seed
 
 
+@settings(max_examples=60)
 @given(
     st.text() | st.binary() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps)
 )
@@ -135,16 +137,12 @@ def test_a_damaged_configuration_is_one_line_that_names_the_run(content, words):
 
 
 def npy(array, **options):
-    import io
-
     with io.BytesIO() as file:
         np.save(file, array, **options)
         return file.getvalue()
 
 
 def npz():
-    import io
-
     with io.BytesIO() as file:
         np.savez(file, a=np.zeros(3))
         return file.getvalue()
@@ -156,16 +154,10 @@ WHOLE = npy(np.packbits(BITS))
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
-        b"text",
-        WHOLE[:-1],
-        WHOLE[:8],
-        npz(),
-        npy(np.zeros(3)),
-        npy(np.zeros((2, 2), np.uint8)),
-        npy(np.uint8(3)),
-    ]
-    + [npy(np.array([{}]), allow_pickle=True)],
+        *(b"", b"text", WHOLE[:-1], WHOLE[:8], npz()),
+        *map(npy, (np.zeros(3), np.zeros((2, 2), np.uint8), np.uint8(3))),
+        npy(np.array([{}]), allow_pickle=True),
+    ],
 )
 def test_a_damaged_array_is_one_line_that_names_the_run(content):
     with pytest.raises(
@@ -190,10 +182,6 @@ SOURCE = {"name": "digits", "split_seed": 0, "validation_fraction": 1 / 6, "dige
 @pytest.fixture(scope="module")
 def swept(empty_store, tmp_path_factory):
     """A store with a sweep and a claim, whose files a test replaces."""
-    import shutil
-
-    from invact.tracking.store import open_store
-
     folder = tmp_path_factory.mktemp("damaged")
     shutil.copy(empty_store, folder)
     store = open_store(folder)
@@ -229,7 +217,7 @@ def test_damaged_settings_are_one_line_that_names_the_run(swept, content):
     [
         *GARBAGE,
         *(json.dumps(SOURCE | {key: []}).encode() for key in SOURCE),
-        *(json.dumps({**SOURCE, "path": "/x"}).encode() for _ in range(1)),
+        json.dumps(SOURCE | {"path": "/x"}).encode(),
     ],
 )
 def test_a_damaged_source_is_one_line_that_names_the_run(swept, content):
@@ -249,30 +237,24 @@ def test_a_damaged_report_of_a_claim_is_one_line_that_names_the_run(swept, tmp_p
         read_reports(swept, "theirs")
 
 
-@pytest.mark.parametrize("value", ["'x'", "NULL", "x'ff00'", "3"])
-@pytest.mark.parametrize(
-    "tag", [*TAGS, COUNTED, "invact.kind", "invact.identity", "invact.driver", "start", "status"]
-)
-def test_whatever_the_database_holds_is_read_or_explained(folder, store, tag, value):
+@pytest.mark.parametrize("value", ["NULL", "x'ff00'"])
+@pytest.mark.parametrize("place", ["invact.trial", COUNTED, "invact.kind", "start_time", "status"])
+def test_whatever_the_database_holds_is_read_or_explained(folder, store, place, value):
     with store.record("mine", "sweep", "abc", driver="optuna") as record:
-        write(record, 0, Config(), error="none")
+        write(record, 0, Config())
     with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
-        if tag in ("start", "status"):
-            column = {"start": "start_time", "status": "status"}[tag]
-            with suppress(sqlite3.IntegrityError):
-                connection.execute(f"UPDATE runs SET {column} = {value}")
+        if place.startswith("invact."):
+            connection.execute(f"UPDATE tags SET value = {value} WHERE key = ?", [place])
         else:
-            changed = connection.execute(f"UPDATE tags SET value = {value} WHERE key = ?", [tag])
-            assert changed.rowcount > 0
+            with suppress(sqlite3.IntegrityError):
+                connection.execute(f"UPDATE runs SET {place} = {value}")
         connection.commit()
-    for ask in (
-        store.records,
-        lambda: store.latest("mine"),
-        record.table,
-        lambda: store.tagged("invact.kind", "sweep"),
-    ):
+    said = []
+    for ask in (store.records, lambda: store.latest("mine"), record.table):
         try:
             ask()
         except (EnvironmentFault, InputError) as error:
-            assert "\n" not in str(error)
-            assert "run " in str(error) or "mlflow.db: " in str(error) or "no records" in str(error)
+            said.append(str(error))
+    for line in said:
+        assert "\n" not in line
+        assert any(word in line for word in ("run ", "mlflow.db: ", "no records"))
