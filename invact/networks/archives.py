@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,9 @@ def read_model(path: Path) -> Any:
 
 
 def _load(path: Path, place: str) -> Any:
+    if not zipfile.is_zipfile(path):
+        # Keras reports that there is no such file.
+        raise InputError(f"{place}: not a .keras model: it is damaged, or no ZIP archive as Keras writes one")
     import keras
 
     from invact import layers  # noqa: F401 registers the layers that the file may use

@@ -15,8 +15,8 @@ from invact.claims.verdict.report import read_reports
 from invact.config import Config
 from invact.errors import EnvironmentFault, InputError, InvactError
 from invact.sweeps.recorded import data_of, front_of
-from invact.tracking.stored import bits_of, config_of, counts_of
 from invact.tracking.store import open_store
+from invact.tracking.stored import bits_of, config_of, counts_of
 from invact.tracking.table import COUNTED, METRICS, count, current, row_of
 
 RUN = "0123456789abcdef"
