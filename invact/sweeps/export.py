@@ -11,7 +11,7 @@ import numpy as np
 
 from invact.deploy.formats import FORMATS, draft_folder, open_format, publish, size_of, write_format
 from invact.deploy.runtimes import RUNTIMES, Session, load, require
-from invact.errors import EnvironmentFault, InputError, one_of
+from invact.errors import EnvironmentFault, InputError, one_of, within
 from invact.execution.progress import LineProgress, Progress
 from invact.quiet import load_tensorflow
 from invact.reports.tables import table_of
@@ -123,16 +123,17 @@ def export_point(
     import_all(sweep.json(SETTINGS, imports=list)["imports"])
     builder = config_of(run_id, run["config_json"].iloc[0]).model
     import_all([builder.partition(":")[0]] if ":" in builder else [])
-    return export_archive(
-        archive,
-        data,
-        f"{name}-point{number}",
-        formats=chosen,
-        precision=precision,
-        folder=folder,
-        recorded=float(run["test_accuracy"].iloc[0]),
-        show=show,
-    )
+    with within(f"point {number} of {name!r}, run {run_id}"):
+        return export_archive(
+            archive,
+            data,
+            f"{name}-point{number}",
+            formats=chosen,
+            precision=precision,
+            folder=folder,
+            recorded=float(run["test_accuracy"].iloc[0]),
+            show=show,
+        )
 
 
 def export_archive(
