@@ -46,7 +46,7 @@ for _logger in ("mlflow", "alembic"):
 if TYPE_CHECKING:
     from invact.data.dataset import Dataset
 
-__all__ = ["VERSION", "MlflowRuns", "connect", "knows_schema", "latest_schema", "upgrade"]
+__all__ = ["VERSION", "MlflowRuns", "check_tables", "connect", "knows_schema", "latest_schema", "upgrade"]
 
 VERSION: str = mlflow.__version__
 
@@ -262,6 +262,35 @@ def connect(uri: str) -> Any:
     except Exception as error:  # MLflow does not wrap errors of SQLAlchemy, Alembic and drivers.
         raise _fault(masked(uri, uri), error, uri) from _cause(error, uri)
     return client
+
+
+def check_tables(uri: str, *, read_only: bool) -> None:
+    """Check the tables of a database server, because MLflow creates or upgrades them when it opens one.
+
+    Args:
+        uri: the address of the database.
+        read_only: whether a database without tables is refused, too.
+
+    Raises:
+        InputError: the database has no tables of MLflow, and is only to be read.
+        EnvironmentFault: an older MLflow made the tables, or the database cannot be reached.
+    """
+    place, latest = masked(uri, uri), latest_schema()
+    try:
+        engine = mlflow.store.db.utils.create_sqlalchemy_engine_with_retry(uri)
+        with contextlib.ExitStack() as stack:
+            stack.callback(engine.dispose)
+            empty = mlflow.store.db.utils._is_empty_database(engine)
+            found = None if empty else mlflow.store.db.utils._get_schema_version(engine)
+    except Exception as error:  # As in `connect`.
+        raise _fault(place, error, uri) from _cause(error, uri)
+    if empty and read_only:
+        raise InputError(f"tracking_uri: received {place!r}, which has no tables of MLflow. Allowed: a store")
+    if not empty and found != latest:
+        raise EnvironmentFault(
+            f"{place}: its tables have schema {found}. Allowed: {latest}, that of MLflow {VERSION}; after a "
+            "copy of the database, run `mlflow db upgrade` for older tables"
+        )
 
 
 def knows_schema(revision: str) -> bool:

@@ -59,8 +59,10 @@ def open_runs(
         raise _refused(tracking_uri, f"Allowed: {allowed}")
     if scheme in SERVERS:
         _reach(tracking_uri)
-    from invact.tracking.mlflow import MlflowRuns, connect
+    from invact.tracking.mlflow import MlflowRuns, check_tables, connect
 
+    if scheme in DATABASES:
+        check_tables(tracking_uri, read_only=read_only)
     return MlflowRuns(tracking_uri, connect(tracking_uri)), None
 
 

@@ -11,7 +11,7 @@ from recording import BITS, write
 
 from invact.config import Config
 from invact.errors import EnvironmentFault, InputError
-from invact.tracking.mlflow import VERSION
+from invact.tracking.mlflow import VERSION, check_tables
 from invact.tracking.store import has_store, open_store
 
 
@@ -162,6 +162,18 @@ def test_an_upgrade_that_fails_changes_nothing(folder, capfd):
     assert database.read_bytes() == before
     assert sorted(path.name for path in folder.glob("mlflow.db*")) == ["mlflow.db"]
     assert capfd.readouterr().err == ""
+
+
+def test_the_tables_of_a_database_server_are_checked_before_mlflow_changes_them(old_folder, folder, tmp_path):
+    # A file stands for the server: MLflow opens both in the same way.
+    check_tables(f"sqlite:///{folder}/mlflow.db", read_only=True)
+    before = (old_folder / "mlflow.db").read_bytes()
+    with pytest.raises(EnvironmentFault, match=r"its tables have schema .* run `mlflow db upgrade`"):
+        check_tables(f"sqlite:///{old_folder}/mlflow.db", read_only=False)
+    assert (old_folder / "mlflow.db").read_bytes() == before
+    check_tables(f"sqlite:///{tmp_path}/new.db", read_only=False)
+    with pytest.raises(InputError, match="which has no tables of MLflow"):
+        check_tables(f"sqlite:///{tmp_path}/new.db", read_only=True)
 
 
 READER = """
