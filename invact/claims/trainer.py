@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from invact.claims.cells import Cell
 from invact.claims.evidence import Results
-from invact.errors import Incomplete, InputError
+from invact.errors import EnvironmentFault, Incomplete, InputError, one_line
 from invact.execution.coordinator import Coordinator, Trial
 from invact.execution.engine import Engine
 from invact.execution.progress import make_progress
@@ -112,6 +112,8 @@ class ClaimTrainer:
             found: list[dict[str, Any]] = json.loads(self._record.read(FILE))
         except InputError:
             return []
+        except ValueError as error:
+            raise EnvironmentFault(f"{FILE} of run {self._record.run_id}: {one_line(error)}") from None
         return found
 
     def _trials(self, step: str, wanted: list[tuple[Cell, Sequence[int]]]) -> list[Trial]:

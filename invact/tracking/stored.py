@@ -33,6 +33,8 @@ __all__ = [
 
 WHOLE = 2**63
 
+_WORDS = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "a JSON object"}
+
 
 def damaged(run_id: str, what: str, received: object, allowed: str) -> EnvironmentFault:
     """Return the error for a stored value that invact did not write.
@@ -117,7 +119,7 @@ def object_of(run_id: str, what: str, content: object, /, **kinds: type) -> dict
         run_id: id of the run that has the text.
         what: the place of the text, such as a tag or a file.
         content: the text, as text or in UTF-8.
-        kinds: keys that the object must have, with the types of their values.
+        kinds: keys that the object must have, with the types of their values, from `str` to `dict`.
 
     Raises:
         EnvironmentFault: the text is not a JSON object, or one of the keys is missing or has another type.
@@ -134,7 +136,7 @@ def object_of(run_id: str, what: str, content: object, /, **kinds: type) -> dict
         raise damaged(run_id, what, content, "a JSON object")
     for key, kind in kinds.items():
         if not isinstance(found.get(key), kind):
-            raise damaged(run_id, f"{what}: {key}", found.get(key), f"a {kind.__name__}")
+            raise damaged(run_id, f"{what}: {key}", found.get(key), _WORDS[kind])
     return found
 
 
