@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 __all__ = [
     "BuildError",
@@ -15,20 +16,86 @@ __all__ = [
     "InputError",
     "InvactError",
     "choices",
+    "masked",
     "one_line",
     "one_of",
     "within",
 ]
 
 
+_HIDDEN = "***"
+_USER = re.compile(r"([A-Za-z][\w+.-]*://)([^\s/@:?#]*)(?::(\S*))?@")
+_PORT = re.compile(r"\d{1,5}[/?#]")
+# Quotes and a full stop at the end of a value belong to the sentence around the address.
+_QUERY = re.compile(
+    r"([?&;](?:[\w.-]*(?:pass|pwd|secret|token|key)[\w.-]*|odbc_connect)=)([^&\s]*?)"
+    r"(?=['\"]?[.,:;)]*(?:[&\s]|$))",
+    re.IGNORECASE,
+)
+
+
+def masked(text: str, *addresses: str) -> str:
+    """Replace the passwords of addresses in a text by `***`.
+
+    A password is the part between the user and the host, or a value in the query whose key says so. A user
+    without a password is replaced only in an address of the web, where it can be a token.
+
+    Args:
+        text: the text, such as the message of a library.
+        addresses: addresses whose passwords are replaced wherever they stand in the text, also outside of an
+            address and in other encodings.
+
+    Example:
+        >>> masked("http://ann:secret@host/x?token=abc&page=2: no answer")
+        'http://ann:***@host/x?token=***&page=2: no answer'
+        >>> masked("no login with 'p@ss'", "postgresql://ann:p%40ss@host/runs")
+        "no login with '***'"
+    """
+    text = _QUERY.sub(rf"\1{_HIDDEN}", _USER.sub(_without_password, text))
+    known = {secret for address in addresses for secret in _secrets(address)}
+    for secret in sorted(known, key=len, reverse=True):
+        text = text.replace(secret, _HIDDEN)
+    return text
+
+
+def _without_password(found: re.Match[str]) -> str:
+    scheme, user, password = found.groups()
+    web = scheme.lower().startswith("http")
+    if password is None:
+        return f"{scheme}{_HIDDEN if web else user}@"
+    if web and _PORT.match(password):  # A port, and a path with the character `@`.
+        return found.group()
+    return f"{scheme}{user}:{_HIDDEN}@"
+
+
+def _secrets(address: str) -> set[str]:
+    found = set()
+    scheme, mark, rest = address.partition("://")
+    if at := re.match(r"([^/@:]*)(?::(.*))?@", rest if mark else scheme, re.DOTALL):
+        user, password = at.groups()
+        if password is not None:
+            # Libraries do not agree on where a password with the characters `@` and `/` ends.
+            found |= {password, password.partition("@")[0]}
+        elif address.startswith("http"):
+            found.add(user)
+    found |= {value.group(2) for value in _QUERY.finditer(address)}
+    forms = {form(one) for one in found for form in (str, unquote, unquote_plus)}
+    forms |= {form(one) for one in forms for form in (quote, quote_plus, lambda text: repr(text)[1:-1])}
+    # To replace a shorter text everywhere would make the message unreadable.
+    return {one for one in forms if len(one) > 2}
+
+
 class InvactError(Exception):
-    """Base class of the failures that invact explains in one line.
+    """Base class of the failures that invact explains in one line. Passwords in the message are masked.
 
     Attributes:
         exit_code: exit code of the command: 2 for bad input, 3 for the environment, 4 for incomplete work.
     """
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(masked(one) if isinstance(one, str) else one for one in arguments))
 
 
 class InputError(InvactError, ValueError):
@@ -86,8 +153,12 @@ def one_of(kind: str, received: object, allowed: Iterable[str]) -> InputError:
     return InputError(f"{kind}: {choices(received, allowed)}")
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException, *addresses: str) -> str:
     """Write an error of any library as one line, with at most 500 characters of its message.
+
+    Args:
+        error: the error.
+        addresses: addresses whose passwords are masked in the message; see `masked`.
 
     Example:
         >>> one_line(KeyError("x"))
@@ -97,7 +168,8 @@ def one_line(error: BaseException) -> str:
     """
     # Keras prints the message of an error in a layer in bold, between explanations of many lines.
     bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)
-    text = " ".join((bold[1] if bold else str(error)).split())[:500]
+    # Masked before it is shortened, so that no part of a password remains at the end.
+    text = " ".join(masked(bold[1] if bold else str(error), *addresses).split())[:500]
     return text if isinstance(error, InvactError) else f"{type(error).__name__}: {text}"
 
 

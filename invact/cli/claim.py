@@ -115,9 +115,9 @@ def claim(
 def show_reports(as_json: bool, name: str, store: Path | None, tracking_uri: str | None) -> None:
     """Print the stored reports of a claim: as Markdown, or all numbers as JSON."""
     from invact.claims.verdict.report import read_reports
-    from invact.tracking.store import open_existing
+    from invact.tracking.store import open_store
 
-    found = read_reports(open_existing("claims", store, tracking_uri), name)
+    found = read_reports(open_store(store, tracking_uri, read_only=True), name)
     if as_json:
         echo(json.dumps([values for _, values in found], indent=1, allow_nan=False))
     else:

@@ -32,7 +32,9 @@ def inventory(store: Path | None = None, tracking_uri: str | None = None) -> dic
     from invact.data.sources import DATASETS, locate
     from invact.tracking.store import has_store, open_store
 
-    records = open_store(store, tracking_uri).records() if has_store(store, tracking_uri) else []
+    records = []
+    if has_store(store, tracking_uri):
+        records = open_store(store, tracking_uri, read_only=True).records()
     standing: dict[str, list[dict[str, Any]]] = {}
     for info in records:
         counts = {str(status): count for status, count in info.counts.items()}

@@ -35,7 +35,7 @@ def ui(
     from invact.tracking.page import address_of
     from invact.tracking.store import open_store
 
-    opened = open_store(store, tracking_uri)
+    opened = open_store(store, tracking_uri, read_only=True)
     record = None if name is None else opened.latest(name)
     with opened.ui(port) as server:
         address = server.url if record is None else record.page(server.url)

@@ -173,6 +173,11 @@ def _npz(location: Location) -> Arrays:
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(location.path.open("rb"))
+            start = file.read(6)
+            file.seek(0)
+            if start[:2] != b"PK" and start != b"\x93NUMPY":
+                # NumPy takes any other file for a pickle, and says how to allow one.
+                raise ValueError("it is no ZIP archive, as NumPy writes one")
             archive = np.load(file, allow_pickle=False)
             if isinstance(archive, np.ndarray):
                 raise ValueError("a single array")
@@ -243,7 +248,8 @@ def _keep(arrays: Arrays, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with temporary.open("wb") as file:
+            temporary.unlink(missing_ok=True)
+            with temporary.open("xb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
             temporary.replace(path)
         finally:

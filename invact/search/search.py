@@ -15,6 +15,7 @@ from invact.measures import MEASURES
 from invact.search.drivers import Outcome, Proposal, make_driver
 from invact.statistics.fronts.dominance import non_dominated
 from invact.statistics.fronts.uncertainty import DIGITS
+from invact.tracking.stored import config_of
 from invact.training.results import Status
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Search:
 
     def _recorded(self, rows: pd.DataFrame) -> Trial:
         first = rows.iloc[0]
-        config = Config.model_validate_json(first["config_json"])
+        config = config_of(first["run_id"], first["config_json"])
         params = first.filter(like="param.").dropna()
         values = {str(name)[6:]: _plain(value) for name, value in params.items()}
         trial = Trial(int(first["trial"]), config, self._seeds, first["label"], values)

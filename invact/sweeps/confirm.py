@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invact.config import Config, digest
+from invact.config import digest
 from invact.errors import InputError
 from invact.fronts.confirmation import Confirmation, confirm_points
 from invact.fronts.pareto import ParetoFront
 from invact.reports.confirmation import write_confirmation
 from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of
+from invact.tracking.stored import config_of
 from invact.validation import import_all
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def confirm_front(
 
     fresh_seeds(seeds)
     sweep = find_sweep(name, driver, store, tracking_uri)
-    settings = json.loads(sweep.read(SETTINGS))
+    settings = sweep.json(SETTINGS, seeds=list, imports=list)
     chosen = fresh_seeds(seeds, settings["seeds"])
     # The imported modules may register arms that the configurations name.
     import_all(settings["imports"])
@@ -148,7 +148,8 @@ def _trials(front: ParetoFront, runs: pd.DataFrame, seeds: tuple[int, ...]) -> l
 
     trials = []
     for point in front.points:
-        text = runs.loc[runs["config"] == point.config, "config_json"].iloc[0]
+        run = runs[runs["config"] == point.config].iloc[0]
+        config = config_of(run["run_id"], run["config_json"])
         values = {name: value for name, value in point.values.items() if value is not None}
-        trials.append(Trial(point.trial, Config.model_validate_json(text), seeds, point.label, values))
+        trials.append(Trial(point.trial, config, seeds, point.label, values))
     return trials

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from invact.config import Config
 from invact.deploy.formats import FORMATS, draft_folder, open_format, publish, size_of, write_format
 from invact.deploy.runtimes import RUNTIMES, Session, load, require
 from invact.deploy.sidecar import describe, flat, pixel_range
-from invact.errors import EnvironmentFault, InputError, one_of
+from invact.errors import EnvironmentFault, InputError, one_of, within
 from invact.execution.progress import LineProgress, Progress
 from invact.files import write_atomically
 from invact.networks.archives import unpack
 from invact.quiet import load_tensorflow
 from invact.reports.tables import Listing, table_of
 from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of, network_of
+from invact.tracking.stored import config_of
 from invact.validation import import_all
 
 if TYPE_CHECKING:
@@ -130,34 +130,36 @@ def export_point(
     source, data = data_of(sweep, name)
     load_tensorflow()
     # These modules, and the module of the builder, may register layers of the network.
-    import_all(json.loads(sweep.read(SETTINGS))["imports"])
-    builder = Config.model_validate_json(run["config_json"]).model
+    import_all(sweep.json(SETTINGS, imports=list)["imports"])
+    config = config_of(run_id, run["config_json"])
+    builder = config.model
     import_all([builder.partition(":")[0]] if ":" in builder else [])
     progress = LineProgress(1) if show else Progress()
-    return export_archive(
-        network_of(sweep, runs, run_id, source, data, progress),
-        data,
-        f"{name}-point{number}",
-        formats=chosen,
-        precision=precision,
-        softmax=softmax,
-        folder=folder,
-        recorded=float(run["test_accuracy"]),
-        about={
-            "macs": int(run["macs"]),
-            "params": int(run["params"]),
-            "validation_accuracy": float(run["validation_accuracy"]),
-            "recorded_test_accuracy": float(run["test_accuracy"]),
-            "sweep": name,
-            "point": number,
-            "label": str(run["label"]),
-            "config": str(run["config"]),
-            "configuration": json.loads(run["config_json"]),
-            "seed": int(run["seed"]),
-            "run_id": str(run_id),
-        },
-        show=show,
-    )
+    with within(f"point {number} of {name!r}, run {run_id}"):
+        return export_archive(
+            network_of(sweep, runs, run_id, source, data, progress),
+            data,
+            f"{name}-point{number}",
+            formats=chosen,
+            precision=precision,
+            softmax=softmax,
+            folder=folder,
+            recorded=float(run["test_accuracy"]),
+            about={
+                "macs": int(run["macs"]),
+                "params": int(run["params"]),
+                "validation_accuracy": float(run["validation_accuracy"]),
+                "recorded_test_accuracy": float(run["test_accuracy"]),
+                "sweep": name,
+                "point": number,
+                "label": str(run["label"]),
+                "config": str(run["config"]),
+                "configuration": config.model_dump(mode="json"),
+                "seed": int(run["seed"]),
+                "run_id": str(run_id),
+            },
+            show=show,
+        )
 
 
 def export_archive(

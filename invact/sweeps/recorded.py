@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invact.config import Config
 from invact.data.dataset import Source
 from invact.errors import EnvironmentFault, InputError
 from invact.execution.agenda import ended_runs, same_numbers
@@ -16,6 +14,7 @@ from invact.fronts.points import Winner
 from invact.fronts.uncertainty import MARGIN
 from invact.measures import MEASURES
 from invact.search.objectives import Objective
+from invact.tracking.stored import config_of, damaged
 from invact.validation import check_name
 
 if TYPE_CHECKING:
@@ -72,18 +71,22 @@ def pareto_front(
 
 def find_sweep(name: str, driver: str | None, store: str | Path | None, tracking_uri: str | None) -> Record:
     """Find the newest record of a sweep; see `pareto_front`."""
-    from invact.tracking.store import open_existing
+    from invact.tracking.store import open_store
 
     check_name(name)
-    return open_existing("recorded sweeps", store, tracking_uri).latest(name, "sweep", driver)
+    return open_store(store, tracking_uri, read_only=True).latest(name, "sweep", driver)
 
 
 def front_of(
     record: Record, table: pd.DataFrame, name: str, margin: float = MARGIN, attainment: bool = False
 ) -> ParetoFront:
     """Build the front of a sweep's record from its table of runs; see `pareto_front`."""
-    settings = json.loads(record.read(SETTINGS))
-    objective = Objective.recorded(settings["objective"], f"{SETTINGS} of the record of {name}")
+    values = record.json(SETTINGS, objective=dict)["objective"]
+    try:
+        objective = Objective.recorded(values, f"run {record.run_id}: file {SETTINGS!r}: objective")
+    except InputError as error:
+        # The user's own file was checked when the sweep began, so the record is damaged.
+        raise EnvironmentFault(str(error)) from None
     budget = objective.budgets.get(objective.cost)
     # A reference at the budget does not change while the sweep goes on.
     reference = (0.0, float(budget)) if budget else None
@@ -124,7 +127,7 @@ def data_of(sweep: Record, name: str) -> tuple[Source, Dataset]:
         EnvironmentFault: the data cannot be reached, or have changed.
     """
     try:
-        kept = json.loads(sweep.read(SOURCE))
+        kept = sweep.json(SOURCE, name=str, split_seed=int, validation_fraction=float, digest=str)
     except InputError:
         allowed = (
             "run the same `invact sweep` command again; it trains no finished run again, and it notes where "
@@ -135,6 +138,8 @@ def data_of(sweep: Record, name: str) -> tuple[Source, Dataset]:
         )
         raise InputError(words) from None
     known = kept.pop("digest")
+    if unknown := kept.keys() - {field.name for field in fields(Source)}:
+        raise damaged(sweep.run_id, f"file {SOURCE!r}", min(unknown), "the keys of a data source")
     source = Source(**kept)
     data = source.load()
     if data.digest != known:
@@ -169,8 +174,8 @@ def network_of(
     (row,) = runs[runs["run_id"] == run_id].to_dict("records")
     what = f"{row['label']}, seed {row['seed']}"
     progress.message(f"{what}: its network is not stored, so it is trained again")
-    job = Job(run_id, Config.model_validate_json(row["config_json"]), int(row["seed"]), keep_model=True)
-    imports = tuple(json.loads(sweep.read(SETTINGS))["imports"])
+    job = Job(run_id, config_of(run_id, row["config_json"]), int(row["seed"]), keep_model=True)
+    imports = tuple(sweep.json(SETTINGS, imports=list)["imports"])
     with Engine(source, data, workers=1, imports=imports) as engine:
         engine.submit(job)
         while not isinstance(event := engine.next_event(), JobDone):

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import glob
 import json
 import logging
 import math
@@ -16,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from invact.errors import EnvironmentFault, InputError, one_line
+from invact.errors import EnvironmentFault, InputError, masked, one_line
+from invact.tracking.places import place_of
 from invact.tracking.values import MAX_TAG, text_of
 
 # MLflow reads these variables when it is imported.
@@ -27,12 +30,14 @@ with warnings.catch_warnings():
     # The import of MLflow 3.17 uses a feature that SQLAlchemy 2.1 deprecates.
     warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
     import mlflow
+    import mlflow.store.db.utils
     import mlflow.store.tracking.sqlalchemy_store
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.entities import Dataset as DatasetEntity
     from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewType
     from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 for _logger in ("mlflow", "alembic"):
     # Their errors are also raised, and invact reports them in one line.
@@ -41,7 +46,7 @@ for _logger in ("mlflow", "alembic"):
 if TYPE_CHECKING:
     from invact.data.dataset import Dataset
 
-__all__ = ["VERSION", "MlflowRuns", "connect", "knows_schema"]
+__all__ = ["VERSION", "MlflowRuns", "check_tables", "connect", "knows_schema", "latest_schema", "upgrade"]
 
 VERSION: str = mlflow.__version__
 
@@ -62,9 +67,23 @@ def _explained(
         try:
             return method(self, *args, **kwargs)
         except (MlflowException, OSError) as error:
-            raise EnvironmentFault(f"{self.uri}: {one_line(error)}") from error
+            raise _fault(self.shown, error, self.uri) from _cause(error, self.uri)
 
     return explained  # type: ignore[return-value]
+
+
+def _fault(place: str, error: BaseException, uri: str) -> EnvironmentFault:
+    return EnvironmentFault(f"{place}: {one_line(error, uri)}")
+
+
+def _cause(error: BaseException, uri: str) -> BaseException | None:
+    """Return the error, to show it in a traceback; None if it, or an error before it, shows the password."""
+    one: BaseException | None = error
+    while one is not None:
+        if masked(str(one), uri) != str(one):
+            return None
+        one = one.__cause__ or one.__context__
+    return error
 
 
 @dataclass(frozen=True)
@@ -78,11 +97,20 @@ class MlflowRuns:
         uri: the address of the store in MLflow.
         client: the MLflow client.
         page: number of runs to read in one request.
+        moved: where the files of experiments are, by the address that the database has for them, if that is
+            another place; see `invact.tracking.places.moved`.
+        shown: the address of the store in messages, without a password.
     """
 
-    uri: str
+    uri: str = field(repr=False)
     client: Any = field(repr=False)
     page: int = 1000
+    moved: Mapping[str, str] = field(default_factory=dict, repr=False)
+    shown: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.shown:
+            object.__setattr__(self, "shown", masked(self.uri, self.uri))
 
     @_explained
     def begin(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
@@ -150,18 +178,18 @@ class MlflowRuns:
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
                 (Path(folder) / name).write_bytes(content)
-            self.client.log_artifacts(run_id, folder)
+            self._files(run_id).log_artifacts(folder)
 
     @_explained
     def keep_folder(self, run_id: str, folder: Path, under: str) -> None:
         """Store the files of a folder with a run, in the run's folder `under`."""
-        self.client.log_artifacts(run_id, str(folder), under)
+        self._files(run_id).log_artifacts(str(folder), under)
 
     @_explained
     def has(self, run_id: str, name: str) -> bool:
         """Return whether a file is stored with a run, `name` or `folder/name`."""
         folder = name.rpartition("/")[0]
-        return name in [file.path for file in self.client.list_artifacts(run_id, folder or None)]
+        return name in [file.path for file in self._files(run_id).list_artifacts(folder or None)]
 
     @_explained
     def read(self, run_id: str, name: str) -> bytes:
@@ -170,10 +198,17 @@ class MlflowRuns:
         Raises:
             InputError: the run does not have the file.
         """
+        files = self._files(run_id)
         if not self.has(run_id, name):
-            raise InputError(f"run {run_id}: has no file {name!r}")
+            raise InputError(f"run {run_id}: has no file {name!r} in {files.artifact_uri}")
         with tempfile.TemporaryDirectory() as folder:
-            return Path(self.client.download_artifacts(run_id, name, folder)).read_bytes()
+            return Path(files.download_artifacts(name, folder)).read_bytes()
+
+    def _files(self, run_id: str) -> Any:
+        # Not the client's own functions: they know only the address in the database, and keep it by run for
+        # the whole process, so that a store and its copy would have the same files.
+        address = self.client.get_run(run_id).info.artifact_uri
+        return get_artifact_repository(place_of(address, self.moved), tracking_uri=self.uri)
 
     @_explained
     def search(self, experiments: Sequence[str], query: str, *, deleted: bool = False) -> list[Any]:
@@ -226,7 +261,7 @@ class MlflowRuns:
             raise InputError(f"name: received {name!r}. Allowed: any other name; MLflow reserves this one")
         if experiment.lifecycle_stage != "active":
             restore = f"mlflow experiments restore -x {experiment.experiment_id}"
-            raise EnvironmentFault(f"{self.uri}: experiment {name!r} was deleted. To restore it: {restore}")
+            raise EnvironmentFault(f"{self.shown}: experiment {name!r} was deleted. To restore it: {restore}")
         return str(experiment.experiment_id)
 
 
@@ -240,11 +275,64 @@ def connect(uri: str) -> Any:
         client = mlflow.MlflowClient(uri)
         client.search_experiments(max_results=1)
     except Exception as error:  # MLflow does not wrap errors of SQLAlchemy, Alembic and drivers.
-        raise EnvironmentFault(f"{uri}: {one_line(error)}") from error
+        raise _fault(masked(uri, uri), error, uri) from _cause(error, uri)
     return client
+
+
+def check_tables(uri: str, *, read_only: bool) -> None:
+    """Check the tables of a database server, because MLflow creates or upgrades them when it opens one.
+
+    Args:
+        uri: the address of the database.
+        read_only: whether a database without tables is refused, too.
+
+    Raises:
+        InputError: the database has no tables of MLflow, and is only to be read.
+        EnvironmentFault: an older MLflow made the tables, or the database cannot be reached.
+    """
+    place, latest = masked(uri, uri), latest_schema()
+    try:
+        engine = mlflow.store.db.utils.create_sqlalchemy_engine_with_retry(uri)
+        with contextlib.ExitStack() as stack:
+            stack.callback(engine.dispose)
+            empty = mlflow.store.db.utils._is_empty_database(engine)
+            found = None if empty else mlflow.store.db.utils._get_schema_version(engine)
+    except Exception as error:  # As in `connect`.
+        raise _fault(place, error, uri) from _cause(error, uri)
+    if empty and read_only:
+        raise InputError(f"tracking_uri: received {place!r}, which has no tables of MLflow. Allowed: a store")
+    if not empty and found != latest:
+        raise EnvironmentFault(
+            f"{place}: its tables have schema {found}. Allowed: {latest}, that of MLflow {VERSION}; after a "
+            "copy of the database, run `mlflow db upgrade` for older tables"
+        )
 
 
 def knows_schema(revision: str) -> bool:
     """Return whether the installed MLflow knows a revision of the database tables."""
     steps = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
-    return any(steps.glob(f"{revision}_*.py"))
+    return any(steps.glob(f"{glob.escape(revision)}_*.py"))
+
+
+def latest_schema() -> str:
+    """Return the revision of the database tables that the installed MLflow works with."""
+    return str(mlflow.store.db.utils._get_latest_schema_revision())
+
+
+def upgrade(database: Path) -> None:
+    """Bring the tables of a SQLite database to the latest revision, as `mlflow db upgrade` does.
+
+    Raises:
+        EnvironmentFault: a step of the upgrade fails.
+    """
+    uri = f"sqlite:///{database}"
+    try:
+        engine = mlflow.store.db.utils.create_sqlalchemy_engine_with_retry(uri)
+        with contextlib.ExitStack() as stack:
+            stack.callback(engine.dispose)
+            # Steps that MLflow wrote for older versions of Alembic and SQLAlchemy.
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+            mlflow.store.db.utils._upgrade_db(engine)
+    except Exception as error:  # As in `connect`.
+        raise EnvironmentFault(f"{database}: the upgrade of its tables failed: {one_line(error)}") from error

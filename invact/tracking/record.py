@@ -22,6 +22,7 @@ from invact.errors import InputError, InvactError
 from invact.text import csv_of
 from invact.tracking.lease import Lease
 from invact.tracking.page import address_of, server_of, tag_of, view_of
+from invact.tracking.stored import bits_of, counts_of, object_of, text_in, whole_number
 from invact.tracking.table import (
     CONFIG,
     CONFIG_JSON,
@@ -238,6 +239,19 @@ class Record:
         """
         return self._runs.read(self.run_id, name)
 
+    def json(self, name: str, /, **kinds: type) -> dict[str, Any]:
+        """Read a file of the parent run that is a JSON object.
+
+        Args:
+            name: name of the file.
+            kinds: keys that the object must have, with the types of their values.
+
+        Raises:
+            InputError: there is no file with this name.
+            EnvironmentFault: the file is damaged, or lacks one of the keys.
+        """
+        return object_of(self.run_id, f"file {name!r}", self.read(name), **kinds)
+
     @property
     def tags(self) -> dict[str, str]:
         """The tags of the parent run."""
@@ -252,8 +266,9 @@ class Record:
 
         Raises:
             InputError: the run has no such data, or has them for another number of images.
+            EnvironmentFault: the file is damaged.
         """
-        packed = np.load(io.BytesIO(self._runs.read(run_id, CORRECT)), allow_pickle=False)
+        packed = bits_of(run_id, f"file {CORRECT!r}", self._runs.read(run_id, CORRECT))
         if packed.size != math.ceil(count / 8):
             raise InputError(
                 f"count: received {count}. Allowed: {max(8 * packed.size - 7, 0)} to {8 * packed.size}"
@@ -314,7 +329,9 @@ class Record:
         self._hold()
         for run in self._search():
             tags = run.data.tags
-            wins = run.info.status == "FINISHED" and (int(tags[TRIAL]), tags[CONFIG]) == winner
+            wins = (
+                run.info.status == "FINISHED" and (whole_number(run, TRIAL), text_in(run, CONFIG)) == winner
+            )
             if wins != (tags.get(WINNER) == "true"):
                 self._runs.log(run.info.run_id, tags={WINNER: str(wins).lower()})
 
@@ -365,13 +382,13 @@ class Record:
         for run in reversed(self._runs.search([self.experiment], tagged(PARENT, self.run_id))):
             tags = run.data.tags
             if SEED not in tags:
-                number = int(tags[TRIAL])
-                self._trials[number] = (tags[CONFIG], run.info.run_id)
+                number = whole_number(run, TRIAL)
+                self._trials[number] = (text_in(run, CONFIG), run.info.run_id)
                 self.summaries.pop(number, None)
                 # The status is set last, so that a run which has ended has all of its summary.
                 if run.info.status in ("FINISHED", "FAILED") and COUNTED in tags:
-                    counts = json.loads(tags[COUNTED])
-                    self.summaries[number] = Counter({Status(name): n for name, n in counts.items()})
+                    counts = counts_of(run.info.run_id, f"tag {COUNTED!r}", tags[COUNTED])
+                    self.summaries[number] = Counter(counts)
 
 
 def _flat(config: Config, varied: Mapping[str, Scalar]) -> dict[str, Any]:

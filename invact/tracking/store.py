@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import socket
 import sqlite3
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -18,9 +16,12 @@ from urllib.parse import urlsplit
 from invact.config import digest
 from invact.errors import EnvironmentFault, InputError, one_line, one_of
 from invact.tracking.lease import Lease
-from invact.tracking.lock import exclusive
+from invact.tracking.lock import exclusive, private_folder
+from invact.tracking.opening import SERVERS, SQLITE, has_store, open_runs, without_user
+from invact.tracking.places import ARTIFACTS, location_of
 from invact.tracking.provenance import commit, versions
 from invact.tracking.record import Record
+from invact.tracking.stored import counts_of, started, text_in
 from invact.tracking.table import COUNTED, ROOT, count, current, tagged
 from invact.tracking.ui import Server, serve
 from invact.tracking.values import text_of
@@ -31,14 +32,9 @@ if TYPE_CHECKING:
     from invact.data.dataset import Dataset
     from invact.tracking.mlflow import MlflowRuns
 
-__all__ = ["FOLDER", "RecordInfo", "Store", "has_store", "open_existing", "open_store"]
+__all__ = ["RecordInfo", "Store", "has_store", "open_store"]
 
 KIND, IDENTITY, DRIVER = "invact.kind", "invact.identity", "invact.driver"
-SERVERS = ("http", "https")
-DATABASE = "mlflow.db"
-FOLDER = "mlruns"
-"""Folder of the store, unless a user gives one."""
-DATABASES = ("postgresql", "mysql", "mssql")
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,9 @@ class Store:
         """
         check_name(name)
         check_name(identity, "identity")
-        lock = exclusive(self._locks() / f"{digest([self.uri, name, kind, identity])}.lock", f"{kind} {name}")
+        # Two passwords or users of one server have the same lock.
+        named = digest([without_user(self.uri), name, kind, identity])
+        lock = exclusive(self._locks() / f"{named}.lock", f"{kind} {name}")
         try:
             experiment = self.runs.experiment(name, self._location(name))
             provenance = _provenance()
@@ -191,13 +189,15 @@ class Store:
             known[names[run.info.experiment_id]] = True
             if (
                 names[run.info.experiment_id] == name
-                and kind in (None, tags[KIND])
+                and kind in (None, tags.get(KIND))
                 and driver in (None, tags.get(DRIVER))
-                and identity in (None, tags[IDENTITY])
+                and identity in (None, tags.get(IDENTITY))
             ):
                 return Record(self.runs, run.info.experiment_id, run.info.run_id)
         if not known:
-            raise InputError(f"name: received {name!r}. Allowed: no name, {self.uri} has no records yet")
+            raise InputError(
+                f"name: received {name!r}. Allowed: no name, {self.runs.shown} has no records yet"
+            )
         if name not in known:
             raise one_of("name", name, sorted(known))
         wanted = " ".join(filter(None, [driver, kind]))
@@ -206,16 +206,20 @@ class Store:
         )
 
     def records(self, name: str | None = None) -> list[RecordInfo]:
-        """List the records with one name, or all records, newest first."""
+        """List the records with one name, or all records, newest first.
+
+        Raises:
+            EnvironmentFault: a tag of a record is damaged.
+        """
         names = {key: value for key, value in self.runs.experiments().items() if name in (None, value)}
         return [
             RecordInfo(
                 name=names[run.info.experiment_id],
-                kind=run.data.tags[KIND],
-                driver=run.data.tags.get(DRIVER, ""),
-                identity=run.data.tags[IDENTITY],
+                kind=text_in(run, KIND),
+                driver=text_in(run, DRIVER) if DRIVER in run.data.tags else "",
+                identity=text_in(run, IDENTITY),
                 status=run.info.status,
-                started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+                started=started(run),
                 counts=self._counts(run),
                 run_id=run.info.run_id,
                 experiment=run.info.experiment_id,
@@ -232,19 +236,15 @@ class Store:
         names = self.runs.experiments(deleted=True)
         found = self.runs.search(list(names), tagged(key, value), deleted=True)
         return sorted(
-            (
-                (
-                    names[run.info.experiment_id],
-                    run.info.run_id,
-                    datetime.fromtimestamp(run.info.start_time / 1000, UTC),
-                )
-                for run in found
-            ),
+            ((names[run.info.experiment_id], run.info.run_id, started(run)) for run in found),
             key=lambda one: one[2],
         )
 
     def ui(self, port: int = 5000) -> Server:
         """Start the MLflow server on the store, to show its pages; see `invact.tracking.ui.serve`.
+
+        In the database of a store that was moved, the addresses of files are replaced, because the server
+        would look for the files where they were.
 
         Raises:
             InputError: the store is a server, which has its own pages.
@@ -252,9 +252,16 @@ class Store:
         """
         if urlsplit(self.uri).scheme in SERVERS:
             raise InputError(
-                f"{self.uri}: received a server, which has its own pages. Allowed: a store in a folder"
+                f"{self.runs.shown}: received a server, which has its own pages. Allowed: a store in a folder"
             )
-        return serve(self.uri, self.folder and self.folder / "artifacts", port)
+        if self.runs.moved:
+            from invact.tracking.database import adopt
+
+            try:
+                adopt(Path(self.uri.removeprefix(SQLITE)), self.runs.moved)
+            except sqlite3.Error as error:
+                raise EnvironmentFault(f"{self.runs.shown}: {one_line(error)}") from error
+        return serve(self.uri, self.folder and self.folder / ARTIFACTS, port)
 
     def _parents(self, experiments: Sequence[str], tags: Mapping[str, str] | None = None) -> list[Any]:
         conditions = [
@@ -266,18 +273,14 @@ class Store:
     def _counts(self, run: Any) -> Mapping[Status, int]:
         # Reading all runs is slow (2 s for a thousand), and a closed record stores its counts.
         if run.info.status != "RUNNING" and COUNTED in run.data.tags:
-            return {Status(name): number for name, number in json.loads(run.data.tags[COUNTED]).items()}
+            return counts_of(run.info.run_id, f"tag {COUNTED!r}", run.data.tags[COUNTED])
         return count(current(self.runs.search([run.info.experiment_id], tagged(ROOT, run.info.run_id))))
 
     def _location(self, name: str) -> str | None:
-        return None if self.folder is None else (self.folder / "artifacts" / name).as_uri()
+        return None if self.folder is None else location_of(self.folder, name)
 
     def _locks(self) -> Path:
-        return (
-            self.folder / "locks"
-            if self.folder
-            else Path(tempfile.gettempdir()) / f"invact-{getpass.getuser()}"
-        )
+        return self.folder / "locks" if self.folder else private_folder("locks")
 
 
 def _provenance() -> dict[str, str]:
@@ -288,96 +291,24 @@ def _provenance() -> dict[str, str]:
     return tags
 
 
-def has_store(folder: str | Path | None = None, tracking_uri: str | None = None) -> bool:
-    """Return whether there is a store to read, without creating one as `open_store` does.
-
-    An address always counts as a store. Only a request could tell whether it is one.
-    """
-    return tracking_uri is not None or Path(FOLDER if folder is None else folder).exists()
-
-
-def open_existing(what: str, folder: str | Path | None = None, tracking_uri: str | None = None) -> Store:
-    """Open a store to read it. Unlike `open_store`, it creates none.
-
-    Args:
-        what: what the store must hold, for the message.
-        folder: as for `open_store`.
-        tracking_uri: as for `open_store`.
-
-    Raises:
-        InputError: the folder does not exist; or as `open_store`.
-        EnvironmentFault: as `open_store`.
-    """
-    if not has_store(folder, tracking_uri):
-        name = str(Path(FOLDER if folder is None else folder))
-        raise InputError(f"store: received {name!r}, which does not exist. Allowed: a folder with {what}")
-    return open_store(folder, tracking_uri)
-
-
-def open_store(folder: str | Path | None = None, tracking_uri: str | None = None) -> Store:
+def open_store(
+    folder: str | Path | None = None, tracking_uri: str | None = None, *, read_only: bool = False
+) -> Store:
     """Open the store, and create it if it does not exist. Only a coordinator opens it, never a worker.
+
+    The files of a store in a folder are those beside its database, also if the folder was moved or copied.
 
     Args:
         folder: folder of the database and the files; default: `mlruns`.
         tracking_uri: instead of a folder, the address of a tracking server (`http`, `https`) or of a database
             (`sqlite`, `postgresql`, `mysql`, `mssql`).
+        read_only: whether only to read. Then nothing is created or upgraded, and a folder that cannot be
+            written can be read. Without it, a database of an older MLflow is upgraded, and a copy is kept.
 
     Raises:
-        InputError: both arguments are given, or MLflow 3 does not support the address.
+        InputError: both arguments are given, MLflow 3 does not support the address, the database is not one
+            of MLflow, or there is no store to read.
         EnvironmentFault: the folder cannot be written, the database is damaged or made by a newer MLflow, or
             the server cannot be reached.
     """
-    # Imported here, because the import of MLflow takes 2 s.
-    from invact.tracking.mlflow import MlflowRuns, connect
-
-    if tracking_uri is None:
-        return _open_local(Path(FOLDER if folder is None else folder) / DATABASE)
-    if folder is not None:
-        raise InputError(
-            f"tracking_uri: received {tracking_uri!r} and a folder, {str(folder)!r}. Allowed: one of them"
-        )
-    address = urlsplit(tracking_uri)
-    scheme = address.scheme.partition("+")[0]
-    if tracking_uri.startswith("sqlite:///"):
-        return _open_local(Path(tracking_uri.removeprefix("sqlite:///")))
-    if scheme not in (*SERVERS, *DATABASES) or not address.netloc:
-        allowed = "http://..., https://..., sqlite:///FILE, postgresql://..., mysql://..., mssql://..."
-        raise InputError(f"tracking_uri: received {tracking_uri!r}. Allowed: {allowed}")
-    if scheme in SERVERS:
-        _reach(tracking_uri)
-    return Store(MlflowRuns(tracking_uri, connect(tracking_uri)), None)
-
-
-def _open_local(database: Path) -> Store:
-    from invact.tracking.database import check, create
-    from invact.tracking.mlflow import MlflowRuns, connect
-
-    database = Path.cwd() / database
-    if unfit := {"%", "?", "\0"} & set(str(database)):
-        # MLflow decodes the percent signs of a database address in some places but not in others.
-        raise InputError(
-            f"store: received {str(database)!r}. Allowed: a path without {' '.join(map(repr, unfit))}"
-        )
-    database = database.resolve()
-    uri = f"sqlite:///{database}"
-    # If two processes create the tables at the same time, they damage the database.
-    with exclusive(database.parent / "locks" / "open.lock", f"the opening of {database}", timeout=60):
-        try:
-            if not database.exists():
-                create(database)
-            check(database)
-        except (sqlite3.Error, OSError) as error:
-            raise EnvironmentFault(f"{database}: {one_line(error)}") from error
-        return Store(MlflowRuns(uri, connect(uri)), database.parent)
-
-
-def _reach(uri: str) -> None:
-    # MLflow itself tries to connect for minutes.
-    address = urlsplit(uri)
-    try:
-        port = address.port or {"http": 80, "https": 443}[address.scheme]
-        socket.create_connection((address.hostname, port), timeout=5).close()
-    except ValueError as error:
-        raise InputError(f"tracking_uri: received {uri!r}: {error}") from None
-    except OSError as error:
-        raise EnvironmentFault(f"{uri}: no server answers: {error.strerror or error}") from error
+    return Store(*open_runs(folder, tracking_uri, read_only=read_only))

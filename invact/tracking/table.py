@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from invact.measures import MEASURES
+from invact.tracking.stored import damaged, number_of, object_of, status_of, text_in, whole_number
 from invact.training.results import Status, TrialResult
 
 if TYPE_CHECKING:
@@ -79,18 +78,24 @@ def current(runs: Iterable[Any]) -> list[Any]:
     """Select from the MLflow runs of one record the run that counts for each trial and seed, in this order.
 
     The newest FINISHED run counts; if there is none, the newest FAILED run.
+
+    Raises:
+        EnvironmentFault: the number of a trial or a seed is damaged.
     """
     chosen: dict[tuple[int, int], Any] = {}
-    for run in sorted(runs, key=lambda run: (run.info.status == "FINISHED", run.info.start_time)):
-        tags = run.data.tags
-        if SEED in tags and run.info.status in ("FINISHED", "FAILED"):
-            chosen[int(tags[TRIAL]), int(tags[SEED])] = run
+    for run in sorted(runs, key=lambda run: (run.info.status == "FINISHED", run.info.start_time or 0)):
+        if SEED in run.data.tags and run.info.status in ("FINISHED", "FAILED"):
+            chosen[whole_number(run, TRIAL), whole_number(run, SEED)] = run
     return [chosen[key] for key in sorted(chosen)]
 
 
 def count(results: Iterable[Any]) -> Counter[Status]:
-    """Count the MLflow runs that `current` returned by their status."""
-    return Counter(Status(run.data.tags[STATUS]) for run in results)
+    """Count the MLflow runs that `current` returned by their status.
+
+    Raises:
+        EnvironmentFault: the status of a run is damaged.
+    """
+    return Counter(status_of(run, STATUS) for run in results)
 
 
 def metrics_of(result: TrialResult, known: Mapping[str, float]) -> dict[str, float | None]:
@@ -114,19 +119,28 @@ def metrics_of(result: TrialResult, known: Mapping[str, float]) -> dict[str, flo
 
 
 def row_of(run: Any) -> dict[str, Any]:
-    """Return the table row of an MLflow run that carries a seed; metrics that it lacks are NaN."""
-    tags, metrics = run.data.tags, run.data.metrics
+    """Return the table row of an MLflow run that carries a seed; metrics that it lacks are NaN.
+
+    Raises:
+        EnvironmentFault: a tag or a metric of the run is damaged.
+    """
+    tags, run_id = run.data.tags, run.info.run_id
+    varied = object_of(run_id, f"tag {VARIED!r}", tags.get(VARIED))
+    for name, value in varied.items():
+        if not isinstance(value, str | int | float):
+            raise damaged(run_id, f"tag {VARIED!r}: {name}", value, "text or a number")
+    object_of(run_id, f"tag {CONFIG_JSON!r}", tags.get(CONFIG_JSON))
     return {
-        "trial": int(tags[TRIAL]),
-        "config": tags[CONFIG],
-        "label": tags.get(LABEL, ""),
-        "seed": int(tags[SEED]),
-        "status": tags[STATUS],
-        **{name: metrics.get(metric, math.nan) for name, metric in METRICS.items()},
-        "error": tags.get(ERROR, ""),
-        "run_id": run.info.run_id,
-        **{f"param.{name}": value for name, value in json.loads(tags[VARIED]).items()},
-        "config_json": tags[CONFIG_JSON],
+        "trial": whole_number(run, TRIAL),
+        "config": text_in(run, CONFIG),
+        "label": text_in(run, LABEL) if LABEL in tags else "",
+        "seed": whole_number(run, SEED),
+        "status": status_of(run, STATUS).value,
+        **{name: number_of(run, metric, whole=name in COUNTS) for name, metric in METRICS.items()},
+        "error": text_in(run, ERROR) if ERROR in tags else "",
+        "run_id": run_id,
+        **{f"param.{name}": value for name, value in varied.items()},
+        "config_json": text_in(run, CONFIG_JSON),
     }
 
 
@@ -156,8 +170,8 @@ def replaced_of(runs: Iterable[Any]) -> list[tuple[str, int, dict[str, Any], str
     return [
         (
             run.data.tags.get(LABEL, ""),
-            int(run.data.tags[SEED]),
-            json.loads(run.data.tags[VARIED]),
+            whole_number(run, SEED),
+            object_of(run.info.run_id, f"tag {VARIED!r}", run.data.tags.get(VARIED)),
             run.data.tags.get(ERROR, ""),
             datetime.fromtimestamp(run.info.end_time / 1000, UTC),
         )

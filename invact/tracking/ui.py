@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from invact.errors import EnvironmentFault, InputError
+from invact.errors import EnvironmentFault, InputError, masked
 
 __all__ = ["HOST", "PORT", "Server", "serve"]
 
@@ -74,11 +74,13 @@ def serve(uri: str, artifacts: Path | None, port: int = PORT, timeout: float = 6
         EnvironmentFault: the port is taken, or the server ended or did not answer.
     """
     port = _free(port)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--no-serve-artifacts"]
+    command = [sys.executable, "-m", "mlflow", "server", "--no-serve-artifacts"]
     command += ["--host", HOST, "--port", str(port), "--workers", "1"]
     if artifacts is not None:
         command += ["--default-artifact-root", artifacts.as_uri()]
     environment = os.environ | {
+        # Not an argument: all users of the machine see arguments, and the address can hold a password.
+        "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "PYTHONWARNINGS": "ignore",
@@ -94,7 +96,7 @@ def serve(uri: str, artifacts: Path | None, port: int = PORT, timeout: float = 6
                 raise
             log.seek(0)
             last = log.read().decode(errors="replace").strip().rpartition("\n")[2]
-            raise EnvironmentFault(f"MLflow's server {error}: {last[:300]}") from None
+            raise EnvironmentFault(f"MLflow's server {error}: {masked(last, uri)[:300]}") from None
     return server
 
 

@@ -1,6 +1,7 @@
 import contextlib
 import gzip
 import io
+import pickle
 import socket
 import struct
 import zipfile
@@ -172,7 +173,8 @@ def single_array():
     ("content", "said"),
     [
         (b"", "not an .npz file"),
-        (b"x_train", "not an .npz file"),
+        (b"x_train", "not an .npz file (it is no ZIP archive, as NumPy writes one)"),
+        (pickle.dumps({"x_train": 1}), "not an .npz file (it is no ZIP archive, as NumPy writes one)"),
         (saved()[: len(saved()) // 2], "not an .npz file"),
         (single_array(), "not an .npz file (a single array)"),
         (zipped(), "x_train: missing array. Received: []"),
@@ -180,7 +182,7 @@ def single_array():
         (zipped(x_train=b"abc"), "x_train: not an array"),
         (zipped(**{"x_train.npy": b"\x93NUMPY\x01\x00"}), "x_train: cannot be read"),
     ],
-    ids=["empty", "text", "truncated", "npy", "no arrays", "odd name", "no array", "no header"],
+    ids=["empty", "text", "pickle", "truncated", "npy", "no arrays", "odd name", "no array", "no header"],
 )
 def test_a_damaged_file_is_refused(tmp_path, content, said):
     path = tmp_path / "own.npz"

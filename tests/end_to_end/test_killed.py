@@ -10,7 +10,7 @@ from invact.errors import InputError
 from invact.sweeps.file import load_sweep
 from invact.sweeps.recorded import find_sweep
 from invact.sweeps.run import run_sweep
-from invact.tracking.store import open_existing
+from invact.tracking.store import open_store
 from invact.tracking.table import SEED, TRIAL
 
 KINDS = {
@@ -83,7 +83,7 @@ def claim_killed_at(path, folder, write: int, expected: tuple[object, ...]) -> N
     with killed_at(None):
         again = run_claim(path, store=store, show=False)
     assert evidence(again) == expected, f"killed at write {write}"
-    record = open_existing("claims", store).latest("tiny_claim", "claim")
+    record = open_store(store, read_only=True).latest("tiny_claim", "claim")
     counted = Counter(
         (run.data.tags[TRIAL], run.data.tags[SEED])
         for run in record._search()

@@ -2,6 +2,7 @@ import json
 import math
 import socket
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,20 @@ def test_a_taken_port_and_an_invalid_port_are_refused(store):
             store.ui(taken.getsockname()[1])
     with pytest.raises(InputError, match="port: received 70000"):
         store.ui(70_000)
+
+
+@pytest.mark.slow
+def test_the_server_shows_the_files_of_a_store_that_was_moved(store, folder):
+    with store.record("mine", "sweep", "abc", {"a.toml": "text"}) as record:
+        write(record, 0, Config())
+    moved = folder.rename(folder.with_name("moved"))
+    with open_store(moved, read_only=True).ui(0) as server:
+        command = Path(f"/proc/{server.process.pid}/cmdline").read_text()
+        assert "mlflow" in command
+        assert "sqlite" not in command, "every user of the machine can see the arguments"
+        address = f"{server.url}/get-artifact?run_id={record.run_id}&path=a.toml"
+        with urllib.request.urlopen(address, timeout=20) as answer:
+            assert answer.read() == b"text"
 
 
 @pytest.mark.slow

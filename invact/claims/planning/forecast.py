@@ -305,7 +305,7 @@ def _known_plan(
     if not has_store(store, tracking_uri):
         return Plan()
     try:
-        opened = open_store(store, tracking_uri)
+        opened = open_store(store, tracking_uri, read_only=True)
         record = opened.latest(claim.name, "claim", identity=identity_of(name))
     except InputError:
         return Plan()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from invact.claims.planning.pilots import Pilot
 from invact.errors import EnvironmentFault, InputError, one_line
+from invact.tracking.stored import object_of
 
 if TYPE_CHECKING:
     from invact.tracking.record import Record
@@ -203,7 +204,7 @@ def read(record: Record) -> Preregistration | None:
         InputError: the claim was registered by a version of invact that paired the seeds of the arms.
     """
     tags = record.tags
-    stored = _stored(record, FILE, tags.get(HASH))
+    stored = _stored(record, FILE, tags.get(HASH), design=dict)
     if stored is None:
         return None
     design = stored["design"]
@@ -212,12 +213,13 @@ def read(record: Record) -> Preregistration | None:
             f"{FILE} of run {record.run_id}: received {design.get('schema')!r}, with pairs of seeds. "
             f"Allowed: {SCHEMA!r}. --report prints the report; a new file name starts a new claim"
         )
+    object_of(record.run_id, f"file {FILE!r}", json.dumps(stored), registered=str, sha256=str, pilots=list)
     if not stored["sha256"] == sha256(design) == tags.get(HASH):
         parts = {key.removeprefix(PART): value for key, value in tags.items() if key.startswith(PART)}
         raise EnvironmentFault(
             f"{FILE} of run {record.run_id} was changed after it was registered: {_difference(parts, design)}"
         )
-    fixed = _stored(record, FIXED, tags.get(FIXED_HASH))
+    fixed = _stored(record, FIXED, tags.get(FIXED_HASH), values=dict)
     listed = _stored(record, DEVIATIONS, tags.get(DEVIATIONS_HASH))
     for name, values, tag in (
         (FIXED, None if fixed is None else fixed["values"], FIXED_HASH),
@@ -245,10 +247,11 @@ def read(record: Record) -> Preregistration | None:
     )
 
 
-def _stored(record: Record, name: str, tag: str | None) -> Any:
+def _stored(record: Record, name: str, tag: str | None, /, **kinds: type) -> Any:
     """Read a file of the record; None if there is none and no tag says that there was one."""
     try:
-        return json.loads(record.read(name))
+        content = record.read(name)
+        found = json.loads(content)
     except InputError:
         if tag is None:
             return None
@@ -257,6 +260,9 @@ def _stored(record: Record, name: str, tag: str | None) -> Any:
         ) from None
     except ValueError as error:
         raise EnvironmentFault(f"{name} of run {record.run_id} is not JSON: {one_line(error)}") from None
+    if kinds or found is None:
+        object_of(record.run_id, f"file {name!r}", content, **kinds)
+    return found
 
 
 def _difference(parts: Mapping[str, str], design: Mapping[str, Any]) -> str:

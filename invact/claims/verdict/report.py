@@ -209,8 +209,8 @@ def read_reports(store: Store, name: str) -> list[tuple[str, dict[str, Any]]]:
     for record in records:
         # A claim that was interrupted before its end has no report.
         with contextlib.suppress(InputError):
-            report, values = (record.read(f"verdict/{file}") for file in ("report.md", "claim.json"))
-            found.append((report.decode(), json.loads(values)))
+            report = record.read("verdict/report.md").decode(errors="replace")
+            found.append((report, record.json("verdict/claim.json")))
     if not found:
         raise InputError(f"name: received {name!r}, which has no report. Allowed: a claim that has ended")
     return found

@@ -82,6 +82,10 @@ def test_a_missing_or_damaged_file_is_refused(record, name) -> None:
     record.keep({name: b"{"})
     with pytest.raises(EnvironmentFault, match=f"{name} of run .* is not JSON"):
         read(record)
+    for content in (b"[3]", b"null", b'{"design": 3}', b'{"values": []}'):
+        record.keep({name: content})
+        with pytest.raises(EnvironmentFault, match=f"{name}"):
+            read(record)
     (path,) = Path("mlruns/artifacts/mine").glob(f"*/artifacts/{name}")
     path.unlink()
     with pytest.raises(EnvironmentFault, match=f"{name} of run .* is missing"):
