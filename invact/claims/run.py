@@ -15,6 +15,7 @@ from invact.claims.planning.registration import Preregistration, read
 from invact.claims.protocol import Protocol
 from invact.claims.verdict.result import ClaimResult, OverSets, SetResult
 from invact.errors import InputError
+from invact.spawning import check_script
 from invact.statistics.comparison.graph import graphical, ladders_graph
 from invact.statistics.sequential.ladder import Verdict
 
@@ -57,9 +58,12 @@ def run_claim(
     Raises:
         InputError: the input is wrong, or the file was changed after the registration without a deviation.
         EnvironmentFault: the data, the store or the cluster cannot be reached, or the registered design was
-            altered.
+            altered; or each worker would run the calling script again, see `invact.spawning.check_script`.
         Incomplete: a run failed repeatedly.
     """
+    if scheduler is None:
+        check_script()
+
     from invact.claims.trainer import ClaimTrainer
     from invact.tracking.store import open_store
 

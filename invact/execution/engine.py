@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 from invact._version import __version__
 from invact.errors import EnvironmentFault, InputError, one_line
 from invact.processors import allowed_processors
+from invact.spawning import GUARD, check_script, imports_script
+from invact.streams import tell
 from invact.training.results import Epoch, Scores, Status, TrialResult
 
 if TYPE_CHECKING:
@@ -75,14 +77,16 @@ class Engine:
         data: the coordinator's copy of the data set.
         workers: number of processes to start on this machine; default: one for each processor that is not
             reserved. Ignored with `scheduler`.
-        scheduler: address of a running cluster, `tcp://host:port`.
+        scheduler: address of a running cluster, `tls://host:port` or `tcp://host:port`. The certificates for
+            `tls://` come from Dask's configuration, `distributed.comm.tls`. Anybody who can reach a cluster
+            without certificates can run code in it and in this process, so `tcp://` gets a warning.
         imports: modules to import on every worker; they register the user's own arms or rules.
         reserved: processors that workers do not use, unless there are no others.
 
     Raises:
         InputError: `workers` is not between 1 and 1024, or `scheduler` is not an address.
-        EnvironmentFault: the cluster cannot be reached or has no workers, or a worker does not have invact,
-            the same version of invact, or the same data.
+        EnvironmentFault: the cluster cannot be started or reached, or has no workers, or a worker does not
+            have invact, the same version of invact, or the same data.
     """
 
     def __init__(
@@ -152,41 +156,68 @@ class Engine:
         return event
 
     def _connect(self) -> Any:
-        from distributed import Client, LocalCluster
+        from distributed import Client
 
-        address = self._scheduler
-        if address is None:
-            cluster = LocalCluster(
-                n_workers=self._workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                # Any free port, because Dask prints a warning if its default port is taken.
-                dashboard_address="127.0.0.1:0",
-                memory_limit=0,
-                silence_logs=logging.CRITICAL,
-                # Ctrl-C reaches every process of the terminal, but only the coordinator must handle it.
-                preload=[
-                    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
-                    f"from invact.processors import pin; pin({self._processors})",
-                ],
-                env={"TF_CPP_MIN_LOG_LEVEL": "3"},
-            )
-            address = self._resources.enter_context(cluster).scheduler_address
+        if self._scheduler is None:
+            address, security = self._start()
         else:
-            _reach(address)
+            _reach(self._scheduler)
+            address, security = self._scheduler, None
         try:
             client = Client(
-                address, timeout=START_SECONDS if self._scheduler is None else 10, set_as_default=False
+                address,
+                timeout=START_SECONDS if self._scheduler is None else 10,
+                set_as_default=False,
+                security=security,
             )
-        except (OSError, TimeoutError, ValueError) as error:
+        # Dask raises a RuntimeError or a TypeError for missing certificates, and an SSLError is an OSError.
+        except (OSError, TimeoutError, ValueError, RuntimeError, TypeError) as error:
             raise EnvironmentFault(f"scheduler {address!r}: cannot connect ({one_line(error)})") from None
         self._resources.enter_context(client)
+        if self._scheduler is not None and not address.startswith("tls://"):
+            tell(
+                f"invact: warning: scheduler {address!r} has no certificates, so anybody who can reach it can "
+                "run code in its workers and in this process. Use a tls:// address"
+            )
         try:
             client.wait_for_workers(1, timeout=START_SECONDS)
         except TimeoutError:
             raise EnvironmentFault(f"scheduler {address!r}: no worker within {START_SECONDS} s") from None
         return client
+
+    def _start(self) -> tuple[str, Any]:
+        """Start a cluster on this machine that only this session can use; return its address and its keys."""
+        import dask
+        from distributed import LocalCluster, Security
+
+        check_script()
+        # The HTTP servers of scheduler and workers know no certificates, so they serve nothing.
+        routes = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+        try:
+            security = Security.temporary()
+            with dask.config.set(routes):
+                cluster = LocalCluster(
+                    n_workers=self._workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    security=security,
+                    # Any free port, because Dask prints a warning if its default port is taken.
+                    dashboard_address="127.0.0.1:0",
+                    scheduler_kwargs={"dashboard": False},
+                    memory_limit=0,
+                    silence_logs=logging.CRITICAL,
+                    # Ctrl-C reaches every process of the terminal, but only the coordinator must handle it.
+                    preload=[
+                        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
+                        f"from invact.processors import pin; pin({self._processors})",
+                    ],
+                    env={"TF_CPP_MIN_LOG_LEVEL": "3"},
+                )
+        except Exception as error:
+            hint = f". A script starts workers under `{GUARD}`" if imports_script() else ""
+            raise EnvironmentFault(f"workers: cannot start ({one_line(_root(error))}){hint}") from None
+        return self._resources.enter_context(cluster).scheduler_address, security
 
     def _check(self) -> None:
         """Load TensorFlow and the data on all workers at once, to find errors before any training."""
@@ -209,6 +240,13 @@ class Engine:
         self._events.put(EpochDone(key, Epoch(**{**epoch, **scores})))
 
 
+def _root(error: BaseException) -> BaseException:
+    """The first error in a chain of errors. Dask wraps the error of a worker more than once."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error
+
+
 def _reach(address: str) -> None:
     # distributed tries to connect for a long time, and prints tracebacks when it is stopped.
     try:
@@ -217,7 +255,7 @@ def _reach(address: str) -> None:
     except ValueError:
         host = port = None
     if not host or not port or parts.scheme not in ("tcp", "tls"):
-        raise InputError(f"scheduler: received {address!r}. Allowed: tcp://HOST:PORT")
+        raise InputError(f"scheduler: received {address!r}. Allowed: tls://HOST:PORT or tcp://HOST:PORT")
     try:
         with socket.create_connection((host, port), timeout=ANSWER_SECONDS) as connection:
             # A scheduler sends data first. distributed would wait for ever for a server that does not.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
+from invact.streams import is_terminal, tell
 from invact.training.results import Epoch, Status, TrialResult
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class LineProgress(Progress):
 
     def message(self, text: str) -> None:
         """Print one line."""
-        print(text, file=sys.stderr, flush=True)
+        tell(text)
 
     def started(self, key: str, label: str, epochs: int) -> None:
         """Store the label of the run."""
@@ -172,7 +172,7 @@ def make_progress(total: int, done: int = 0, *, show: bool = True) -> Progress:
     """
     if not show:
         return Progress()
-    return BarProgress(total, done) if sys.stderr.isatty() else LineProgress(total, done)
+    return BarProgress(total, done) if is_terminal() else LineProgress(total, done)
 
 
 def track(items: Sequence[_Item], description: str, *, show: bool = True) -> Iterable[_Item]:
@@ -182,7 +182,7 @@ def track(items: Sequence[_Item], description: str, *, show: bool = True) -> Ite
         >>> list(track([1, 2], "counting"))
         [1, 2]
     """
-    if not show or not sys.stderr.isatty():
+    if not show or not is_terminal():
         return iter(items)
     from rich.console import Console
     from rich.progress import track as bar

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from invact.deploy.timer import Timer
 from invact.errors import within
 from invact.fronts.pareto import ParetoFront
+from invact.spawning import check_script
 from invact.sweeps.file import Sweep, load_sweep
 from invact.sweeps.recorded import SETTINGS, SOURCE, front_of
 from invact.training.results import Status
@@ -69,8 +70,12 @@ def run_sweep(
 
     Raises:
         InputError: the sweep is not valid, or no configuration of the space is within the budget.
-        EnvironmentFault: the data, the store or the cluster cannot be reached.
+        EnvironmentFault: the data, the store or the cluster cannot be reached; or each worker would run the
+            calling script again, see `invact.spawning.check_script`.
     """
+    if scheduler is None:
+        check_script()
+
     from invact.execution.coordinator import Coordinator
     from invact.execution.engine import Engine
     from invact.execution.progress import make_progress, track
