@@ -1,4 +1,4 @@
-"""Starting processes that import the user's script: a check that this import does not run the script again."""
+"""A check of the user's script, which new processes import: the import must not run the script again."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def check_script() -> None:
     if not imports_script():
         return
     main = sys.modules["__main__"]
-    script = Path(main.__file__ or "")
+    script = Path(multiprocessing.process.ORIGINAL_DIR or "", main.__file__ or "")
     if not script.is_file():
         raise _Unguarded(
             f"each worker process imports the script that starts it, and {str(script)!r} is not a file. "
@@ -103,7 +103,7 @@ def _unguarded(main: ModuleType, script: Path) -> int | None:
 
 
 def _lines(main: ModuleType, script: str, frame: FrameType | None) -> list[int]:
-    """The lines of the script that are being executed, the line of its import last; empty if there is none."""
+    """The lines of the script that are being executed, the line of its import last; empty without it."""
     lines = []
     while frame is not None:
         # The name excludes the cells of an interactive interpreter in which a script has run before.

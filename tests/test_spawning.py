@@ -121,6 +121,6 @@ def test_everything_that_starts_processes_is_refused_before_it_begins(folder: Pa
     write()
     name = call.partition("(")[0]
     (folder / "script.py").write_text(f"from invact import {name}\n{call}\n")
-    words = one_line_of(warm.run(["script.py"], cwd=folder))
+    words = one_line_of(warm.run([folder / "script.py"], cwd=folder))
     assert "script.py: each worker process imports this script, and line 2 would run again" in words
     assert not (folder / "store").exists()

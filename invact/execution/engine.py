@@ -176,8 +176,8 @@ class Engine:
         self._resources.enter_context(client)
         if self._scheduler is not None and not address.startswith("tls://"):
             tell(
-                f"invact: warning: scheduler {address!r} has no certificates, so anybody who can reach it can "
-                "run code in its workers and in this process. Use a tls:// address"
+                f"invact: warning: scheduler {address!r} has no certificates, so anybody who can reach it "
+                "can run code in its workers and in this process. Use a tls:// address"
             )
         try:
             client.wait_for_workers(1, timeout=START_SECONDS)
