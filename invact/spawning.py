@@ -54,7 +54,7 @@ def check_script() -> None:
     if not imports_script():
         return
     main = sys.modules["__main__"]
-    script = Path(multiprocessing.process.ORIGINAL_DIR or "", main.__file__ or "")
+    script = Path(getattr(multiprocessing.process, "ORIGINAL_DIR", None) or "", main.__file__ or "")
     if not script.is_file():
         raise _Unguarded(
             f"each worker process imports the script that starts it, and {str(script)!r} is not a file. "

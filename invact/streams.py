@@ -44,7 +44,7 @@ def steady_error() -> Iterator[None]:
         if kept is None:
             sys.stderr = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
         else:
-            sys.stderr = _Steady(kept, required=False)  # type: ignore[assignment]
+            sys.stderr = _Steady(kept, required=False)
         try:
             yield
         finally:
@@ -64,7 +64,7 @@ def steady_output() -> Iterator[None]:
     if kept is None:
         _fill()
         raise EnvironmentFault("standard output: closed. Allowed: a terminal, a file, a pipe or /dev/null")
-    sys.stdout = _Steady(kept, required=True)  # type: ignore[assignment]
+    sys.stdout = _Steady(kept, required=True)
     try:
         try:
             yield

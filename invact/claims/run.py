@@ -15,6 +15,7 @@ from invact.claims.planning.registration import Preregistration, read
 from invact.claims.protocol import Protocol
 from invact.claims.verdict.result import ClaimResult, OverSets, SetResult
 from invact.errors import InputError
+from invact.files import read_text
 from invact.spawning import check_script
 from invact.statistics.comparison.graph import graphical, ladders_graph
 from invact.statistics.sequential.ladder import Verdict
@@ -83,7 +84,7 @@ def run_claim(
             "claim",
             identity_of(name),
             files={
-                claim.path.name: claim.path.read_text(encoding="utf-8"),
+                claim.path.name: read_text(claim.path),
                 SETTINGS: claim.file.model_dump_json(indent=1),
             },
             params=settings,

@@ -192,7 +192,10 @@ class Engine:
 
         check_script()
         # The HTTP servers of scheduler and workers know no certificates, so they serve nothing.
-        routes = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+        routes: dict[str, list[str]] = {
+            "distributed.scheduler.http.routes": [],
+            "distributed.worker.http.routes": [],
+        }
         try:
             security = Security.temporary()
             with dask.config.set(routes):

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from invact.measures import MEASURES, Costs
-from invact.validation import Frozen
+from invact.validation import Frozen, quantity
 
 __all__ = ["Direction", "Objective"]
 
 Direction = Literal["maximize", "minimize"]
 
-Budget = Annotated[int, Field(strict=True, gt=0)]
+Budget = Annotated[int, Field(strict=True, gt=0), BeforeValidator(quantity)]
 RealBudget = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 
 
 class Objective(Frozen):
     """The goal of a search and its budgets.
+
+    Budgets and `target` are numbers, or texts such as `"200k"` and `"1.5M"`.
 
     Attributes:
         kind: the goal. `accuracy`: the highest accuracy within the budgets; `pareto`: the front of accuracy
@@ -48,7 +50,7 @@ class Objective(Frozen):
     max_bytes_moved: Budget | None = None
     max_latency_ms: RealBudget | None = None
     min_accuracy: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
-    target: RealBudget | None = None
+    target: Annotated[RealBudget, BeforeValidator(quantity)] | None = None
     exponent: Annotated[float, Field(strict=True, lt=0, allow_inf_nan=False)] = -0.07
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from invact.deploy.timer import Timer
 from invact.errors import within
+from invact.files import read_text
 from invact.fronts.pareto import ParetoFront
 from invact.spawning import check_script
 from invact.sweeps.file import Sweep, load_sweep
@@ -110,7 +111,7 @@ def run_sweep(
                 "sweep",
                 sweep.identity(data),
                 files={
-                    sweep.path.name: sweep.path.read_text(encoding="utf-8"),
+                    sweep.path.name: read_text(sweep.path),
                     SETTINGS: file.model_dump_json(indent=1),
                     SOURCE: json.dumps(asdict(sweep.source) | {"digest": data.digest}, indent=1),
                 },
