@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import logging
 import queue
 import socket
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from invact.config import Config
     from invact.data.dataset import Dataset, Source
 
-__all__ = ["Engine", "EpochDone", "Job", "JobDone"]
+__all__ = ["Engine", "EpochDone", "Job", "JobDone", "on_demand"]
 
 START_SECONDS = 60
 """Longest time to wait for the first worker of a cluster."""
@@ -43,11 +44,13 @@ class Job:
         key: identifies the job among all pending jobs.
         config: the configuration: network and recipe.
         seed: the training seed.
+        keep_model: whether to return the trained network.
     """
 
     key: str
     config: Config
     seed: int
+    keep_model: bool = False
 
 
 @dataclass(frozen=True)
@@ -250,6 +253,17 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
+def on_demand(resources: contextlib.ExitStack, *arguments: Any, **options: Any) -> Callable[[], Engine]:
+    """Return a function that starts an engine when it is first called, and returns the engine.
+
+    Args:
+        resources: closes the engine.
+        arguments: positional arguments of `Engine`.
+        options: keyword arguments of `Engine`.
+    """
+    return functools.cache(lambda: resources.enter_context(Engine(*arguments, **options)))
+
+
 def _reach(address: str) -> None:
     # distributed tries to connect for a long time, and prints tracebacks when it is stopped.
     try:
@@ -320,7 +334,7 @@ def _train(job: Job, setting: _Setting) -> TrialResult:
             job.seed,
             _load(setting),
             on_epoch=lambda epoch: worker.log_event(setting.topic, (job.key, asdict(epoch))),
-            keep_model=True,
+            keep_model=job.keep_model,
         )
     finally:
         keras.backend.clear_session()
