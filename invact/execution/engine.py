@@ -6,21 +6,17 @@ import contextlib
 import functools
 import gc
 import importlib
-import logging
 import queue
-import socket
 import uuid
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from invact._version import __version__
 from invact.errors import EnvironmentFault, InputError, one_line
+from invact.execution.cluster import connect, send
 from invact.processors import allowed_processors
-from invact.spawning import GUARD, check_script, imports_script
-from invact.streams import tell
 from invact.training.results import Epoch, Scores, Status, TrialResult
 
 if TYPE_CHECKING:
@@ -28,12 +24,6 @@ if TYPE_CHECKING:
     from invact.data.dataset import Dataset, Source
 
 __all__ = ["Engine", "EpochDone", "Job", "JobDone", "on_demand"]
-
-START_SECONDS = 60
-"""Longest time to wait for the first worker of a cluster."""
-
-ANSWER_SECONDS = 5
-"""Longest time to wait for the first bytes of a scheduler."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +106,7 @@ class Engine:
 
     def __enter__(self) -> Engine:
         try:
-            self._client = self._connect()
+            self._client = connect(self._resources, self._scheduler, self._workers, self._processors)
             self._client.subscribe_topic(self._setting.topic, self._on_epoch)
             self._check()
         except BaseException:
@@ -158,73 +148,6 @@ class Engine:
             del self._futures[event.key]
         return event
 
-    def _connect(self) -> Any:
-        from distributed import Client
-
-        if self._scheduler is None:
-            address, security = self._start()
-        else:
-            _reach(self._scheduler)
-            address, security = self._scheduler, None
-        try:
-            client = Client(
-                address,
-                timeout=START_SECONDS if self._scheduler is None else 10,
-                set_as_default=False,
-                security=security,
-            )
-        # Dask raises a RuntimeError or a TypeError for missing certificates, and an SSLError is an OSError.
-        except (OSError, TimeoutError, ValueError, RuntimeError, TypeError) as error:
-            raise EnvironmentFault(f"scheduler {address!r}: cannot connect ({one_line(error)})") from None
-        self._resources.enter_context(client)
-        if self._scheduler is not None and not address.startswith("tls://"):
-            tell(
-                f"invact: warning: scheduler {address!r} has no certificates, so anybody who can reach it "
-                "can run code in its workers and in this process. Use a tls:// address"
-            )
-        try:
-            client.wait_for_workers(1, timeout=START_SECONDS)
-        except TimeoutError:
-            raise EnvironmentFault(f"scheduler {address!r}: no worker within {START_SECONDS} s") from None
-        return client
-
-    def _start(self) -> tuple[str, Any]:
-        """Start a cluster on this machine that only this session can use; return its address and its keys."""
-        import dask
-        from distributed import LocalCluster, Security
-
-        check_script()
-        # The HTTP servers of scheduler and workers know no certificates, so they serve nothing.
-        routes: dict[str, list[str]] = {
-            "distributed.scheduler.http.routes": [],
-            "distributed.worker.http.routes": [],
-        }
-        try:
-            security = Security.temporary()
-            with dask.config.set(routes):
-                cluster = LocalCluster(
-                    n_workers=self._workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    host="127.0.0.1",
-                    security=security,
-                    # Any free port, because Dask prints a warning if its default port is taken.
-                    dashboard_address="127.0.0.1:0",
-                    scheduler_kwargs={"dashboard": False},
-                    memory_limit=0,
-                    silence_logs=logging.CRITICAL,
-                    # Ctrl-C reaches every process of the terminal, but only the coordinator must handle it.
-                    preload=[
-                        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
-                        f"from invact.processors import pin; pin({self._processors})",
-                    ],
-                    env={"TF_CPP_MIN_LOG_LEVEL": "3"},
-                )
-        except Exception as error:
-            hint = f". A script starts workers under `{GUARD}`" if imports_script() else ""
-            raise EnvironmentFault(f"workers: cannot start ({one_line(_root(error))}){hint}") from None
-        return self._resources.enter_context(cluster).scheduler_address, security
-
     def _check(self) -> None:
         """Load TensorFlow and the data on all workers at once, to find errors before any training."""
         try:
@@ -246,13 +169,6 @@ class Engine:
         self._events.put(EpochDone(key, Epoch(**{**epoch, **scores})))
 
 
-def _root(error: BaseException) -> BaseException:
-    """The first error in a chain of errors. Dask wraps the error of a worker more than once."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return error
-
-
 def on_demand(resources: contextlib.ExitStack, *arguments: Any, **options: Any) -> Callable[[], Engine]:
     """Return a function that starts an engine when it is first called, and returns the engine.
 
@@ -262,24 +178,6 @@ def on_demand(resources: contextlib.ExitStack, *arguments: Any, **options: Any) 
         options: keyword arguments of `Engine`.
     """
     return functools.cache(lambda: resources.enter_context(Engine(*arguments, **options)))
-
-
-def _reach(address: str) -> None:
-    # distributed tries to connect for a long time, and prints tracebacks when it is stopped.
-    try:
-        parts = urlsplit(address if "://" in address else f"tcp://{address}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or not port or parts.scheme not in ("tcp", "tls"):
-        raise InputError(f"scheduler: received {address!r}. Allowed: tls://HOST:PORT or tcp://HOST:PORT")
-    try:
-        with socket.create_connection((host, port), timeout=ANSWER_SECONDS) as connection:
-            # A scheduler sends data first. distributed would wait for ever for a server that does not.
-            if parts.scheme == "tcp" and not connection.recv(1):
-                raise OSError("not a Dask scheduler")
-    except OSError as error:
-        raise EnvironmentFault(f"scheduler {address!r}: cannot connect ({error.strerror or error})") from None
 
 
 @dataclass(frozen=True)
@@ -319,21 +217,18 @@ def _load(setting: _Setting) -> Dataset:
 
 
 def _train(job: Job, setting: _Setting) -> TrialResult:
-    from distributed import get_worker
-
     _prepare(setting)  # for workers that joined after `Engine._check`
 
     import keras
 
     from invact.training.loop import train
 
-    worker = get_worker()
     try:
         return train(
             job.config,
             job.seed,
             _load(setting),
-            on_epoch=lambda epoch: worker.log_event(setting.topic, (job.key, asdict(epoch))),
+            on_epoch=lambda epoch: send(setting.topic, (job.key, asdict(epoch))),
             keep_model=job.keep_model,
         )
     finally:

@@ -305,7 +305,7 @@ def test_an_address_without_a_server_is_reported_in_one_line() -> None:
 def test_an_address_of_another_server_is_reported_in_one_line(
     digits: Dataset, hangs_up: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("invact.execution.engine.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("invact.execution.cluster.ANSWER_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         if hangs_up:
