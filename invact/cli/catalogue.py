@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from invact.config import Config
 from invact.data.dataset import Source
-from invact.data.sources import DATASETS
+from invact.data.sources import DATASETS, locate
 from invact.errors import InputError, within
 from invact.files import beside, find, read_toml
 from invact.networks.archives import read_model
@@ -17,7 +17,24 @@ from invact.validation import validate
 if TYPE_CHECKING:
     from invact.cost.count import Cost
 
-__all__ = ["costs_of", "models_of"]
+__all__ = ["check_networks", "costs_of", "models_of"]
+
+
+def check_networks(reference: str, input_shape: Sequence[str] | None = None) -> None:
+    """Check what can be checked without TensorFlow, so that a mistake is answered at once; see `costs_of`.
+
+    Raises:
+        InputError: the file does not exist or has another content.
+    """
+    shapes = [_shape(text) for text in input_shape or ()]
+    if reference.endswith(".keras"):
+        if not Path(reference).is_file():
+            raise InputError(f"{reference}: no such file")
+        return
+    if shapes:
+        raise InputError(f"input_shape: received {input_shape}. Allowed: only with a .keras model")
+    _, source = _networks(find("sweeps", reference))
+    locate(source.name)
 
 
 def costs_of(reference: str, input_shape: Sequence[str] | None = None) -> dict[str, Cost]:
@@ -39,9 +56,8 @@ def costs_of(reference: str, input_shape: Sequence[str] | None = None) -> dict[s
     """
     from invact.cost.count import count_macs
 
+    check_networks(reference, input_shape)
     shapes = [_shape(text) for text in input_shape or ()]
-    if shapes and not reference.endswith(".keras"):
-        raise InputError(f"input_shape: received {input_shape}. Allowed: only with a .keras model")
     models = models_of(reference)
     with within(reference):
         return {name: count_macs(model, shapes or None) for name, model in models.items()}

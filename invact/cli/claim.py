@@ -78,6 +78,7 @@ def claim(
     # The libraries that train are imported after the check of the input, so that a mistake is answered at
     # once.
     from invact.claims.file import load_claim
+    from invact.data.sources import locate
 
     options = {
         "margin": ("--margin", margin),
@@ -91,6 +92,8 @@ def claim(
         values.setdefault("runs" if method == "sequential" else "looks", None)
     with named(values, {key: option for key, (option, value) in options.items() if value is not None}):
         read = load_claim(reference, values)
+        for source in read.sources:
+            locate(source.name)
     from invact.claims.planning.forecast import plan_claim
     from invact.claims.run import run_claim
     from invact.claims.verdict.report import claim_tables, claim_values, plan_tables, plan_values

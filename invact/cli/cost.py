@@ -39,8 +39,10 @@ def cost(
     ReLU network with the same channels.
     """
     check_formats(as_csv, as_json)
+    from invact.cli.catalogue import check_networks, costs_of
+
+    check_networks(reference, input_shape)
     load_tensorflow()
-    from invact.cli.catalogue import costs_of
 
     costs = costs_of(reference, input_shape)
     if as_csv:

@@ -42,10 +42,12 @@ def latency(
     The peak memory of each network is measured too.
     """
     check_formats(as_csv, as_json)
-    load_tensorflow()
-    from invact.cli.catalogue import models_of
-    from invact.deploy.latency import measure_latency
+    from invact.cli.catalogue import check_networks, models_of
+    from invact.deploy.latency import check_measurement, measure_latency
 
+    check_measurement(runtime or ["tensorflow"], batch, threads, rounds)
+    check_networks(reference)
+    load_tensorflow()
     found = measure_latency(
         models_of(reference),
         batch,

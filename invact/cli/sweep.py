@@ -71,6 +71,7 @@ def sweep(
     """
     # The libraries that train and draw are imported after the check of the input, so that a mistake is
     # answered at once.
+    from invact.data.sources import locate
     from invact.sweeps.file import load_sweep
 
     options = {
@@ -91,6 +92,7 @@ def sweep(
         changes.setdefault("sampler", DRIVERS.get(driver, [""])[0])
     with named(changes, {key: option for key, (option, value) in options.items() if value is not None}):
         read = load_sweep(reference, changes)
+        locate(read.source.name)
     from invact.reports.front import front_table, front_values
     from invact.sweeps.run import run_sweep
     from invact.training.results import Status
