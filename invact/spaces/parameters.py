@@ -169,7 +169,11 @@ def plain(key: str, value: Any, where: str) -> Any:
     if key not in _QUANTITIES:
         return value
     if isinstance(value, Mapping):
-        return {name: plain(key, each, f"{where}.{name}") for name, each in value.items()}
+        # The values of a condition belong to other parameters.
+        return {
+            name: each if name == "when" else plain(key, each, f"{where}.{name}")
+            for name, each in value.items()
+        }
     if isinstance(value, list):
         return [plain(key, each, where) for each in value]
     try:
