@@ -33,9 +33,11 @@ def inventory(store: Path | None = None, tracking_uri: str | None = None) -> dic
         EnvironmentFault: the store exists but cannot be read.
     """
     from invact.data.sources import DATASETS, locate
-    from invact.tracking.store import has_store, open_store
+    from invact.tracking.store import has_store, open_existing
 
-    records = open_store(store, tracking_uri).records() if has_store(store, tracking_uri) else []
+    records = (
+        open_existing("records", store, tracking_uri).records() if has_store(store, tracking_uri) else []
+    )
     standing: dict[str, list[dict[str, Any]]] = {}
     for info in records:
         counts = {str(status): count for status, count in info.counts.items()}

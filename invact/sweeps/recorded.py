@@ -73,12 +73,9 @@ def pareto_front(
 
 def find_sweep(name: str, driver: str | None, store: str | Path | None, tracking_uri: str | None) -> Record:
     """Find the newest record of a sweep; see `pareto_front`."""
-    from invact.tracking.names import check_recorded
-    from invact.tracking.store import DATABASE, FOLDER, open_existing
+    from invact.tracking.store import open_existing
 
     check_name(name)
-    if tracking_uri is None:
-        check_recorded(name, Path(FOLDER if store is None else store) / DATABASE)
     return open_existing("recorded sweeps", store, tracking_uri).latest(name, "sweep", driver)
 
 

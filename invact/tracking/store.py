@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
 from invact.config import digest
@@ -20,6 +20,7 @@ from invact.errors import EnvironmentFault, InputError, one_line, one_of
 from invact.tracking.lease import Lease
 from invact.tracking.lock import exclusive
 from invact.tracking.provenance import commit, versions
+from invact.tracking.reading import StoredRuns
 from invact.tracking.record import Record
 from invact.tracking.table import COUNTED, ROOT, count, current, tagged
 from invact.tracking.ui import Server, serve
@@ -297,7 +298,7 @@ def has_store(folder: str | Path | None = None, tracking_uri: str | None = None)
 
 
 def open_existing(what: str, folder: str | Path | None = None, tracking_uri: str | None = None) -> Store:
-    """Open a store to read it. Unlike `open_store`, it creates none.
+    """Open a store to read it. Unlike `open_store`, it creates none, and needs no MLflow for a folder.
 
     Args:
         what: what the store must hold, for the message.
@@ -311,6 +312,12 @@ def open_existing(what: str, folder: str | Path | None = None, tracking_uri: str
     if not has_store(folder, tracking_uri):
         name = str(Path(FOLDER if folder is None else folder))
         raise InputError(f"store: received {name!r}, which does not exist. Allowed: a folder with {what}")
+    if tracking_uri is None:
+        database = (Path.cwd() / (FOLDER if folder is None else folder) / DATABASE).resolve()
+        # Anything else, such as a damaged database, gets the explanation of `open_store`.
+        runs = StoredRuns(database, lambda: open_store(folder).runs)
+        if runs.readable():
+            return Store(cast("MlflowRuns", runs), database.parent)
     return open_store(folder, tracking_uri)
 
 

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from invact.errors import InputError
-from invact.sweeps.recorded import find_sweep
-from invact.tracking.names import check_recorded
 from invact.tracking.store import open_store
 
 HEAVY = (
@@ -67,39 +64,35 @@ MISTAKES = {
 
 @pytest.fixture
 def store(folder: Path, quick_stores: None) -> Path:
-    open_store(folder / "store").record("mine", "sweep", "1", driver="optuna").close()
+    settings = {"settings.json": json.dumps({"objective": {}})}
+    open_store(folder / "store").record("mine", "sweep", "1", settings, driver="optuna").close()
     return folder / "store"
+
+
+def answers(commands: list[list[str]], heavy: tuple[str, ...], cwd: Path) -> list[tuple[int, str, list[str]]]:
+    """Run commands in one process; return their exit codes, standard errors, and the heavy modules so far."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(commands)],
+        input=f"{json.dumps(heavy)}\n" * len(commands),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=cwd,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_list_and_front_read_a_folder_without_mlflow(store: Path) -> None:
+    heavy = ("tensorflow", "mlflow", "sqlalchemy", "scipy.stats", "matplotlib", "plotly")
+    front = ["front", "mine", "--store", str(store), "--format", "csv,json"]
+    for code, err, loaded in answers([["list", "--store", str(store)], front], heavy, store.parent):
+        assert (code, loaded) == (0, []), err
 
 
 def test_a_mistake_is_answered_without_the_libraries_that_train_draw_or_record(store: Path) -> None:
     commands = [[str(store) if word == "STORE" else word for word in words] for words in MISTAKES.values()]
-    names = f"{json.dumps(HEAVY)}\n"
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(commands)],
-        input=names * len(commands),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for what, (code, err, loaded) in zip(MISTAKES, json.loads(done.stdout), strict=True):
+    for what, (code, err, loaded) in zip(MISTAKES, answers(commands, HEAVY, store.parent), strict=True):
         assert (what, code, loaded) == (what, 2, [])
         assert err, what
         assert "Traceback" not in err, what
         assert what in ("an option", "a number") or err.count("\n") == 1, err
-
-
-def test_a_quick_answer_is_the_same_as_that_of_mlflow(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError) as quick:
-        check_recorded("mime", store / "mlflow.db")
-    monkeypatch.setattr("invact.tracking.names.check_recorded", lambda name, database: None)
-    with pytest.raises(InputError) as slow:
-        find_sweep("mime", None, store, None)
-    assert str(quick.value) == str(slow.value)
-
-
-def test_a_name_is_refused_only_if_the_database_can_be_read(store: Path, folder: Path) -> None:
-    check_recorded("mine", store / "mlflow.db")
-    check_recorded("any", folder / "missing.db")
-    (folder / "garbage.db").write_bytes(b"not a database" * 100)
-    check_recorded("any", folder / "garbage.db")
-    assert sorted(path.name for path in folder.iterdir()) == ["garbage.db", "store"]
