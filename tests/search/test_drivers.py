@@ -310,7 +310,7 @@ def test_unsearchable_spaces_are_refused():
 @pytest.mark.parametrize("sampler", ["gp", "cmaes"])
 def test_a_missing_extra_names_its_installation(sampler, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(EnvironmentFault, match=rf"pip install 'invact\[{sampler}\]'"):
+    with pytest.raises(EnvironmentFault, match=rf"pip install .*\[{sampler}\]'"):
         make_driver("optuna", sampler, MIXED, BUDGET, 0, 5)
 
 
