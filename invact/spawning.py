@@ -57,7 +57,7 @@ def check_script() -> None:
     script = Path(getattr(multiprocessing.process, "ORIGINAL_DIR", None) or "", main.__file__ or "")
     if not script.is_file():
         raise _Unguarded(
-            f"each worker process imports the script that starts it, and {str(script)!r} is not a file. "
+            f"each worker process imports the script that starts it, and {main.__file__!r} is not a file. "
             f"Allowed: a script in a file, with the call under `{GUARD}`"
         )
     line = _unguarded(main, script)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -114,8 +115,8 @@ class Coordinator:
         """Write refusals and summaries, close complete trials, and return the runs that wait for a worker."""
         while True:
             agenda = agenda_of(self._open.values(), self._ended, self._summaries, self._attempts)
-            for key in agenda.refuse:
-                self._refuse(*key)
+            for number, keys in itertools.groupby(agenda.refuse, key=lambda key: key[0]):
+                self._refuse(self._open[number], [seed for _, seed in keys])
             for number in agenda.summarize:
                 self._summaries[number] = self._record.finish_trial(number)
             for number in agenda.complete:
@@ -178,7 +179,7 @@ class Coordinator:
         self._record.finish(run_id, result if store else replace(result, model=b""), trial.known)
         if store:
             self._stored.add(key)
-        elif key[1] == min(trial.seeds):
+        elif self._measure is not None and key[1] == min(trial.seeds):
             self._models[key] = result.model
         self._progress.ended(run_id, result)
 
@@ -186,21 +187,21 @@ class Coordinator:
         tries = self._ended[key].tries if key in self._ended else 0
         self._ended[key] = Ended(run_id, result.status, result.validation, result.test, tries + 1)
 
-    def _refuse(self, number: int, seed: int) -> None:
-        trial = self._open[number]
+    def _refuse(self, trial: Trial, seeds: Sequence[int]) -> None:
         refusal = trial.refusal
         assert refusal is not None
-        result = TrialResult(trial.config, seed, refusal.status, refusal.cost, error=refusal.error)
-        run_id = self._start(trial, seed)
-        self._record.finish(run_id, result, trial.known)
-        self._note((number, seed), run_id, result)
-        if refusal.status is Status.FAILED:
-            self._progress.started(run_id, trial.label, trial.config.epochs)
-            self._progress.ended(run_id, result)
-            return
-        slack = {name: trial.known.get(f"slack_{name}", 0.0) for name in MEASURES}
-        worst = min(slack, key=lambda name: slack[name])
-        self._progress.refused(trial.label, in_full(worst, trial.known[worst]), 1)
+        for seed in seeds:
+            result = TrialResult(trial.config, seed, refusal.status, refusal.cost, error=refusal.error)
+            run_id = self._start(trial, seed)
+            self._record.finish(run_id, result, trial.known)
+            self._note((trial.number, seed), run_id, result)
+            if refusal.status is Status.FAILED:
+                self._progress.started(run_id, trial.label, trial.config.epochs)
+                self._progress.ended(run_id, result)
+        slack = {name: trial.known[f"slack_{name}"] for name in MEASURES if f"slack_{name}" in trial.known}
+        if refusal.status is Status.OVER_BUDGET:
+            worst = min(slack, key=lambda name: slack[name])
+            self._progress.refused(trial.label, in_full(worst, trial.known[worst]), len(seeds))
 
     def _start(self, trial: Trial, seed: int) -> str:
         return self._record.start(

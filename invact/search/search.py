@@ -76,8 +76,7 @@ class Search:
         )
         self._proposals: dict[int, Proposal] = {}
         # Trials of earlier sessions. The driver learns their outcomes together, before it proposes more.
-        self._earlier: dict[int, Outcome | None] = {}
-        self._complete: dict[int, Trial] = {}
+        self._earlier: dict[int, tuple[Trial, Outcome] | None] = {}
         self._next = 0
         self._started = 0
 
@@ -111,12 +110,12 @@ class Search:
         if trial.number in self._proposals:
             self._driver.tell(self._proposals.pop(trial.number), outcome)
             return
-        self._earlier[trial.number] = outcome
-        self._complete[trial.number] = trial
-        if None not in self._earlier.values():
-            for number, known in sorted(self._earlier.items()):
+        self._earlier[trial.number] = (trial, outcome)
+        every = [self._earlier[number] for number in sorted(self._earlier)]
+        if None not in every:
+            for known in every:
                 assert known is not None
-                self._know(self._complete[number], known)
+                self._know(*known)
 
     def _judged(self, trial: Trial) -> Trial:
         """Add what is known before training, and the reason if the trial is not trained."""
