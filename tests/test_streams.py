@@ -1,6 +1,7 @@
 """Standard streams that are full or closed, or that nobody reads."""
 
 import contextlib
+import errno
 import io
 import os
 import subprocess
@@ -9,7 +10,10 @@ import sys
 import pytest
 
 from invact.execution.progress import make_progress, track
+from invact.quiet import load_tensorflow
 from invact.streams import is_terminal, steady_output, tell
+from invact.sweeps.run import run_sweep
+from invact.training.results import Status
 
 INVACT = f"{sys.executable} -m invact"
 FULL = "invact: standard output: cannot be written: No space left on device\n"
@@ -74,18 +78,31 @@ def test_a_script_with_a_closed_standard_error_still_works() -> None:
         assert done.returncode in ((0,) if redirect == "2>&-" else (0, 120))
 
 
-@pytest.mark.parametrize("stream", [None, "full", "closed"])
+class Full(io.StringIO):
+    """A stream on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("stream", [None, Full()])
+def test_a_sweep_runs_to_its_end_without_standard_error(
+    write, stand_in, monkeypatch: pytest.MonkeyPatch, stream: io.StringIO | None
+) -> None:
+    path = write()
+    load_tensorflow()  # It would keep the stream for its log.
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", stream)
+        result = run_sweep(path, store="store")
+    assert result.count(Status.FINISHED) == 3
+
+
+@pytest.mark.parametrize("stream", [None, Full(), io.StringIO()])
 def test_a_message_that_cannot_be_written_is_lost(monkeypatch: pytest.MonkeyPatch, capfd, stream) -> None:
-    with contextlib.ExitStack() as stack:
-        if stream == "full":
-            # Unbuffered, so that nothing is left to write when the file is closed.
-            raw = stack.enter_context(open("/dev/full", "wb", buffering=0))  # noqa: PTH123
-            stream = io.TextIOWrapper(raw, write_through=True)
-            stack.callback(contextlib.suppress(OSError).__enter__)
-        elif stream == "closed":
-            stream = io.StringIO()
-            stream.close()
-        monkeypatch.setattr("sys.stderr", stream)
+    if type(stream) is io.StringIO:
+        stream.close()
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", stream)
         tell("lost")
         assert not is_terminal()
         with make_progress(2) as progress:
