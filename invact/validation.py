@@ -231,7 +231,7 @@ def points(value: float) -> float:
         ...
         ValueError: received 0.005, points or fraction? Allowed: at least 0.05 points; ...
     """
-    if value < LEAST_POINTS:
+    if 0 < value < LEAST_POINTS:
         raise ValueError(
             f"received {value:g}, points or fraction? Allowed: at least {LEAST_POINTS} points; the fraction "
             f"{value:g} is {100 * value:g} points"
