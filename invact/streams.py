@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from invact.errors import EnvironmentFault
+from invact.text import plain
 
 __all__ = ["is_terminal", "steady_error", "steady_output", "tell"]
 
 
 def tell(line: str) -> None:
     """Print a line on standard error. If that is full or closed, the line is lost and nothing else happens.
+
+    Control characters in the line are shown as escapes.
 
     Example:
         >>> import contextlib
@@ -26,7 +29,7 @@ def tell(line: str) -> None:
     # Python sets the stream to None if it is closed, and `print` would then write to standard output.
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
-            print(line, file=sys.stderr, flush=True)
+            print(plain(line), file=sys.stderr, flush=True)
 
 
 def is_terminal() -> bool:

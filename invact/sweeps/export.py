@@ -16,13 +16,12 @@ from invact.deploy.runtimes import RUNTIMES, Session, load, require
 from invact.errors import EnvironmentFault, InputError, one_of
 from invact.execution.progress import LineProgress, Progress
 from invact.quiet import load_tensorflow
-from invact.reports.tables import table_of
+from invact.reports.tables import Listing, table_of
 from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of, network_of
 from invact.validation import import_all
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from rich.table import Table
 
     from invact.data.dataset import Dataset
     from invact.fronts.pareto import ParetoFront
@@ -240,7 +239,7 @@ def export_values(exports: Iterable[Exported]) -> list[dict[str, Any]]:
     return [asdict(one) | {"path": str(one.path)} for one in exports]
 
 
-def export_table(title: str, exports: Iterable[Exported]) -> Table:
+def export_table(title: str, exports: Iterable[Exported]) -> Listing:
     """Build the table of exports for the terminal.
 
     Example:
