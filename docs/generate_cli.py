@@ -26,7 +26,8 @@ EXIT_CODES = {
     0: "The command is done, whatever the verdict.",
     InvactError.exit_code: "An unforeseen error occurred.",
     InputError.exit_code: "The input is bad. Nothing was trained.",
-    EnvironmentFault.exit_code: "The machine lacks something: data, a cluster, an extra or a writable store.",
+    EnvironmentFault.exit_code: "The machine lacks something: data, a cluster, an extra, or a writable "
+    "store or output.",
     Incomplete.exit_code: "Some runs failed. Finished runs are kept, and the same command tries the others "
     "again.",
     INTERRUPTED: "The command was interrupted. Finished runs are kept, and the same command continues.",

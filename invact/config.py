@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     StrictBool,
     StrictFloat,
@@ -20,7 +21,7 @@ from pydantic import (
 
 from invact.arms import ARMS
 from invact.errors import choices
-from invact.validation import Frozen
+from invact.validation import Frozen, quantity
 
 __all__ = ["ArmName", "Config", "Scalar", "Seed", "Seeds", "digest"]
 
@@ -78,7 +79,8 @@ class Config(Frozen):
         reference: the arm whose network, at `filters`, is the target of the rules `macs`, `macs_at_least` and
             `params`.
         width_target: number of MACs or parameters that the rules `macs` and `params` use as target instead
-            of `reference`, for every arm; the network does not exceed it.
+            of `reference`, for every arm; the network does not exceed it. A text such as `"200k"` is a
+            number too.
         options: keyword arguments for a user's own builder.
         optimizer: name of the Keras optimizer.
         learning_rate: highest learning rate of the training.
@@ -104,7 +106,7 @@ class Config(Frozen):
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
     width_rule: Literal["filters", "channels", "macs", "macs_at_least", "params"] = "filters"
     reference: ArmName = "relu"
-    width_target: Annotated[int, Field(strict=True, ge=1)] | None = None
+    width_target: Annotated[int, Field(strict=True, ge=1), BeforeValidator(quantity)] | None = None
     options: dict[str, Scalar] = Field(default_factory=dict)
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"

@@ -123,6 +123,36 @@ class Incomplete(InvactError, RuntimeError):
     exit_code = 4
 
 
+_SYNONYMS = {
+    other: names
+    for names, others in {
+        ("learning_rate",): ("lr", "eta", "step_size"),
+        ("batch_size",): ("bs", "batch", "minibatch"),
+        ("filters",): ("width", "widths", "channels", "units", "neurons", "num_filters", "n_filters"),
+        ("activation",): ("act", "nonlinearity", "arm"),
+        ("weight_decay",): ("wd", "l2", "decay"),
+        ("depth",): ("layers", "stages", "blocks", "num_layers", "n_layers"),
+        ("normalization",): ("norm", "bn"),
+        ("optimizer",): ("opt", "optimiser"),
+        ("schedule",): ("scheduler", "lr_schedule"),
+        ("augmentation",): ("aug", "augment"),
+        ("precision",): ("dtype", "amp", "mixed_precision"),
+        ("model",): ("architecture", "arch", "network", "net", "builder"),
+        ("trials",): ("n_trials", "num_trials", "max_trials"),
+        ("epochs",): ("n_epochs", "num_epochs", "max_epochs"),
+        ("data",): ("dataset", "data_set"),
+        ("max_macs",): ("macs", "flops", "max_flops", "budget"),
+        ("max_params",): ("params", "parameters", "max_parameters"),
+        ("max_latency_ms",): ("latency", "max_latency"),
+        ("runs", "seeds"): ("repeats", "n_seeds", "num_seeds"),
+        ("silu",): ("swish",),
+        ("inverse",): ("crelu",),
+    }.items()
+    for other in others
+}
+"""Names that other libraries use, with the names that invact uses for the same thing."""
+
+
 def choices(received: object, allowed: Iterable[str]) -> str:
     """Return the words of an error: the received value, the most similar allowed name, and all allowed names.
 
@@ -131,9 +161,12 @@ def choices(received: object, allowed: Iterable[str]) -> str:
         "received 'rellu'; did you mean 'relu'? Allowed: elu, relu"
         >>> choices(3, ["elu", "relu"])
         'received 3. Allowed: elu, relu'
+        >>> choices("lr", ["learning_rate", "lambda"])
+        "received 'lr'; did you mean 'learning_rate'? Allowed: learning_rate, lambda"
     """
     names = list(allowed)
-    near = difflib.get_close_matches(str(received), names, n=1)
+    near = [name for name in _SYNONYMS.get(str(received).lower(), ()) if name in names]
+    near = near or difflib.get_close_matches(str(received), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"received {received!r}{hint} Allowed: {', '.join(names)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import tomllib
 from pathlib import Path
@@ -11,7 +12,17 @@ from platformdirs import user_cache_path
 
 from invact.errors import EnvironmentFault, InputError, one_of
 
-__all__ = ["beside", "cache_folder", "data_folder", "find", "read_toml", "shipped", "write_atomically"]
+__all__ = [
+    "beside",
+    "cache_folder",
+    "data_folder",
+    "find",
+    "install",
+    "read_text",
+    "read_toml",
+    "shipped",
+    "write_atomically",
+]
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -39,18 +50,39 @@ def write_atomically(path: Path, content: bytes) -> None:
             draft.unlink(missing_ok=True)
 
 
+def read_text(path: Path) -> str:
+    """Read a text file of the user. The text does not contain the byte order mark of the file.
+
+    Raises:
+        InputError: the file cannot be read, or is not UTF-8. UTF-16 is named, because some editors and shells
+            of Windows write it.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{path}: received UTF-16 text. Allowed: UTF-8; save the file in this encoding")
+    if b"\0" in content:
+        raise InputError(
+            f"{path}: received NUL bytes, as in UTF-16 text or in a file that is no text. Allowed: UTF-8 text"
+        )
+    try:
+        # As when a file is opened as text, a line may end in CR LF.
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from None
+
+
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
+    """Read a TOML file, with or without a byte order mark.
 
     Raises:
         InputError: the file cannot be read, or is not TOML; the message gives the line and the column.
     """
+    text = read_text(path)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not TOML: {error}") from None
 
@@ -144,3 +176,17 @@ def data_folder() -> Path:
     """Return the folder of data sets: `$INVACT_DATA`, or `invact/datasets` in the user's cache folder."""
     given = os.environ.get("INVACT_DATA")
     return Path(given) if given else user_cache_path("invact", appauthor=False) / "datasets"
+
+
+def install(extra: str) -> str:
+    """Return the command that installs an extra of invact; in a checkout, it names the folder.
+
+    Example:
+        >>> install("onnx").startswith("pip install ")
+        True
+    """
+    root = Path(__file__).parents[1]
+    # `invact` alone may be unknown to pip, or be another version than this checkout.
+    if (root / "pyproject.toml").is_file():
+        return f"pip install -e '{root}[{extra}]'"
+    return f"pip install 'invact[{extra}]'"

@@ -15,8 +15,14 @@ __all__ = ["load_tensorflow", "same_logging", "silent_stderr", "stdout_to_stderr
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
     """Discard everything that is written to file descriptor 2 in the block; Python exceptions still pass."""
-    sys.stderr.flush()
-    kept = os.dup(2)
+    try:
+        kept = os.dup(2)
+    except OSError:  # It is closed, so that nothing can be written.
+        yield
+        return
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

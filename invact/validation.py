@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import importlib
+import importlib.util
 import re
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from pydantic import (
@@ -15,8 +17,9 @@ from pydantic import (
 )
 
 from invact.errors import InputError, choices, one_line
+from invact.quiet import load_tensorflow
 
-__all__ = ["Frozen", "check_name", "import_all", "override", "validate"]
+__all__ = ["Frozen", "check_name", "import_all", "override", "points", "quantity", "validate"]
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -26,6 +29,20 @@ class Frozen(BaseModel):
     """Base class of all models that are read from files: immutable, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, /, **values: Any) -> None:
+        """Check the values.
+
+        Raises:
+            InputError: a value is wrong; the message is that of a file with the name of the class.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise InputError(f"{type(self).__name__}: {_explain(type(self), values, error)}") from None
+
+    # Without this mark, pydantic calls `__init__` for every table in a file, and keys lose their tables.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
 
 def validate(cls: type[_Model], values: object, source: str) -> _Model:
@@ -137,6 +154,8 @@ def check_name(name: str, what: str = "name") -> str:
 def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of nested tables in which some values are replaced; dots separate the parts of a key.
 
+    A table changes the keys that it has, and keeps the other keys of the table that it changes.
+
     Args:
         values: the nested tables.
         changes: new values by dotted key; missing tables are created.
@@ -147,6 +166,8 @@ def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     Example:
         >>> override({"trials": 20, "config": {"epochs": 5}}, {"config.epochs": 2})
         {'trials': 20, 'config': {'epochs': 2}}
+        >>> override({"config": {"epochs": 5, "filters": 8}}, {"config": {"epochs": 2}})
+        {'config': {'epochs': 2, 'filters': 8}}
     """
     result = copy.deepcopy(dict(values))
     for key, value in changes.items():
@@ -159,8 +180,63 @@ def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
                     f"{key}: received a key inside {name!r}. Allowed: a key inside a table; "
                     f"{name!r} is not a table"
                 )
-        table[last] = value
+        inner = table.get(last)
+        merged = isinstance(value, Mapping) and isinstance(inner, dict)
+        table[last] = override(inner, value) if merged else copy.deepcopy(value)
     return result
+
+
+_QUANTITY = re.compile(r"\s*(\d+(?:_\d+)*(?:\.\d+)?)\s*([kKMGT]?)\s*")
+_PREFIXES = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9, "T": 12}
+
+
+def quantity(value: object) -> object:
+    """Convert a text such as `"200k"` or `"1.5M"` to an integer, and return any other value unchanged.
+
+    Raises:
+        ValueError: the text is not a whole number of MACs, parameters or bytes.
+
+    Example:
+        >>> quantity("200k"), quantity("1.5 M"), quantity(12)
+        (200000, 1500000, 12)
+        >>> quantity("0.5")
+        Traceback (most recent call last):
+        ...
+        ValueError: received '0.5'. Allowed: a whole number such as 200000, '200k' or '1.5M'
+    """
+    if not isinstance(value, str):
+        return value
+    if found := _QUANTITY.fullmatch(value):
+        number = Decimal(found[1]).scaleb(_PREFIXES[found[2]])
+        if number == number.to_integral_value():
+            return int(number)
+    raise ValueError(f"received {value!r}. Allowed: a whole number such as 200000, '200k' or '1.5M'")
+
+
+LEAST_POINTS = 0.05
+"""The least margin, in points. To show a smaller difference between networks takes hundreds of runs."""
+
+
+def points(value: float) -> float:
+    """Return a margin in percentage points, or ask whether a very small one is a fraction.
+
+    Raises:
+        ValueError: the margin is less than 0.05 points.
+
+    Example:
+        >>> points(0.3)
+        0.3
+        >>> points(0.005)
+        Traceback (most recent call last):
+        ...
+        ValueError: received 0.005, points or fraction? Allowed: at least 0.05 points; ...
+    """
+    if 0 < value < LEAST_POINTS:
+        raise ValueError(
+            f"received {value:g}, points or fraction? Allowed: at least {LEAST_POINTS} points; the fraction "
+            f"{value:g} is {100 * value:g} points"
+        )
+    return value
 
 
 def import_all(modules: Iterable[str], place: str = "imports") -> None:
@@ -175,6 +251,9 @@ def import_all(modules: Iterable[str], place: str = "imports") -> None:
     """
     for module in modules:
         try:
+            # Most of these modules import TensorFlow, which must not print its start messages.
+            if importlib.util.find_spec(module.partition(".")[0]) is not None:
+                load_tensorflow()
             importlib.import_module(module)
         except (Exception, SystemExit) as error:
             raise InputError(f"{place}: cannot import {module!r}: {one_line(error)}") from None

@@ -5,7 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from invact.arms import ARMS
+from invact.claims.keys import ClaimFile
+from invact.config import Config
 from invact.errors import (
+    _SYNONYMS,
     BuildError,
     EnvironmentFault,
     Incomplete,
@@ -16,6 +20,8 @@ from invact.errors import (
     one_of,
     within,
 )
+from invact.search.objectives import Objective
+from invact.sweeps.file import SweepFile
 
 
 @pytest.mark.parametrize(
@@ -52,6 +58,32 @@ def test_an_error_becomes_one_short_line(text: str, kind: type[Exception]) -> No
     line = one_line(kind(text))
     assert len(line.splitlines()) <= 1
     assert len(line) < 600
+
+
+@pytest.mark.parametrize(
+    ("other", "meant"),
+    [
+        ("lr", "learning_rate"),
+        ("bs", "batch_size"),
+        ("width", "filters"),
+        ("act", "activation"),
+        ("WD", "weight_decay"),
+    ],
+)
+def test_a_name_of_other_libraries_gets_the_name_of_invact(other: str, meant: str) -> None:
+    assert f"did you mean {meant!r}?" in choices(other, Config.model_fields)
+    assert "did you mean" not in choices(other, ["relu", "inverse"])
+
+
+def test_every_synonym_leads_to_a_name_that_exists() -> None:
+    names = {
+        *Config.model_fields,
+        *SweepFile.model_fields,
+        *ClaimFile.model_fields,
+        *ARMS,
+        *Objective.model_fields,
+    }
+    assert {name for meant in _SYNONYMS.values() for name in meant} <= names
 
 
 def test_within_adds_the_place_to_input_errors_only() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from invact.errors import InputError
-from invact.files import beside, find, read_toml, shipped
+from invact.files import beside, find, install, read_text, read_toml, shipped
 
 
 @pytest.mark.parametrize("kind", ["search_spaces", "sweeps"])
@@ -44,6 +44,29 @@ def test_invalid_toml_is_refused_with_its_place(folder: Path) -> None:
         read_toml(folder / "latin.toml")
     with pytest.raises(InputError, match="Is a directory"):
         read_toml(folder)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_byte_order_mark_is_not_part_of_the_text(folder: Path, newline: str) -> None:
+    path = folder / "mark.toml"
+    path.write_bytes(newline.join(("a = 1", "b = 'é'", "")).encode("utf-8-sig"))
+    assert read_toml(path) == {"a": 1, "b": "é"}
+    assert read_text(path) == "a = 1\nb = 'é'\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_other_encodings_of_windows_are_named(folder: Path, encoding: str) -> None:
+    (folder / "wide.toml").write_bytes("a = 1\n".encode(encoding))
+    with pytest.raises(InputError, match=r"wide\.toml: received .*UTF-16.*Allowed: UTF-8") as error:
+        read_toml(folder / "wide.toml")
+    assert "\n" not in str(error.value)
+
+
+def test_the_hint_for_an_extra_works_in_a_checkout_and_elsewhere(folder: Path, monkeypatch) -> None:
+    root = Path(__file__).parents[1]
+    assert install("onnx") == f"pip install -e '{root}[onnx]'"
+    monkeypatch.setattr("invact.files.__file__", str(folder / "invact" / "files.py"))
+    assert install("onnx") == "pip install 'invact[onnx]'"
 
 
 def test_a_bare_name_is_a_shipped_file_and_anything_else_is_a_path(tmp_path: Path, monkeypatch) -> None:

@@ -134,8 +134,8 @@ def load_claim(reference: str | Path, overrides: Mapping[str, Any] | None = None
             for key, reason in _SET_BY_THE_CLAIM.items():
                 if key in file.config:
                     raise InputError(f"{key}: {reason}")
-            for name in file.data:
-                check_augmentations(validate(Config, file.config, "values").augmentations, name)
+        for name in file.data:
+            check_augmentations(validate(Config, file.config, "config").augmentations, name)
         check_distinct(file)
         return Claim(
             name=check_name(path.stem),

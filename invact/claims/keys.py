@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from invact.config import ArmName, Seed
 from invact.statistics.sequential.boundaries import ALPHA
-from invact.validation import Frozen
+from invact.validation import Frozen, points
 
 __all__ = ["ClaimFile", "CurveFile", "TuningFile"]
 
@@ -39,6 +39,9 @@ def _widths(values: tuple[int, ...]) -> tuple[int, ...]:
 
 def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+Points = Annotated[float, Field(strict=True, gt=0, lt=100), AfterValidator(points)]
 
 
 Count = Annotated[int, Field(strict=True, le=1000), AfterValidator(_enough)]
@@ -132,8 +135,8 @@ class ClaimFile(Frozen):
     treatment: ArmName = "inverse"
     ratios: Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=1)], ...], Field(min_length=1)]
     also: tuple[ArmName, ...] = ()
-    margin: Annotated[float, Field(strict=True, gt=0, lt=100)] | None = None
-    margin_cap: Annotated[float, Field(strict=True, gt=0, lt=100)] = 0.3
+    margin: Points | None = None
+    margin_cap: Points = 0.3
     alpha: Annotated[float, Field(strict=True, gt=0, lt=0.5)] = ALPHA
     method: Literal["sequential", "fixed"] = "sequential"
     looks: Looks | None = None

@@ -15,6 +15,8 @@ from invact.claims.planning.registration import Preregistration, read
 from invact.claims.protocol import Protocol
 from invact.claims.verdict.result import ClaimResult, OverSets, SetResult
 from invact.errors import InputError
+from invact.files import read_text
+from invact.spawning import check_script
 from invact.statistics.comparison.graph import graphical, ladders_graph
 from invact.statistics.sequential.ladder import Verdict
 
@@ -57,9 +59,12 @@ def run_claim(
     Raises:
         InputError: the input is wrong, or the file was changed after the registration without a deviation.
         EnvironmentFault: the data, the store or the cluster cannot be reached, or the registered design was
-            altered.
+            altered; or each worker would run the calling script again, see `invact.spawning.check_script`.
         Incomplete: a run failed repeatedly.
     """
+    if scheduler is None:
+        check_script()
+
     from invact.claims.trainer import ClaimTrainer
     from invact.execution.stages import stage
     from invact.quiet import load_tensorflow
@@ -83,7 +88,7 @@ def run_claim(
             "claim",
             identity_of(name),
             files={
-                claim.path.name: claim.path.read_text(encoding="utf-8"),
+                claim.path.name: read_text(claim.path),
                 SETTINGS: claim.file.model_dump_json(indent=1),
             },
             params=settings,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from invact.config import Config
 from invact.data.dataset import Source
-from invact.data.sources import DATASETS
+from invact.data.sources import DATASETS, locate
 from invact.errors import InputError, within
 from invact.files import beside, find, read_toml
 from invact.networks.archives import read_model
@@ -18,10 +18,32 @@ from invact.validation import import_all, validate
 if TYPE_CHECKING:
     from invact.cost.count import Cost
 
-__all__ = ["Networks", "costs_of", "networks_of"]
 
 MODEL_FILES = (".h5", ".hdf5", ".onnx", ".pb", ".pt", ".pth", ".tflite", ".zip")
 """The suffixes of files in which other libraries keep networks."""
+__all__ = ["Networks", "check_networks", "costs_of", "networks_of"]
+
+
+def check_networks(reference: str, input_shape: Sequence[str] | None = None) -> None:
+    """Check what can be checked without TensorFlow, so that a mistake is answered at once; see `costs_of`.
+
+    Raises:
+        InputError: the file does not exist or has another content.
+    """
+    shapes = [_shape(text) for text in input_shape or ()]
+    if reference.endswith(".keras"):
+        if not Path(reference).is_file():
+            raise InputError(f"{reference}: no such file")
+        return
+    if shapes:
+        raise InputError(f"input_shape: received {input_shape}. Allowed: only with a .keras model")
+    if reference.endswith(MODEL_FILES):
+        raise InputError(
+            f"{reference}: not a .keras file. Allowed: a TOML file, or a .keras file, as model.save writes "
+            "it in Keras 3"
+        )
+    _, source, _ = _networks(find("sweeps", reference))
+    locate(source.name)
 
 
 @dataclass(frozen=True)
@@ -67,9 +89,8 @@ def costs_of(
     from invact.cost.count import count_macs
     from invact.networks.saving import saving_problem
 
+    check_networks(reference, input_shape)
     shapes = [_shape(text) for text in input_shape or ()]
-    if shapes and not reference.endswith(".keras"):
-        raise InputError(f"input_shape: received {input_shape}. Allowed: only with a .keras model")
     networks = networks_of(reference, imports)
     with within(reference):
         costs = {name: count_macs(model, shapes or None) for name, model in networks.models.items()}
@@ -85,16 +106,12 @@ def networks_of(reference: str, imports: Iterable[str] = ()) -> Networks:
     Raises:
         InputError: the file does not exist or has another content, or a model cannot be read or built.
     """
+    check_networks(reference)
     modules = tuple(imports)
     import_all(modules, "--import")
     if reference.endswith(".keras"):
         path = Path(reference)
         return Networks({path.name: read_model(path)}, {}, modules)
-    if reference.endswith(MODEL_FILES):
-        raise InputError(
-            f"{reference}: not a .keras file. Allowed: a TOML file, or a .keras file, as model.save writes "
-            "it in Keras 3"
-        )
     path = find("sweeps", reference)
     configs, source, imported = _networks(path)
     data = source.load()

@@ -18,6 +18,7 @@ from invact.cli.options import (
     Workers,
     echo,
     in_file,
+    named,
     overrides,
     show,
 )
@@ -72,27 +73,34 @@ def claim(
 
     If the command is interrupted, run it again to continue.
     """
+    if report:
+        show_reports(as_json, Path(reference).stem, store, tracking_uri)
+        return
+    # The libraries that train are imported after the check of the input, so that a mistake is answered at
+    # once.
     from invact.claims.file import load_claim
+    from invact.data.sources import locate
+
+    options = {
+        "margin": ("--margin", margin),
+        "alpha": ("--alpha", alpha),
+        "method": ("--method", method),
+        "config.epochs": ("--epochs", epochs),
+    }
+    values = overrides({key: value for key, (_, value) in options.items()}, settings)
+    if method is not None:
+        # The looks or runs in the file belong to the method in the file.
+        values.setdefault("runs" if method == "sequential" else "looks", None)
+    given = {key: option for key, (option, value) in options.items() if value is not None}
+    with stdout_to_stderr(), named(values, given):
+        read = load_claim(reference, values)
+        for source in read.sources:
+            locate(source.name)
     from invact.claims.planning.forecast import plan_claim
     from invact.claims.run import run_claim
     from invact.claims.verdict.report import claim_tables, claim_values, plan_tables, plan_values
     from invact.execution.stages import stage
 
-    if report:
-        show_reports(as_json, Path(reference).stem, store, tracking_uri)
-        return
-    changes = {
-        "margin": margin,
-        "alpha": alpha,
-        "method": method,
-        "config.epochs": epochs,
-    }
-    values = overrides(changes, settings)
-    if method is not None:
-        # The looks or runs in the file belong to the method in the file.
-        values.setdefault("runs" if method == "sequential" else "looks", None)
-    with stdout_to_stderr():
-        read = load_claim(reference, values)
     if plan:
         with stdout_to_stderr():
             with stage("loading TensorFlow"):

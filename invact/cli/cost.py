@@ -40,8 +40,10 @@ def cost(
     save it, the command says so on standard error.
     """
     check_formats(as_csv, as_json)
-    from invact.cli.catalogue import costs_of
+    from invact.cli.catalogue import check_networks, costs_of
     from invact.execution.stages import stage
+
+    check_networks(reference, input_shape)
 
     notes: list[str] = []
     with stdout_to_stderr(), stage("loading TensorFlow and counting the networks"):

@@ -19,7 +19,7 @@ from invact.cli.options import (
     echo,
     show,
 )
-from invact.errors import Incomplete, InputError
+from invact.errors import Incomplete, InputError, one_of
 from invact.quiet import stdout_to_stderr
 
 __all__ = ["front"]
@@ -67,7 +67,7 @@ def front(
     If the command is interrupted, run it again to continue.
     """
     from invact.reports.confirmation import confirmation_table, confirmation_values, write_confirmation
-    from invact.reports.front import front_table, front_values, write_front
+    from invact.reports.front import FORMATS, front_table, front_values, write_front
     from invact.sweeps.confirm import confirm_front, fresh_seeds
     from invact.sweeps.recorded import pareto_front
 
@@ -78,10 +78,13 @@ def front(
             raise InputError(
                 f"{option}: received {value!r}. Allowed: only with --confirm, because nothing else trains"
             )
+    kinds = [each.strip() for each in formats.split(",")]
+    for kind in kinds:
+        if kind not in FORMATS:
+            raise one_of("--format", kind, FORMATS)
     found = pareto_front(
         name, driver=driver, margin=margin, attainment=attainment, store=store, tracking_uri=tracking_uri
     )
-    kinds = [each.strip() for each in formats.split(",")]
     # The files of two sweeps, or of one sweep with two drivers, may lie in one folder.
     stem = f"{name}-{driver}" if driver else name
     # A folder that cannot be written must be found before the training, not after it.

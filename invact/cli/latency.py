@@ -42,15 +42,16 @@ def latency(
     The peak memory of each network is measured too.
     """
     check_formats(as_csv, as_json)
-    from invact.cli.catalogue import networks_of
+    from invact.cli.catalogue import check_networks, networks_of
+    from invact.deploy.latency import check_measurement, measure_latency
     from invact.execution.stages import stage
 
+    check_measurement(runtime or ["tensorflow"], batch, threads, rounds)
+    check_networks(reference)
     with stdout_to_stderr():
         with stage("loading TensorFlow and building the networks"):
             load_tensorflow()
             networks = networks_of(reference, imports or ())
-        from invact.deploy.latency import measure_latency
-
         found = measure_latency(
             networks.models,
             batch,

@@ -18,11 +18,11 @@ from invact.cli.export import export
 from invact.cli.front import front
 from invact.cli.latency import latency
 from invact.cli.list import list_
-from invact.cli.options import echo
 from invact.cli.sweep import sweep
 from invact.cli.ui import ui
 from invact.errors import InvactError
 from invact.noise import own_warnings
+from invact.streams import steady_error, steady_output, tell
 
 __all__ = ["app", "main"]
 
@@ -50,18 +50,26 @@ def main() -> NoReturn:
     # Users keep their own modules in the current folder. It comes last, so that no file in it hides a
     # library.
     sys.path.append(str(Path.cwd()))
+    with steady_error():
+        try:
+            with steady_output():
+                _run()
+        except InvactError as error:
+            # The path in a message may contain line breaks.
+            tell(f"invact: {' '.join(str(error).splitlines())}")
+            sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def _run() -> None:
     try:
         app(standalone_mode=True)
-    except InvactError as error:
-        # The path in a message may contain line breaks.
-        echo(f"invact: {' '.join(str(error).splitlines())}", err=True)
-        sys.exit(error.exit_code)
     except SystemExit as end:
         # Typer turns a KeyboardInterrupt into this code and prints nothing.
         if end.code == INTERRUPTED:
-            echo("invact: interrupted; finished runs are kept, and the same command continues", err=True)
-        raise
-    sys.exit(0)
+            tell("invact: interrupted; finished runs are kept, and the same command continues")
+        if end.code:
+            raise
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

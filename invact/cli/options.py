@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +35,8 @@ __all__ = [
     "check_formats",
     "echo",
     "in_file",
+    "named",
+    "number",
     "overrides",
     "show",
 ]
@@ -120,6 +124,40 @@ def overrides(changes: Mapping[str, Any], settings: list[str] | None) -> dict[st
         except tomllib.TOMLDecodeError:
             values[key] = text
     return values
+
+
+def number(text: str | None) -> int | str | None:
+    """Convert the digits of an option to a number; a text such as "200k" is converted when it is checked."""
+    return int(text) if text is not None and re.fullmatch(r"[+-]?[0-9]+", text) else text
+
+
+@contextlib.contextmanager
+def named(changes: Mapping[str, Any], options: Mapping[str, str]) -> Iterator[None]:
+    """Let an error in the block name the option that gave a value, instead of the file that has the key.
+
+    Args:
+        changes: the values that options replace, by dotted key, as `overrides` returns them.
+        options: the option of a key; the other keys were given with `--set`.
+
+    Example:
+        >>> with named({"objective.max_macs": -1}, {"objective.max_macs": "--max-macs"}):
+        ...     raise InputError("my.toml: objective.max_macs: received -1. Allowed: greater than 0")
+        Traceback (most recent call last):
+        ...
+        invact.errors.InputError: --max-macs: received -1. Allowed: greater than 0
+    """
+    try:
+        yield
+    except InputError as error:
+        _, found, words = str(error).partition(".toml: ")
+        for key in sorted(changes, key=len, reverse=True):
+            table, dot, last = key.rpartition(".")
+            for start in (key, f"{table}: {last}" if dot else key):
+                rest = words.removeprefix(start)
+                if found and rest != words and rest[0] in ":.":
+                    option = options.get(key, f"--set {key}")
+                    raise InputError(f"{option}{rest}") from None
+        raise
 
 
 def echo(text: str, *, err: bool = False, end: str = "\n") -> None:

@@ -15,6 +15,8 @@ from invact.cli.options import (
     TrackingUri,
     Workers,
     in_file,
+    named,
+    number,
     overrides,
     show,
 )
@@ -41,13 +43,15 @@ def sweep(
         ),
     ] = None,
     trials: Annotated[int | None, in_file("Total number of configurations. Finished ones count too.")] = None,
-    max_macs: Annotated[int | None, in_file("Budget of multiply-accumulates (MACs).")] = None,
-    max_params: Annotated[int | None, in_file("Budget of parameters.")] = None,
+    max_macs: Annotated[
+        str | None, in_file("Budget of multiply-accumulates (MACs), for example 200k.", "NUMBER")
+    ] = None,
+    max_params: Annotated[str | None, in_file("Budget of parameters.", "NUMBER")] = None,
     max_activation_bytes: Annotated[
-        int | None, in_file("Budget of peak activation memory, in bytes.")
+        str | None, in_file("Budget of peak activation memory, in bytes.", "NUMBER")
     ] = None,
     max_bytes_moved: Annotated[
-        int | None, in_file("Budget of bytes that one inference reads and writes.")
+        str | None, in_file("Budget of bytes that one inference reads and writes.", "NUMBER")
     ] = None,
     max_latency_ms: Annotated[
         float | None, in_file("Budget of the median time of one inference, in milliseconds.")
@@ -65,28 +69,36 @@ def sweep(
 
     If the command is interrupted, run it again to continue.
     """
-    from invact.reports.front import front_table, front_values
+    # The libraries that train and draw are imported after the check of the input, so that a mistake is
+    # answered at once.
+    from invact.data.sources import locate
     from invact.sweeps.file import load_sweep
+
+    options = {
+        "driver": ("--driver", driver),
+        "sampler": ("--sampler", sampler),
+        "trials": ("--trials", trials),
+        "objective.max_macs": ("--max-macs", number(max_macs)),
+        "objective.max_params": ("--max-params", number(max_params)),
+        "objective.max_activation_bytes": ("--max-activation-bytes", number(max_activation_bytes)),
+        "objective.max_bytes_moved": ("--max-bytes-moved", number(max_bytes_moved)),
+        "objective.max_latency_ms": ("--max-latency-ms", max_latency_ms),
+        "config.epochs": ("--epochs", epochs),
+        "seed": ("--seed", seed),
+    }
+    changes = overrides({key: value for key, (_, value) in options.items()}, settings)
+    if driver is not None and sampler is None:
+        # The sampler in the file belongs to the driver in the file.
+        changes.setdefault("sampler", DRIVERS.get(driver, [""])[0])
+    given = {key: option for key, (option, value) in options.items() if value is not None}
+    with stdout_to_stderr(), named(changes, given):
+        read = load_sweep(reference, changes)
+        locate(read.source.name)
+    from invact.reports.front import front_table, front_values
     from invact.sweeps.run import run_sweep
     from invact.training.results import Status
 
-    changes = {
-        "driver": driver,
-        "sampler": sampler,
-        "trials": trials,
-        "objective.max_macs": max_macs,
-        "objective.max_params": max_params,
-        "objective.max_activation_bytes": max_activation_bytes,
-        "objective.max_bytes_moved": max_bytes_moved,
-        "objective.max_latency_ms": max_latency_ms,
-        "config.epochs": epochs,
-        "seed": seed,
-    }
-    if driver is not None and sampler is None:
-        # The sampler in the file belongs to the driver in the file.
-        changes["sampler"] = DRIVERS.get(driver, [""])[0]
     with stdout_to_stderr():
-        read = load_sweep(reference, overrides(changes, settings))
         result = run_sweep(read, store=store, tracking_uri=tracking_uri, workers=workers, scheduler=scheduler)
     failed = result.count(Status.FAILED)
     show(

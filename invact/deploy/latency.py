@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from invact.deploy.stopwatch import Contender, Stopwatch
+from invact.deploy.stopwatch import Contender, Stopwatch, spare_processors
 from invact.errors import InputError
 from invact.execution.stages import track
+from invact.spawning import check_script
 from invact.text import html_of
 
 if TYPE_CHECKING:
@@ -136,7 +137,8 @@ def measure_latency(
 
     Raises:
         InputError: an argument is not valid, or a runtime cannot run a model.
-        EnvironmentFault: a runtime's extra is missing.
+        EnvironmentFault: a runtime's extra is missing, or the process would run the calling script again, see
+            `invact.spawning.check_script`.
 
     Example:
         >>> import keras
@@ -145,19 +147,16 @@ def measure_latency(
         >>> [(row.runtime, row.ratio, row.p50_ms <= row.p90_ms) for row in found.rows]
         [('litert', 1.0, True)]
     """
+    check_script()
     import keras
 
-    from invact.deploy.runtimes import convert, require
+    from invact.deploy.runtimes import convert
 
     models = {model.name: model} if isinstance(model, keras.Model) else dict(model)
     runtimes = [runtime] if isinstance(runtime, str) else list(runtime)
-    for key, value in {"batch": batch, "rounds": rounds}.items():
-        if value < 1:
-            raise InputError(f"{key}: received {value}. Allowed: 1 or more")
+    check_measurement(runtimes, batch, threads, rounds)
     if not models or not runtimes:
         raise InputError("model, runtime: received none. Allowed: at least one of each")
-    for each in runtimes:
-        require(*parse_runtime(each))
     shapes = {name: _input_shape(name, one) for name, one in models.items()}
     if len(set(shapes.values())) > 1:
         raise InputError(f"model: received input shapes {shapes}. Allowed: the same shape for all models")
@@ -236,6 +235,29 @@ def _latency(
         times.size,
         peak_bytes,
     )
+
+
+def check_measurement(runtimes: Iterable[str], batch: int = 1, threads: int = 1, rounds: int = 30) -> None:
+    """Check the arguments of `measure_latency` that need no network, without loading a runtime.
+
+    Raises:
+        InputError: an argument is not valid.
+        EnvironmentFault: a runtime's extra is missing.
+
+    Example:
+        >>> check_measurement(["litert"], batch=0)
+        Traceback (most recent call last):
+        ...
+        invact.errors.InputError: batch: received 0. Allowed: 1 or more
+    """
+    from invact.deploy.runtimes import require
+
+    for key, value in {"batch": batch, "rounds": rounds}.items():
+        if value < 1:
+            raise InputError(f"{key}: received {value}. Allowed: 1 or more")
+    for each in runtimes:
+        require(*parse_runtime(each))
+    spare_processors(threads)
 
 
 def parse_runtime(text: str) -> tuple[str, str]:

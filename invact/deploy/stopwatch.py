@@ -21,6 +21,7 @@ import numpy as np
 from invact.errors import EnvironmentFault, InputError
 from invact.noise import own_warnings
 from invact.processors import allowed_processors, can_pin, pin
+from invact.spawning import GUARD, check_script
 from invact.validation import import_all
 
 if TYPE_CHECKING:
@@ -87,9 +88,11 @@ class Stopwatch:
 
     Raises:
         InputError: this process may use fewer processors than `threads`.
+        EnvironmentFault: the process would run the calling script again, see `invact.spawning.check_script`.
     """
 
     def __init__(self, threads: int = 1, imports: Sequence[str] = ()) -> None:
+        check_script()
         self.threads = threads
         self.processors = spare_processors(threads)
         self._pool = ProcessPoolExecutor(
@@ -148,8 +151,7 @@ class Stopwatch:
             return self._pool.submit(function, *arguments).result()
         except BrokenProcessPool:
             raise EnvironmentFault(
-                "stopwatch: its process died. In a script, the code that starts it must be inside "
-                "`if __name__ == '__main__':`"
+                f"stopwatch: its process died. A script starts processes under `{GUARD}`"
             ) from None
 
 

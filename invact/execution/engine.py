@@ -6,18 +6,16 @@ import contextlib
 import functools
 import gc
 import importlib
-import logging
 import queue
-import socket
 import uuid
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from invact._version import __version__
 from invact.errors import EnvironmentFault, InputError, one_line
+from invact.execution.cluster import connect, send
 from invact.processors import allowed_processors
 from invact.training.results import Epoch, Scores, Status, TrialResult
 
@@ -26,12 +24,6 @@ if TYPE_CHECKING:
     from invact.data.dataset import Dataset, Source
 
 __all__ = ["Engine", "EpochDone", "Job", "JobDone", "on_demand"]
-
-START_SECONDS = 60
-"""Longest time to wait for the first worker of a cluster."""
-
-ANSWER_SECONDS = 5
-"""Longest time to wait for the first bytes of a scheduler."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +70,16 @@ class Engine:
         data: the coordinator's copy of the data set.
         workers: number of processes to start on this machine; default: one for each processor that is not
             reserved. Ignored with `scheduler`.
-        scheduler: address of a running cluster, `tcp://host:port`.
+        scheduler: address of a running cluster, `tls://host:port` or `tcp://host:port`. The certificates for
+            `tls://` come from Dask's configuration, `distributed.comm.tls`. Anybody who can reach a cluster
+            without certificates can run code in it and in this process, so `tcp://` gets a warning.
         imports: modules to import on every worker; they register the user's own arms or rules.
         reserved: processors that workers do not use, unless there are no others.
 
     Raises:
         InputError: `workers` is not between 1 and 1024, or `scheduler` is not an address.
-        EnvironmentFault: the cluster cannot be reached or has no workers, or a worker does not have invact,
-            the same version of invact, or the same data.
+        EnvironmentFault: the cluster cannot be started or reached, or has no workers, or a worker does not
+            have invact, the same version of invact, or the same data.
     """
 
     def __init__(
@@ -112,7 +106,7 @@ class Engine:
 
     def __enter__(self) -> Engine:
         try:
-            self._client = self._connect()
+            self._client = connect(self._resources, self._scheduler, self._workers, self._processors)
             self._client.subscribe_topic(self._setting.topic, self._on_epoch)
             self._check()
         except BaseException:
@@ -154,43 +148,6 @@ class Engine:
             del self._futures[event.key]
         return event
 
-    def _connect(self) -> Any:
-        from distributed import Client, LocalCluster
-
-        address = self._scheduler
-        if address is None:
-            cluster = LocalCluster(
-                n_workers=self._workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                # Any free port, because Dask prints a warning if its default port is taken.
-                dashboard_address="127.0.0.1:0",
-                memory_limit=0,
-                silence_logs=logging.CRITICAL,
-                # Ctrl-C reaches every process of the terminal, but only the coordinator must handle it.
-                preload=[
-                    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
-                    f"from invact.processors import pin; pin({self._processors})",
-                ],
-                env={"TF_CPP_MIN_LOG_LEVEL": "3"},
-            )
-            address = self._resources.enter_context(cluster).scheduler_address
-        else:
-            _reach(address)
-        try:
-            client = Client(
-                address, timeout=START_SECONDS if self._scheduler is None else 10, set_as_default=False
-            )
-        except (OSError, TimeoutError, ValueError) as error:
-            raise EnvironmentFault(f"scheduler {address!r}: cannot connect ({one_line(error)})") from None
-        self._resources.enter_context(client)
-        try:
-            client.wait_for_workers(1, timeout=START_SECONDS)
-        except TimeoutError:
-            raise EnvironmentFault(f"scheduler {address!r}: no worker within {START_SECONDS} s") from None
-        return client
-
     def _check(self) -> None:
         """Load TensorFlow and the data on all workers at once, to find errors before any training."""
         try:
@@ -221,24 +178,6 @@ def on_demand(resources: contextlib.ExitStack, *arguments: Any, **options: Any) 
         options: keyword arguments of `Engine`.
     """
     return functools.cache(lambda: resources.enter_context(Engine(*arguments, **options)))
-
-
-def _reach(address: str) -> None:
-    # distributed tries to connect for a long time, and prints tracebacks when it is stopped.
-    try:
-        parts = urlsplit(address if "://" in address else f"tcp://{address}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or not port or parts.scheme not in ("tcp", "tls"):
-        raise InputError(f"scheduler: received {address!r}. Allowed: tcp://HOST:PORT")
-    try:
-        with socket.create_connection((host, port), timeout=ANSWER_SECONDS) as connection:
-            # A scheduler sends data first. distributed would wait for ever for a server that does not.
-            if parts.scheme == "tcp" and not connection.recv(1):
-                raise OSError("not a Dask scheduler")
-    except OSError as error:
-        raise EnvironmentFault(f"scheduler {address!r}: cannot connect ({error.strerror or error})") from None
 
 
 @dataclass(frozen=True)
@@ -280,21 +219,18 @@ def _load(setting: _Setting) -> Dataset:
 
 
 def _train(job: Job, setting: _Setting) -> TrialResult:
-    from distributed import get_worker
-
     _prepare(setting)  # for workers that joined after `Engine._check`
 
     import keras
 
     from invact.training.loop import train
 
-    worker = get_worker()
     try:
         return train(
             job.config,
             job.seed,
             _load(setting),
-            on_epoch=lambda epoch: worker.log_event(setting.topic, (job.key, asdict(epoch))),
+            on_epoch=lambda epoch: send(setting.topic, (job.key, asdict(epoch))),
             keep_model=job.keep_model,
         )
     finally:

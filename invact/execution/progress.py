@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from invact.execution.bars import Bar, bars, clock, trial_line
 from invact.execution.stages import terminal
 from invact.measures import amount
+from invact.streams import is_terminal, tell
 from invact.text import plain
 from invact.training.results import Epoch, Status, TrialResult
 
@@ -141,7 +141,7 @@ class LineProgress(_Counting):
 
     def message(self, text: str) -> None:
         """Print one line."""
-        print(plain(text), file=sys.stderr, flush=True)
+        tell(text)
 
     def ended(self, key: str, result: TrialResult) -> None:
         """Print how the run ended, unless the line of its trial says so."""
@@ -295,5 +295,5 @@ def make_progress(total: int, done: int = 0, *, mark: str = NEW_BEST, show: bool
     """
     if not show:
         return Progress()
-    kind = BarProgress if sys.stderr.isatty() else LineProgress
+    kind = BarProgress if is_terminal() else LineProgress
     return kind(total, done, mark=mark)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from invact.execution.bars import Bar, bars, clock
+from invact.streams import is_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,7 @@ def stage(text: str, *, show: bool = True) -> Iterator[None]:
         ...     print(1 + 1)
         2
     """
-    if not show or not sys.stderr.isatty():
+    if not show or not is_terminal():
         yield
         return
     from rich.text import Text
@@ -49,7 +50,7 @@ def track(items: Sequence[_Item], description: str, *, show: bool = True) -> Ite
         >>> list(track([1, 2], "counting"))
         [1, 2]
     """
-    return _tracked(items, description) if show and sys.stderr.isatty() else iter(items)
+    return _tracked(items, description) if show and is_terminal() else iter(items)
 
 
 def _tracked(items: Sequence[_Item], description: str) -> Iterator[_Item]:

@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from invact.fronts.points import Point, Winner
 from invact.measures import MEASURES, Costs, in_full
 from invact.statistics.fronts.uncertainty import DIGITS
-from invact.validation import Frozen, validate
+from invact.validation import Frozen, quantity, validate
 
 __all__ = ["Direction", "Objective"]
 
 Direction = Literal["maximize", "minimize"]
 
-Budget = Annotated[int, Field(strict=True, gt=0)]
+Budget = Annotated[int, Field(strict=True, gt=0), BeforeValidator(quantity)]
 RealBudget = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 
 
 class Objective(Frozen):
     """The goal of a search and its budgets.
+
+    Budgets and `target` are numbers, or texts such as `"200k"` and `"1.5M"`.
 
     Attributes:
         kind: the goal. `accuracy`: the highest accuracy within the budgets; `pareto`: the front of accuracy
@@ -51,7 +53,7 @@ class Objective(Frozen):
     max_bytes_moved: Budget | None = None
     max_latency_ms: RealBudget | None = None
     min_accuracy: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
-    target: RealBudget | None = None
+    target: Annotated[RealBudget, BeforeValidator(quantity)] | None = None
     exponent: Annotated[float, Field(strict=True, lt=0, allow_inf_nan=False)] = -0.07
 
     @model_validator(mode="after")

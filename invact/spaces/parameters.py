@@ -12,9 +12,18 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt
 from invact.config import Config, Scalar
 from invact.errors import InputError, choices, one_of
 from invact.spaces.domains import Choice, Domain, Integers, Reals
-from invact.validation import Frozen, validate
+from invact.validation import Frozen, quantity, validate
 
-__all__ = ["FIELDS", "Condition", "Parameter", "Values", "constant", "parents_first", "read_parameters"]
+__all__ = [
+    "FIELDS",
+    "Condition",
+    "Parameter",
+    "Values",
+    "constant",
+    "parents_first",
+    "plain",
+    "read_parameters",
+]
 
 Values: TypeAlias = Mapping[str, Scalar]
 """One configuration as flat values: active parameters by name; `activation.1` belongs to the first stage."""
@@ -30,6 +39,7 @@ _PER_STAGE = [
     for name in FIELDS
     if any(get_origin(member) is tuple for member in get_args(Config.model_fields[name].annotation))
 ]
+_QUANTITIES = ("width_target",)
 _BESIDE: Mapping[str, Mapping[str, Scalar]] = {"width_target": {"width_rule": "macs"}}
 """Fields that `Config` accepts only together with another field, and a value of that other field."""
 
@@ -79,7 +89,7 @@ def read_parameters(tables: Mapping[str, Any], source: str) -> dict[str, Paramet
         InputError: a key or a value is wrong; the message names the source, the key, the received value and
             the allowed values.
     """
-    rows = {key: _row(row, f"{source}: parameters.{key}") for key, row in tables.items()}
+    rows = {key: _row(key, row, f"{source}: parameters.{key}") for key, row in tables.items()}
     domains = {key: _domain(key, row, f"{source}: parameters.{key}") for key, row in rows.items()}
     models = domains["model"].values() if "model" in domains else (Config().model,)
     parameters: dict[str, Parameter] = {}
@@ -118,12 +128,18 @@ def _stages(key: str, depth: Domain | None, source: str) -> dict[str, tuple[Cond
 def constant(key: str, value: Scalar, models: Collection[Scalar], source: str) -> Parameter:
     """Make a parameter with one value, like a bare value in TOML.
 
+    Args:
+        key: name of the parameter.
+        value: the value.
+        models: the models that the space has.
+        source: the words of an error in front of the key, such as `"my.toml: config."`.
+
     Raises:
         InputError: `Config` does not have the field, or refuses the value.
     """
-    where = f"{source}: {key}"
+    where = f"{source}{key}"
     _check_key(key, models, where)
-    domain = _domain(key, _row(value, where), where)
+    domain = _domain(key, _row(key, value, where), where)
     for option in _ends(domain):
         _check_value(key, option, where)
     return Parameter(key, domain)
@@ -133,12 +149,37 @@ def _refuse(where: str, received: object, allowed: str) -> NoReturn:
     raise InputError(f"{where}: received {received!r}. Allowed: {allowed}")
 
 
-def _row(row: Any, where: str) -> _Table:
+def _row(key: str, row: Any, where: str) -> _Table:
+    row = plain(key, row, where)
     if isinstance(row, str | bool | int | float):
         return _Table(choices=[row])
     if not isinstance(row, Mapping):
         _refuse(where, row, "one value, or a table such as { choices = [...] } or { low = 1, high = 2 }")
     return validate(_Table, row, where)
+
+
+def plain(key: str, value: Any, where: str) -> Any:
+    """Convert each text of a parameter that counts something, such as "200k", to a number.
+
+    Raises:
+        InputError: the text is no number, or a number is not finite.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        _refuse(where, value, "a finite number")
+    if key not in _QUANTITIES:
+        return value
+    if isinstance(value, Mapping):
+        # The values of a condition belong to other parameters.
+        return {
+            name: each if name == "when" else plain(key, each, f"{where}.{name}")
+            for name, each in value.items()
+        }
+    if isinstance(value, list):
+        return [plain(key, each, where) for each in value]
+    try:
+        return quantity(value)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _domain(key: str, row: _Table, where: str) -> Domain:

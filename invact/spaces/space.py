@@ -24,6 +24,7 @@ from invact.spaces.parameters import (
     Values,
     constant,
     parents_first,
+    plain,
     read_parameters,
 )
 from invact.validation import validate
@@ -203,18 +204,32 @@ class SearchSpace:
             >>> parse_space({"activation": {"choices": ["relu", "elu"]}}).fix(activation="elu").size()
             1
         """
+        return self.fixed(values, f"{self.source}: ")
+
+    def fixed(self, values: Mapping[str, Any], source: str) -> SearchSpace:
+        """Return the part of the space in which the parameters have the given values, as `fix` does.
+
+        Args:
+            values: the values by key.
+            source: the words of an error in front of the key, such as `"my.toml: config."`.
+
+        Raises:
+            InputError: a value is outside its parameter's domain, or `Config` refuses it.
+        """
         kept, extra = {parameter.name: parameter for parameter in self.parameters}, {}
+        models = kept["model"].domain.values() if "model" in kept else (Config().model,)
         for key, value in values.items():
             names = [name for name in kept if name == key or name.rpartition(".")[0] == key]
             for name in names:
                 domain = kept[name].domain
-                if (fixed := domain.coerce(value)) not in domain:
-                    raise InputError(f"{self.source}: {name}: received {value!r}. Allowed: {domain}")
+                if (fixed := domain.coerce(plain(key, value, f"{source}{key}"))) not in domain:
+                    raise InputError(
+                        f"{source}{key}: received {value!r}. Allowed: {domain}, as in {self.source}"
+                    )
                 kept[name] = replace(kept[name], domain=Choice((fixed,)))
             if not names:
-                models = kept["model"].domain.values() if "model" in kept else (Config().model,)
-                extra[key] = constant(key, value, models, self.source)
-        return _sound(SearchSpace((*extra.values(), *kept.values()), self.source))
+                extra[key] = constant(key, value, models, source)
+        return _sound(SearchSpace((*extra.values(), *kept.values()), self.source), source.rstrip(".: "))
 
     def config(self, values: Values, **fixed: Any) -> Config:
         """Make a `Config`: per-stage values become a tuple, and keys that are not fields become `options`.
@@ -286,14 +301,14 @@ def parse_space(tables: Mapping[str, Any], source: str = "search space") -> Sear
         ...
         invact.errors.InputError: search space: parameters.filters.step: received 0. Allowed: above 0
     """
-    return _sound(SearchSpace(parents_first(read_parameters(tables, source), source), source))
+    return _sound(SearchSpace(parents_first(read_parameters(tables, source), source), source), source)
 
 
-def _sound(space: SearchSpace) -> SearchSpace:
+def _sound(space: SearchSpace, source: str) -> SearchSpace:
     """Make one configuration for each width rule, to find combinations of fields that `Config` refuses."""
     rules = [rule for p in space.parameters if p.name == "width_rule" for rule in p.domain.values()]
     for rule in rules or [Config().width_rule]:
-        space.config(space._walk(_least(rule)))
+        replace(space, source=source).config(space._walk(_least(rule)))
     return space
 
 

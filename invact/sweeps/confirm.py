@@ -13,6 +13,7 @@ from invact.errors import InputError
 from invact.fronts.confirmation import Confirmation, confirm_points
 from invact.fronts.pareto import ParetoFront
 from invact.reports.confirmation import write_confirmation
+from invact.spawning import check_script
 from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of
 from invact.tracking.stored import config_of
 from invact.validation import import_all
@@ -84,8 +85,12 @@ def confirm_front(
 
     Raises:
         InputError: no sweep has the name, its front is empty, or `seeds` is out of range.
-        EnvironmentFault: the store, the data or the cluster cannot be reached, or the data have changed.
+        EnvironmentFault: the store, the data or the cluster cannot be reached, or the data have changed; or
+            each worker would run the calling script again, see `invact.spawning.check_script`.
     """
+    if scheduler is None:
+        check_script()
+
     from invact.execution.agenda import ended_runs
     from invact.execution.coordinator import Coordinator
     from invact.execution.engine import on_demand

@@ -15,7 +15,7 @@ from invact.data.dataset import Source
 from invact.deploy.timer import Timing
 from invact.errors import InputError, one_of, within
 from invact.files import beside, find, read_toml
-from invact.search.drivers import DRIVERS
+from invact.search.drivers import DRIVERS, check_sampler
 from invact.search.objectives import Objective
 from invact.spaces.space import SearchSpace, load_space
 from invact.validation import Frozen, check_name, import_all, override, validate
@@ -121,10 +121,10 @@ def load_sweep(reference: str | Path, overrides: Mapping[str, Any] | None = None
     with within(str(path)):
         if file.driver not in DRIVERS:
             raise one_of("driver", file.driver, DRIVERS)
-        if file.sampler is not None and file.sampler not in DRIVERS[file.driver]:
-            raise one_of(f"sampler of {file.driver}", file.sampler, DRIVERS[file.driver])
+        if file.sampler is not None:
+            check_sampler(file.driver, file.sampler)
         import_all(file.imports)
-        space = load_space(file.space, path.parent).fix(**file.config)
+        space = load_space(file.space, path.parent).fixed(file.config, "config.")
         for parameter in space.parameters:
             if parameter.name == "augmentation":
                 for value in parameter.domain.values():

@@ -15,7 +15,7 @@ from invact.fronts.uncertainty import MARGIN
 from invact.measures import MEASURES
 from invact.search.objectives import Objective
 from invact.tracking.stored import config_of, damaged
-from invact.validation import check_name
+from invact.validation import check_name, points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +55,11 @@ def pareto_front(
             a margin or for attainment surfaces.
         EnvironmentFault: the store cannot be reached, or the extra is missing.
     """
+    if margin is not None:
+        try:
+            points(margin)
+        except ValueError as error:
+            raise InputError(f"margin: {error}") from None
     record = find_sweep(name, driver, store, tracking_uri)
     front = front_of(record, record.table(), name, MARGIN if margin is None else margin, attainment)
     if attainment and front.uncertainty is None:

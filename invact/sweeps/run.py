@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from invact.deploy.timer import Timer
 from invact.errors import within
+from invact.files import read_text
 from invact.fronts.pareto import ParetoFront
 from invact.measures import MEASURES, in_full
+from invact.spawning import check_script
 from invact.sweeps.file import Sweep, load_sweep
 from invact.sweeps.recorded import SETTINGS, SOURCE, front_of, keep_winner
 from invact.text import leading
@@ -81,8 +83,12 @@ def run_sweep(
 
     Raises:
         InputError: the sweep is not valid, or no configuration of the space is within the budget.
-        EnvironmentFault: the data, the store or the cluster cannot be reached.
+        EnvironmentFault: the data, the store or the cluster cannot be reached; or each worker would run the
+            calling script again, see `invact.spawning.check_script`.
     """
+    if scheduler is None:
+        check_script()
+
     from invact.execution.coordinator import Coordinator
     from invact.execution.engine import on_demand
     from invact.execution.progress import make_progress
@@ -122,7 +128,7 @@ def run_sweep(
                 "sweep",
                 sweep.identity(data),
                 files={
-                    sweep.path.name: sweep.path.read_text(encoding="utf-8"),
+                    sweep.path.name: read_text(sweep.path),
                     SETTINGS: file.model_dump_json(indent=1),
                     SOURCE: json.dumps(asdict(sweep.source) | {"digest": data.digest}, indent=1),
                 },

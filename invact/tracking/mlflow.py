@@ -112,6 +112,10 @@ class MlflowRuns:
         if not self.shown:
             object.__setattr__(self, "shown", masked(self.uri, self.uri))
 
+    def opened(self) -> MlflowRuns:
+        """Return the store as MLflow opens it, which is this object."""
+        return self
+
     @_explained
     def begin(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
         """Create a run and return its id."""

@@ -9,11 +9,12 @@ import sqlite3
 import tempfile
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from invact.errors import EnvironmentFault, InputError, masked, one_line
 from invact.tracking.lock import exclusive
+from invact.tracking.reading import StoredRuns
 
 if TYPE_CHECKING:
     from invact.tracking.mlflow import MlflowRuns
@@ -80,19 +81,33 @@ def _open_local(database: Path, read_only: bool) -> tuple[MlflowRuns, Path]:
         raise InputError(
             f"store: received {str(given)!r}, which {lacks}. Allowed: a folder with recorded sweeps or claims"
         )
-    from invact.tracking.database import create, is_old, moved_in, prepare, snapshot, writable
+    if read_only:
+        runs = StoredRuns(database, lambda: _by_mlflow(database))
+        # A damaged database gets the explanation of MLflow.
+        return (cast("MlflowRuns", runs) if runs.readable() else _by_mlflow(database)), folder
+    from invact.tracking.database import create, prepare
     from invact.tracking.mlflow import MlflowRuns, connect
 
     try:
-        if not read_only:
-            # If two processes create the tables at the same time, they damage the database.
-            with exclusive(folder / "locks" / "open.lock", f"the opening of {database}", timeout=60):
-                if not database.exists():
-                    create(database)
-                prepare(database)
-                return MlflowRuns(uri, connect(uri)), folder
+        # If two processes create the tables at the same time, they damage the database.
+        with exclusive(folder / "locks" / "open.lock", f"the opening of {database}", timeout=60):
+            if not database.exists():
+                create(database)
+            prepare(database)
+            return MlflowRuns(uri, connect(uri)), folder
+    except (sqlite3.Error, OSError) as error:
+        raise EnvironmentFault(f"{database}: {one_line(error)}") from error
+
+
+def _by_mlflow(database: Path) -> MlflowRuns:
+    """Open a database with MLflow, only to read."""
+    from invact.tracking.database import is_old, moved_in, snapshot, writable
+    from invact.tracking.mlflow import MlflowRuns, connect
+
+    uri, folder = f"{SQLITE}{database}", database.parent
+    try:
         if writable(database) and not is_old(database):
-            return MlflowRuns(uri, connect(uri), moved=moved_in(database)), folder
+            return MlflowRuns(uri, connect(uri), moved=moved_in(database))
         temporary = tempfile.mkdtemp(prefix="invact-")
         try:
             copy = snapshot(database, Path(temporary))
@@ -102,7 +117,7 @@ def _open_local(database: Path, read_only: bool) -> tuple[MlflowRuns, Path]:
             raise
         weakref.finalize(client, shutil.rmtree, temporary, ignore_errors=True)
         places = moved_in(copy, folder)
-        return MlflowRuns(f"{SQLITE}{copy}", client, moved=places, shown=uri), folder
+        return MlflowRuns(f"{SQLITE}{copy}", client, moved=places, shown=uri)
     except (sqlite3.Error, OSError) as error:
         raise EnvironmentFault(f"{database}: {one_line(error)}") from error
 

@@ -254,14 +254,15 @@ class Store:
             raise InputError(
                 f"{self.runs.shown}: received a server, which has its own pages. Allowed: a store in a folder"
             )
-        if self.runs.moved:
+        runs = self.runs.opened()
+        if runs.moved:
             from invact.tracking.database import adopt
 
             try:
-                adopt(Path(self.uri.removeprefix(SQLITE)), self.runs.moved)
+                adopt(Path(runs.uri.removeprefix(SQLITE)), runs.moved)
             except sqlite3.Error as error:
-                raise EnvironmentFault(f"{self.runs.shown}: {one_line(error)}") from error
-        return serve(self.uri, self.folder and self.folder / ARTIFACTS, port)
+                raise EnvironmentFault(f"{runs.shown}: {one_line(error)}") from error
+        return serve(runs.uri, self.folder and self.folder / ARTIFACTS, port)
 
     def _parents(self, experiments: Sequence[str], tags: Mapping[str, str] | None = None) -> list[Any]:
         conditions = [

@@ -1,14 +1,19 @@
+import contextlib
 import os
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import dask
+import psutil
 import pytest
 import warm
+from distributed import Security
 from helpers import numbers
 
 from invact.config import Config
@@ -144,16 +149,111 @@ def test_a_killed_worker_is_replaced_and_closing_does_not_wait(digits: Dataset) 
         assert (epoch.train, epoch.validation) == (again.train, again.validation)
 
 
+def listening(pid: int) -> set[int]:
+    """The TCP ports on which a process listens."""
+    found = psutil.Process(pid).net_connections(kind="tcp")
+    return {each.laddr.port for each in found if each.status == psutil.CONN_LISTEN}
+
+
+def answer(port: int, context: ssl.SSLContext | None, request: bytes = b"") -> bytes:
+    """What a server sends first; empty if it closes the connection, or refuses the certificate."""
+    with contextlib.ExitStack() as stack:
+        plain = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+        try:
+            connection = plain if context is None else stack.enter_context(context.wrap_socket(plain))
+            connection.sendall(request)
+            return connection.recv(1000)
+        except (ssl.SSLError, ConnectionError):
+            return b""
+
+
+def test_only_the_session_can_talk_to_a_local_cluster(digits: Dataset, capfd) -> None:
+    warm.context()
+    known = listening(os.getpid())
+    with Engine(DIGITS, digits, workers=1) as engine:
+        (pid,) = engine._client.run(os.getpid).values()
+        ports = (listening(os.getpid()) - known) | listening(pid)
+        ((worker, about),) = engine._client.scheduler_info()["workers"].items()
+        addresses = (engine._client.scheduler.address, worker, about["nanny"])
+        assert all(address.startswith("tls://127.0.0.1:") for address in addresses)
+        trusted = {int(address.rpartition(":")[2]) for address in addresses}
+        # The other two are the HTTP servers of the scheduler and of the worker.
+        assert trusted < ports
+        assert (len(trusted), len(ports)) == (3, 5)
+        session, other = engine._client.security, Security.temporary()
+        for port in trusted:
+            assert answer(port, session.get_connection_args("client")["ssl_context"])
+        nobody = ssl.create_default_context()
+        nobody.check_hostname, nobody.verify_mode = False, ssl.CERT_NONE
+        stranger = other.get_connection_args("client")["ssl_context"]
+        stranger.verify_mode = ssl.CERT_NONE
+        for port in trusted:
+            assert answer(port, None, bytes(8)) == answer(port, nobody) == answer(port, stranger) == b""
+        # An HTTP server knows no certificates, so it tells nothing.
+        for port in ports - trusted:
+            for place in ("/health", "/info/main/workers.html", "/json/counts.json", "/metrics", "/status"):
+                head = answer(port, None, f"GET {place} HTTP/1.0\r\n\r\n".encode()).split(b"\r\n")[0]
+                assert head.endswith(b"404 Not Found")
+        engine.submit(Job("a", TINY, 0))
+        assert ended(events(engine))["a"].result.status is Status.FINISHED
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_cluster_without_certificates_gets_a_warning(cluster: str, digits: Dataset, capfd) -> None:
+    with Engine(DIGITS, digits, scheduler=cluster):
+        words = capfd.readouterr().err
+    assert words.startswith(f"invact: warning: scheduler '{cluster}' has no certificates")
+    assert words.count("\n") == 1
+
+
+def test_a_failed_start_is_reported_in_one_line(digits: Dataset, capfd, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        dask.config.set({"temporary-directory": str(tmp_path / "file")}),
+        pytest.raises(EnvironmentFault, match=r"^workers: cannot start \(.*Not a directory.*\)") as fault,
+    ):
+        Engine(DIGITS, digits, workers=1).__enter__()
+    assert "\n" not in str(fault.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_workers_that_end_while_they_start_are_reported_in_one_line(tmp_path: Path) -> None:
+    # The check accepts a call inside an `if`, and each worker comes to the call again.
+    (tmp_path / "script.py").write_text(
+        "import types\n"
+        "from invact.errors import EnvironmentFault\n"
+        "from invact.execution.engine import Engine\n"
+        "if Engine:\n"
+        "    try:\n"
+        "        Engine(None, types.SimpleNamespace(digest=''), workers=2).__enter__()\n"
+        "    except EnvironmentFault as fault:\n"
+        "        print(fault)\n"
+    )
+    done = warm.run([tmp_path / "script.py"])
+    assert done.stderr == ""
+    assert done.stdout.startswith("workers: cannot start (")
+    assert done.stdout.endswith('A script starts workers under `if __name__ == "__main__":`\n')
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def test_a_scheduler_and_a_worker_that_were_started_separately(digits: Dataset, tmp_path: Path) -> None:
-    address = f"tcp://127.0.0.1:{free_port()}"
-    scheduler = ["-m", "distributed.cli.dask_scheduler", "--no-dashboard", "--host", address]
+def test_a_scheduler_and_a_worker_that_were_started_separately_with_certificates(
+    digits: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    security = Security.temporary()
+    pems = {"ca-file": security.tls_ca_file, "cert": security.tls_client_cert, "key": security.tls_client_key}
+    for name, content in pems.items():
+        (tmp_path / name).write_text(content)
+    paths = {name: str(tmp_path / name) for name in pems}
+    options = [text for name, path in paths.items() for text in (f"--tls-{name}", path)]
+    address = f"tls://127.0.0.1:{free_port()}"
+    scheduler = ["-m", "distributed.cli.dask_scheduler", "--no-dashboard", "--host", address, *options]
     worker = ["-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny"]
+    worker += options
     log, processes = tmp_path / "log", []
     try:
         for command in (scheduler, worker):
@@ -166,9 +266,17 @@ def test_a_scheduler_and_a_worker_that_were_started_separately(digits: Dataset, 
             except OSError:
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.2)
-        with Engine(DIGITS, digits, scheduler=address) as engine:
+        with pytest.raises(EnvironmentFault, match=r"scheduler 'tls:.*: cannot connect \(.*\)$"):
+            Engine(DIGITS, digits, scheduler=address).__enter__()
+        names = {"ca-file": "ca-file", "client.cert": "cert", "client.key": "key"}
+        own = {f"distributed.comm.tls.{key}": paths[name] for key, name in names.items()}
+        with (
+            dask.config.set(own),
+            Engine(DIGITS, digits, scheduler=address) as engine,
+        ):
             engine.submit(Job("a", TINY, 0))
             result = ended(events(engine))["a"].result
+        assert capfd.readouterr() == ("", "")
         assert numbers(result) == numbers(train(TINY, 0, digits))
         assert all(process.is_alive() for process in processes), "the engine stopped the cluster"
     finally:
@@ -197,7 +305,7 @@ def test_an_address_without_a_server_is_reported_in_one_line() -> None:
 def test_an_address_of_another_server_is_reported_in_one_line(
     digits: Dataset, hangs_up: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("invact.execution.engine.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("invact.execution.cluster.ANSWER_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         if hangs_up:
@@ -210,5 +318,7 @@ def test_an_address_of_another_server_is_reported_in_one_line(
     "address", ["127.0.0.1", "nonsense://x:1", "tcp://[", "", "tcp://a:99999", "tcp://:80"]
 )
 def test_an_invalid_address_is_refused(digits: Dataset, address: str) -> None:
-    with pytest.raises(InputError, match=r"scheduler: received .*\. Allowed: tcp://HOST:PORT"):
+    with pytest.raises(
+        InputError, match=r"scheduler: received .*\. Allowed: tls://HOST:PORT or tcp://HOST:PORT"
+    ):
         Engine(DIGITS, digits, scheduler=address).__enter__()

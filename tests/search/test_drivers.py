@@ -283,7 +283,7 @@ def test_scores_rank_feasible_above_infeasible_and_reach_the_whole_front():
     ("arguments", "message"),
     [
         (("optuna_", "tpe"), r"driver: received 'optuna_'; did you mean 'optuna'\?"),
-        (("optuna", "bayesian"), r"sampler: received 'bayesian'.*Allowed: tpe"),
+        (("optuna", "bayesian"), r"sampler: received 'bayesian', a sampler of keras_tuner.*of optuna: tpe"),
         (("optuna", "grid"), "dropout: received an interval without step"),
         (("keras_tuner", "grid"), "dropout: received an interval without step"),
         (("optuna", "tpe", {"filters": 8}), r"enqueue\[0\]: depth: missing. Allowed: integers from 1 to 2"),
@@ -310,7 +310,7 @@ def test_unsearchable_spaces_are_refused():
 @pytest.mark.parametrize("sampler", ["gp", "cmaes"])
 def test_a_missing_extra_names_its_installation(sampler, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(EnvironmentFault, match=rf"pip install 'invact\[{sampler}\]'"):
+    with pytest.raises(EnvironmentFault, match=rf"pip install .*\[{sampler}\]'"):
         make_driver("optuna", sampler, MIXED, BUDGET, 0, 5)
 
 

@@ -37,7 +37,7 @@ def choose(*values):
         ({"dropout": True}, "parameters.dropout: received True. Allowed: a number"),
         ({"dropout": "0.1"}, "parameters.dropout: received '0.1'. Allowed: a number"),
         ({"dropout": 1}, "parameters.dropout: received 1.0. Allowed: less than 1"),
-        ({"dropout": math.nan}, "parameters.dropout.choices: received nan. Allowed: finite numbers"),
+        ({"dropout": math.nan}, "parameters.dropout: received nan. Allowed: a finite number"),
         ({"learning_rate": {"low": 1e-4, "high": math.inf}}, "learning_rate.high: received inf"),
         ({"filters": choose()}, "parameters.filters.choices: received []. Allowed: at least one value"),
         ({"filters": choose(4, 4)}, "parameters.filters.choices: received [4, 4]. Allowed: each value once"),
@@ -146,7 +146,7 @@ def test_options_may_belong_to_one_of_several_models():
     ("fixed", "message"),
     [
         ({"depth": 9}, "depth: received 9. Allowed: integers from 1 to 3"),
-        ({"activation": "elu"}, "activation.1: received 'elu'. Allowed: 'relu', 'inverse'"),
+        ({"activation": "elu"}, "activation: received 'elu'. Allowed: 'relu', 'inverse', as in search space"),
         ({"epoch": 3}, "epoch: unknown key, received 'epoch'; did you mean 'epochs'?"),
         ({"epochs": 0}, "epochs: received 0. Allowed: greater than or equal to 1"),
         ({"learning_rate": math.nan}, "received nan"),
@@ -207,3 +207,28 @@ def test_a_width_target_needs_its_rule_whenever_it_is_active():
             InputError, match=r'width_target: received 5000\. Allowed: only with width_rule = "macs"'
         ):
             parse_space(table)
+
+
+def test_a_number_with_a_letter_is_a_number_of_the_space() -> None:
+    rule = {"width_rule": "macs"}
+    for text, number in (
+        ("200k", 200_000),
+        ({"choices": ["200k", "1.5M"]}, {"choices": [200_000, 1_500_000]}),
+        ({"low": "1k", "high": "2M", "log": True}, {"low": 1000, "high": 2_000_000, "log": True}),
+    ):
+        assert parse_space(rule | {"width_target": text}) == parse_space(rule | {"width_target": number})
+    space = parse_space(rule)
+    assert space.fix(width_target="200k") == space.fix(width_target=200_000)
+    with pytest.raises(
+        InputError, match=r"^my\.toml: config\.width_target: received '2x'\. Allowed: a whole"
+    ):
+        space.fixed({"width_target": "2x"}, "my.toml: config.")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("tables", [{"filters": 3}, {"learning_rate": {"low": 0.1, "high": 0.2}}])
+def test_a_fixed_value_that_is_not_finite_is_refused_in_its_own_place(tables, value: float) -> None:
+    with pytest.raises(
+        InputError, match=r"^my\.toml: config\.learning_rate: received -?(nan|inf)\. Allowed: "
+    ):
+        parse_space(tables, "space.toml").fixed({"learning_rate": value}, "my.toml: config.")

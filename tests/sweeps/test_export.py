@@ -19,6 +19,7 @@ from invact.deploy.runtimes import RUNTIMES
 from invact.deploy.sidecar import flat, pixel_range, presented
 from invact.errors import EnvironmentFault, InputError
 from invact.execution.engine import Engine
+from invact.files import install
 from invact.networks.archives import pack, unpack
 from invact.sweeps import export as export_module
 from invact.sweeps.export import Exported, export_archive, export_point
@@ -367,7 +368,7 @@ def test_a_missing_extra_gives_exit_code_3_and_is_named(invact, swept, folder, m
         "importlib.util.find_spec", lambda name, *rest: None if name == "tf2onnx" else find(name, *rest)
     )
     answer = invact("export", "tiny", "--point", 1, "--format", "keras,onnx", "--store", swept[0])
-    assert (answer.code, answer.err) == (3, "invact: onnx needs tf2onnx: pip install 'invact[onnx]'\n")
+    assert (answer.code, answer.err) == (3, f"invact: onnx needs tf2onnx: {install('onnx')}\n")
     assert list(folder.iterdir()) == []
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from scipy.stats import qmc
-
 from invact.claims.cells import Cell, Hyperparameters
 from invact.config import Config
 
@@ -25,6 +23,8 @@ def tuning_points(tuning: TuningFile, config: Mapping[str, Any]) -> tuple[Hyperp
     """
     ranges = [tuning.learning_rate, *([tuning.weight_decay] if tuning.weight_decay else [])]
     # The first point of the sequence is skipped, because it is a corner of the ranges.
+    from scipy.stats import qmc  # Here, because it takes a second.
+
     points = qmc.Halton(len(ranges), scramble=False).random(tuning.trials + 1)[1:]
     decay = Config.model_validate(dict(config)).weight_decay
     hyperparameters = []

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from invact.errors import EnvironmentFault, InputError, InvactError, one_line, one_of
+from invact.files import install
 from invact.quiet import same_logging
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def require(runtime: str, precision: str = "float32") -> None:
         raise one_of(f"precision of {runtime}", precision, RUNTIMES[runtime])
     missing = [name for name in _NEEDS.get(runtime, ()) if importlib.util.find_spec(name) is None]
     if missing:
-        raise EnvironmentFault(f"{runtime} needs {' and '.join(missing)}: pip install 'invact[{runtime}]'")
+        raise EnvironmentFault(f"{runtime} needs {' and '.join(missing)}: {install(runtime)}")
 
 
 def convert(

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from invact.errors import InputError
 from invact.reports.figures.style import FAINT, INK, LIMIT, style
@@ -103,6 +102,8 @@ def _panel(
     axes: Axes, name: str, values: NDArray[np.float64], seeds: Sequence[int], confidence: float
 ) -> None:
     order = np.argsort(values, kind="stable")
+    from scipy import stats  # Here, because it takes a second, and only this figure needs it.
+
     quantiles, ordered = stats.probplot(values, fit=False)
     mean, sd = values.mean(), values.std(ddof=1)
     spread = np.ptp(values) > 100 * RESOLUTION

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from invact.errors import EnvironmentFault, InputError, one_of
+from invact.files import install
 
 if TYPE_CHECKING:
     from invact.measures import Costs
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from invact.spaces.space import SearchSpace, Values
     from invact.training.results import Status
 
-__all__ = ["DRIVERS", "Driver", "Outcome", "Proposal", "make_driver"]
+__all__ = ["DRIVERS", "Driver", "Outcome", "Proposal", "check_sampler", "make_driver"]
 
 DRIVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -118,19 +119,41 @@ def make_driver(
     """
     if name not in DRIVERS:
         raise one_of("driver", name, DRIVERS)
-    if sampler not in DRIVERS[name]:
-        raise one_of("sampler", sampler, DRIVERS[name])
+    check_sampler(name, sampler)
     if trials < 1:
         raise InputError(f"trials: received {trials}. Allowed: at least 1")
     _check_fit(sampler, space, objective, epochs)
     module = _EXTRAS.get(sampler)
     if module and importlib.util.find_spec(module) is None:
-        raise EnvironmentFault(f"sampler {sampler!r} needs {module}: pip install 'invact[{sampler}]'")
+        raise EnvironmentFault(f"sampler {sampler!r} needs {module}: {install(sampler)}")
     ready = tuple(space.check(values, f"enqueue[{index}]") for index, values in enumerate(enqueue))
     driver: Driver = importlib.import_module(f"invact.search.drivers.{name}").make(
         sampler, space, objective, seed, trials, ready, epochs
     )
     return driver
+
+
+def check_sampler(driver: str, sampler: str) -> None:
+    """Check that a driver has a sampler.
+
+    Raises:
+        InputError: the sampler is unknown, or belongs to another driver.
+
+    Example:
+        >>> check_sampler("keras_tuner", "tpe")
+        Traceback (most recent call last):
+        ...
+        invact.errors.InputError: sampler: received 'tpe', a sampler of optuna. Allowed: ...
+    """
+    if sampler in DRIVERS[driver]:
+        return
+    for other, samplers in DRIVERS.items():
+        if sampler in samplers:
+            raise InputError(
+                f'sampler: received {sampler!r}, a sampler of {other}. Allowed: driver = "{other}", or a '
+                f"sampler of {driver}: {', '.join(DRIVERS[driver])}"
+            )
+    raise one_of("sampler", sampler, DRIVERS[driver])
 
 
 def _check_fit(sampler: str, space: SearchSpace, objective: Objective, epochs: int | None) -> None:

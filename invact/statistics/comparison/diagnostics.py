@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from invact.errors import InputError
 from invact.statistics.comparison.inference import RESOLUTION, checked, welch
@@ -229,6 +229,8 @@ def permutation(control: ArrayLike, treatment: ArrayLike, margin: float, floor: 
         found: Floats = np.round(np.arctan2(difference, np.sqrt(parts[0] + parts[1])), 10)
         return found
 
+    from scipy import stats  # Here, because it takes a second, and most commands do not need it.
+
     exact = math.comb(len(old) + len(new), len(new)) <= EXACT
     result = stats.permutation_test(
         arms,
@@ -243,6 +245,8 @@ def permutation(control: ArrayLike, treatment: ArrayLike, margin: float, floor: 
 
 
 def _residuals(accuracies: Floats) -> Residuals:
+    from scipy import stats
+
     quantiles, ordered = stats.probplot(accuracies - accuracies.mean(), fit=False)
     return Residuals(
         order=tuple(np.argsort(accuracies, kind="stable").tolist()),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from invact.errors import EnvironmentFault, InputError
+from invact.files import install
 from invact.statistics.fronts.uncertainty import Candidates, Selection, resample
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def attainment_surfaces(
     try:
         from moocore import eaf
     except ImportError:
-        raise EnvironmentFault("attainment surfaces need moocore: pip install 'invact[eaf]'") from None
+        raise EnvironmentFault(f"attainment surfaces need moocore: {install('eaf')}") from None
     weights = resample(candidates.test.shape[1], resamples, 0.95, seed)
     fronts, configurations = np.nonzero(Selection(candidates, weights, candidates.cost).non_dominated)
     # moocore minimises all objectives.

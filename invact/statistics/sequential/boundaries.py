@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from invact.errors import InputError
 from invact.statistics.sequential.crossing import normal_exits, t_exits
@@ -36,6 +36,13 @@ LOOKS = (6, 7, 8, 9, 10, 12, 15, 18)
 """Default looks of the sequential test, in runs of each arm."""
 ALPHA = 0.025
 """Default total one-sided type I error."""
+
+
+def _solve(function: Callable[[float], float], low: float, high: float, **options: float) -> float:
+    # Here, because the import takes half a second, and a claim that is refused does not need it.
+    from scipy import optimize
+
+    return float(optimize.brentq(function, low, high, **options))
 
 
 def wang_tsiatis(information: ArrayLike, alpha: float, shape: float, sides: int = 2) -> Floats:
@@ -65,7 +72,7 @@ def wang_tsiatis(information: ArrayLike, alpha: float, shape: float, sides: int 
         bounds = constant * form
         return sides * sum(normal_exits(bounds, values, -bounds if sides == 2 else None).upper) - alpha
 
-    return np.asarray(float(optimize.brentq(excess, 0.1, 8.0)) * form)
+    return np.asarray(_solve(excess, 0.1, 8.0) * form)
 
 
 def spending_bounds(information: ArrayLike, alpha: float) -> Floats:
@@ -90,7 +97,7 @@ def spending_bounds(information: ArrayLike, alpha: float) -> Floats:
             return sum(normal_exits([*bounds, bound], values[:look]).upper) - target
 
         # A bound above 8.5 has the same effect as no look.
-        bounds.append(float(optimize.brentq(excess, 0.0, 8.5)) if excess(8.5) < 0 else 8.5)
+        bounds.append(_solve(excess, 0.0, 8.5) if excess(8.5) < 0 else 8.5)
     return np.array(bounds)
 
 
@@ -146,7 +153,7 @@ def nominal_levels(
 
     # The solution is between the Bonferroni correction, which spends too little, and the constant that gives
     # one look the level alpha, which spends too much.
-    constant = optimize.brentq(excess, alpha / form.sum(), alpha / form.max(), xtol=1e-12)
+    constant = _solve(excess, alpha / form.sum(), alpha / form.max(), xtol=1e-12)
     return tuple(float(level) for level in constant * form)
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scipy import special, stats
+from scipy import special
 
 from invact.errors import InputError
 from invact.statistics.comparison.inference import check_margin, welch
@@ -99,6 +99,8 @@ def power(n: int, sd: float, margin: float, truth: float = 0.0, alpha: float = A
     if n < 2:
         raise InputError(f"n: received {n!r}. Allowed: 2 or more")
     df = 2 * n - 2
+    from scipy import stats  # Here, because it takes a second, and a claim that is refused does not need it.
+
     return float(stats.nct.sf(-special.stdtrit(df, alpha), df, effect * math.sqrt(n / 2)))
 
 

@@ -1,0 +1,134 @@
+"""Dask clusters: starting one on this machine that only this session can use, or reaching a running one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections.abc import Collection
+from typing import Any
+from urllib.parse import urlsplit
+
+from invact.errors import EnvironmentFault, InputError, one_line
+from invact.spawning import GUARD, check_script, imports_script
+from invact.streams import tell
+
+__all__ = ["connect", "send"]
+
+START_SECONDS = 60
+"""Longest time to wait for the first worker of a cluster."""
+
+ANSWER_SECONDS = 5
+"""Longest time to wait for the first bytes of a scheduler."""
+
+CONNECT_SECONDS = 10
+"""Longest time to wait for a running scheduler."""
+
+
+def connect(
+    resources: contextlib.ExitStack, scheduler: str | None, workers: int, processors: Collection[int]
+) -> Any:
+    """Return a Dask client of a running cluster, or of one that is started on this machine.
+
+    Args:
+        resources: closes the client, and the cluster that was started.
+        scheduler: address of a running cluster; None starts one.
+        workers: number of processes to start.
+        processors: processors that these processes may use.
+
+    Raises:
+        InputError: `scheduler` is not an address.
+        EnvironmentFault: the cluster cannot be started or reached, or has no workers.
+    """
+    from distributed import Client
+
+    if scheduler is None:
+        address, security = _start(resources, workers, processors)
+    else:
+        _reach(scheduler)
+        # With None, the client reads its certificates from Dask's configuration.
+        address, security = scheduler, None
+    seconds = START_SECONDS if scheduler is None else CONNECT_SECONDS
+    try:
+        client = Client(address, timeout=seconds, set_as_default=False, security=security)
+    # Missing certificates are a TypeError, and wrong ones are an OSError.
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise EnvironmentFault(f"scheduler {address!r}: cannot connect ({one_line(error)})") from None
+    resources.enter_context(client)
+    if scheduler is not None and not address.startswith("tls://"):
+        tell(
+            f"invact: warning: scheduler {address!r} has no certificates, so anybody who can reach it "
+            "can run code in its workers and in this process. Use a tls:// address"
+        )
+    try:
+        client.wait_for_workers(1, timeout=START_SECONDS)
+    except TimeoutError:
+        raise EnvironmentFault(f"scheduler {address!r}: no worker within {START_SECONDS} s") from None
+    return client
+
+
+def send(topic: str, message: Any) -> None:
+    """Send a message from a worker to the clients that have subscribed to the topic."""
+    from distributed import get_worker
+
+    get_worker().log_event(topic, message)
+
+
+def _start(resources: contextlib.ExitStack, workers: int, processors: Collection[int]) -> tuple[str, Any]:
+    """Start a cluster that accepts only the certificates of this session; return its address and these."""
+    import dask
+    from distributed import LocalCluster, Security
+
+    check_script()
+    # The HTTP servers of the scheduler and the workers know no certificates, so they serve nothing.
+    routes: dict[str, list[str]] = {f"distributed.{one}.http.routes": [] for one in ("scheduler", "worker")}
+    try:
+        security = Security.temporary()
+        with dask.config.set(routes):
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                security=security,
+                # Any free port, because Dask prints a warning if its default port is taken.
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+                # Ctrl-C reaches every process of the terminal, but only the coordinator must handle it.
+                preload=[
+                    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
+                    f"from invact.processors import pin; pin({set(processors)})",
+                ],
+                env={"TF_CPP_MIN_LOG_LEVEL": "3"},
+            )
+    except Exception as error:
+        hint = f". A script starts workers under `{GUARD}`" if imports_script() else ""
+        raise EnvironmentFault(f"workers: cannot start ({one_line(_root(error))}){hint}") from None
+    return resources.enter_context(cluster).scheduler_address, security
+
+
+def _root(error: BaseException) -> BaseException:
+    """The first error in a chain of errors. Dask wraps the error of a worker more than once."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error
+
+
+def _reach(address: str) -> None:
+    # distributed tries to connect for a long time, and prints tracebacks when it is stopped.
+    try:
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.scheme not in ("tcp", "tls"):
+        raise InputError(f"scheduler: received {address!r}. Allowed: tls://HOST:PORT or tcp://HOST:PORT")
+    try:
+        with socket.create_connection((host, port), timeout=ANSWER_SECONDS) as connection:
+            # A scheduler sends data first. distributed would wait for ever for a server that does not.
+            if parts.scheme == "tcp" and not connection.recv(1):
+                raise OSError("not a Dask scheduler")
+    except OSError as error:
+        raise EnvironmentFault(f"scheduler {address!r}: cannot connect ({error.strerror or error})") from None
