@@ -1,14 +1,21 @@
-"""Functions that keep libraries from writing to the terminal when they are loaded."""
+"""Functions that keep libraries from writing to the terminal when they are loaded, and one that warns."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
-__all__ = ["load_tensorflow", "same_logging", "silent_stderr"]
+from invact.errors import EnvironmentFault
+
+__all__ = ["load_tensorflow", "same_logging", "silent_stderr", "warn"]
+
+BACKEND = "tensorflow"
+"""The backend of Keras that invact trains and exports with."""
 
 
 @contextlib.contextmanager
@@ -40,9 +47,42 @@ def same_logging() -> Iterator[None]:
         logging.root.setLevel(level)
 
 
+def warn(text: str) -> None:
+    """Print a warning on standard error, as one line."""
+    print(f"invact: warning: {' '.join(text.splitlines())}", file=sys.stderr, flush=True)
+
+
 def load_tensorflow() -> None:
-    """Import TensorFlow without its start messages, some of which ignore `TF_CPP_MIN_LOG_LEVEL`."""
+    """Import TensorFlow without its start messages, some of which ignore `TF_CPP_MIN_LOG_LEVEL`.
+
+    Raises:
+        EnvironmentFault: Keras uses another backend, or would use it when it is imported.
+    """
+    backend, place = _backend()
+    if backend != BACKEND:
+        raise EnvironmentFault(
+            f"{place}: received {backend!r}. Allowed: {BACKEND!r}, the backend that invact needs"
+        )
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         with silent_stderr():
             import tensorflow  # noqa: F401
+
+
+def _backend() -> tuple[str, str]:
+    """Return the backend of Keras and the place that sets it, without an import of Keras."""
+    if "keras" in sys.modules:
+        import keras
+
+        return keras.config.backend(), "the backend of Keras"
+    # Keras itself reads the two places in this way, but its import fails if the backend is not installed.
+    if name := os.environ.get("KERAS_BACKEND"):
+        return name, "KERAS_BACKEND"
+    home = os.path.expanduser("~")
+    folder = Path(home if os.access(home, os.W_OK) else "/tmp", ".keras")
+    path = Path(os.environ.get("KERAS_HOME", folder)).expanduser() / "keras.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = {}
+    return str(found.get("backend", BACKEND)) if isinstance(found, dict) else BACKEND, f"{path}: backend"

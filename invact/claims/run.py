@@ -15,6 +15,7 @@ from invact.claims.planning.registration import Preregistration, read
 from invact.claims.protocol import Protocol
 from invact.claims.verdict.result import ClaimResult, OverSets, SetResult
 from invact.errors import InputError
+from invact.quiet import load_tensorflow
 from invact.statistics.comparison.graph import graphical, ladders_graph
 from invact.statistics.sequential.ladder import Verdict
 
@@ -56,10 +57,11 @@ def run_claim(
 
     Raises:
         InputError: the input is wrong, or the file was changed after the registration without a deviation.
-        EnvironmentFault: the data, the store or the cluster cannot be reached, or the registered design was
-            altered.
+        EnvironmentFault: the data, the store or the cluster cannot be reached, the registered design was
+            altered, or Keras uses another backend than TensorFlow.
         Incomplete: a run failed repeatedly.
     """
+    load_tensorflow()
     from invact.claims.trainer import ClaimTrainer
     from invact.tracking.store import open_store
 
@@ -68,6 +70,8 @@ def run_claim(
     settings = claim.file.model_dump(mode="json")
     # Every error of the file is found here, before a store is created.
     prepared = [(data := source.load(), claim.costs(data)) for source in claim.sources]
+    for data, _ in prepared:
+        data.report()
     opened = open_store(store, tracking_uri)
     results: list[SetResult] = []
     records: list[Record] = []

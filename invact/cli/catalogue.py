@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,12 +39,17 @@ def costs_of(reference: str, input_shape: Sequence[str] | None = None) -> dict[s
         InputError: the file does not exist or has another content, or the model cannot be read or counted.
     """
     from invact.cost.count import count_macs
+    from invact.networks.settings import keras_settings
 
     shapes = [_shape(text) for text in input_shape or ()]
     if shapes and not reference.endswith(".keras"):
         raise InputError(f"input_shape: received {input_shape}. Allowed: only with a .keras model")
     models = models_of(reference)
-    with within(reference):
+    if reference.endswith(".keras"):
+        settings: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    else:
+        settings = keras_settings()
+    with within(reference), settings:
         return {name: count_macs(model, shapes or None) for name, model in models.items()}
 
 
@@ -62,11 +68,12 @@ def models_of(reference: str) -> dict[str, Any]:
     path = find("sweeps", reference)
     configs, source = _networks(path)
     data = source.load()
+    data.report()
     from invact.networks.build import build_model
 
     with within(str(path)):
         return {
-            name: build_model(config, data.input_shape, data.classes, data.maximum)
+            name: build_model(config, data.input_shape, data.classes, data.pixel_range)
             for name, config in configs.items()
         }
 

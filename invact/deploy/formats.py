@@ -16,6 +16,7 @@ from invact.deploy.runtimes import Session, convert, load
 from invact.errors import EnvironmentFault
 from invact.files import write_atomically
 from invact.networks.archives import unpack
+from invact.networks.settings import keras_settings
 from invact.quiet import silent_stderr
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def write_format(
         return
     model = unpack(archive)
     if name == "saved_model":
-        with silent_stderr():
+        with silent_stderr(), keras_settings():
             model.export(path, format="tf_saved_model", verbose=False)
         return
     write_atomically(path, convert(model, FORMATS[name].runtime, precision, calibration=calibration))

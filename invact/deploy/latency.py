@@ -20,6 +20,7 @@ import numpy as np
 from invact.deploy.stopwatch import Contender, Stopwatch
 from invact.errors import InputError
 from invact.execution.progress import track
+from invact.quiet import load_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -126,7 +127,7 @@ def measure_latency(
 
     Raises:
         InputError: an argument is not valid, or a runtime cannot run a model.
-        EnvironmentFault: a runtime's extra is missing.
+        EnvironmentFault: a runtime's extra is missing, or Keras uses another backend than TensorFlow.
 
     Example:
         >>> import keras
@@ -135,6 +136,7 @@ def measure_latency(
         >>> [(row.runtime, row.ratio, row.p50_ms <= row.p90_ms) for row in found.rows]
         [('litert', 1.0, True)]
     """
+    load_tensorflow()
     import keras
 
     from invact.deploy.runtimes import convert, require

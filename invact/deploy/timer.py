@@ -149,7 +149,7 @@ class Timer:
 
         data = self._data
         with keras_draws(0):  # The weights of the next model must not depend on which networks were timed.
-            model = build_model(config, data.input_shape, data.classes, data.maximum)
+            model = build_model(config, data.input_shape, data.classes, data.pixel_range)
         scale = data.x_train[:CALIBRATION] if self._precision == "int8" else None
         artifact = convert(model, self._kind, self._precision, batch=self._timing.batch, calibration=scale)
         return Contender(self._kind, artifact)

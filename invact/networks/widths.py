@@ -15,6 +15,7 @@ from invact.cost.count import Cost, count_macs
 from invact.cost.rules import Shape
 from invact.errors import InputError
 from invact.networks.assembly import assemble
+from invact.networks.settings import keras_settings
 from invact.seeding import keras_draws
 
 __all__ = ["explicit", "network_cost", "network_key", "stage_filters", "width_slack"]
@@ -193,7 +194,7 @@ class _Network:
 def _cost(network: _Network) -> Cost:
     # Without keras_draws, building the model would draw seeds, and the weights of the next model would depend
     # on whether this cost was in the cache.
-    with keras_draws(0):
+    with keras_draws(0), keras_settings():
         return count_macs(assemble(network.config, network.input_shape, network.classes))
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from invact.config import Config, Scalar, Seed, Seeds, digest
 from invact.data.augmentation import check_augmentations
 from invact.data.dataset import Source
+from invact.data.scale import PixelRange
 from invact.deploy.timer import Timing
 from invact.errors import InputError, one_of, within
 from invact.files import beside, find, read_toml
@@ -34,6 +35,7 @@ class SweepFile(Frozen):
         data: the name of a data set, or a path relative to the file.
         split_seed: the seed that chooses the training images used for validation.
         validation_fraction: the share of the training images used for validation.
+        pixel_range: the pixel values that networks scale to -1 and 1; None derives them from the images.
         objective: what the search optimizes, and the budgets.
         timing: how networks are timed, if the objective uses latency.
         driver: the library that proposes configurations, `optuna` or `keras_tuner`.
@@ -50,6 +52,7 @@ class SweepFile(Frozen):
     data: str
     split_seed: Seed = 0
     validation_fraction: Annotated[float, Field(strict=True, gt=0, lt=1)] = 1 / 6
+    pixel_range: PixelRange | None = None
     objective: Objective = Objective()
     timing: Timing = Timing()
     driver: str = "optuna"
@@ -136,6 +139,8 @@ def load_sweep(reference: str | Path, overrides: Mapping[str, Any] | None = None
             path=path,
             file=file,
             space=space,
-            source=Source(beside(path, file.data), file.split_seed, file.validation_fraction),
+            source=Source(
+                beside(path, file.data), file.split_seed, file.validation_fraction, file.pixel_range
+            ),
             sampler=file.sampler or DRIVERS[file.driver][0],
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,11 @@ def data_of(sweep: Record, name: str) -> tuple[Source, Dataset]:
     known = kept.pop("digest")
     source = Source(**kept)
     data = source.load()
+    if data.digest != known and source.pixel_range is None:
+        # An earlier version may have trained the sweep with another scale of the same images.
+        earlier = replace(source, pixel_range=data.plain_range)
+        if (found := earlier.load()).digest == known:
+            return earlier, found
     if data.digest != known:
         raise EnvironmentFault(
             f"data {source.name!r}: digest {data.digest}. Allowed: {known}, as in the sweep's record"

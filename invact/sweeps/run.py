@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from invact.deploy.timer import Timer
 from invact.errors import within
 from invact.fronts.pareto import ParetoFront
+from invact.quiet import load_tensorflow
 from invact.sweeps.file import Sweep, load_sweep
 from invact.sweeps.recorded import SETTINGS, SOURCE, front_of
 from invact.training.results import Status
@@ -69,8 +70,10 @@ def run_sweep(
 
     Raises:
         InputError: the sweep is not valid, or no configuration of the space is within the budget.
-        EnvironmentFault: the data, the store or the cluster cannot be reached.
+        EnvironmentFault: the data, the store or the cluster cannot be reached, or Keras uses another backend
+            than TensorFlow.
     """
+    load_tensorflow()
     from invact.execution.coordinator import Coordinator
     from invact.execution.engine import Engine
     from invact.execution.progress import make_progress, track
@@ -83,6 +86,7 @@ def run_sweep(
         sweep = load_sweep(sweep)
     file = sweep.file
     data = sweep.source.load()
+    data.report()
     with contextlib.ExitStack() as resources:
         timer = None
         if file.objective.timed:

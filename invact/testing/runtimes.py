@@ -45,7 +45,7 @@ def network(**keys: Any) -> keras.Model:
     """
     data = _digits()
     keras.utils.set_random_seed(3)
-    model = build_model(Config(filters=3, depth=2, **keys), data.input_shape, data.classes, data.maximum)
+    model = build_model(Config(filters=3, depth=2, **keys), data.input_shape, data.classes, data.pixel_range)
     rng = np.random.default_rng(3)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

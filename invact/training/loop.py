@@ -15,6 +15,8 @@ from invact.cost.count import count_macs
 from invact.data.augmentation import augment
 from invact.networks.archives import pack
 from invact.networks.build import build_model
+from invact.networks.settings import keras_settings
+from invact.quiet import load_tensorflow
 from invact.seeding import derive_seed, keras_seed
 from invact.training.optimizers import make_optimizer
 from invact.training.results import Epoch, Scores, Status, TrialResult
@@ -29,7 +31,7 @@ __all__ = ["train"]
 
 EVALUATION_BATCH = 1000
 
-# Keras keeps its seed and its dtype policy in global state, so a process runs one training at a time.
+# Keras keeps its seed and its settings in global state, so a process runs one training at a time.
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -46,7 +48,7 @@ def train(
     The seed decides every source of randomness. Batch order and augmentation depend only on the seed, so two
     arms trained with the same seed see the same batches. Initialisation and dropout depend on the seed and
     the configuration. With one thread, as in invact's workers, the same arguments give bit-identical numbers
-    on one machine.
+    on one machine. The global settings of Keras do not change them; see `keras_settings`.
 
     The loop reads the training and validation splits. The test set is read once, after the last epoch, with
     the last weights; no epoch is selected.
@@ -63,6 +65,7 @@ def train(
 
     Raises:
         InputError: the configuration's network cannot be built for these data.
+        EnvironmentFault: Keras uses another backend than TensorFlow.
 
     Example:
         >>> from invact.config import Config
@@ -72,8 +75,13 @@ def train(
         >>> result.status, len(result.epochs), result.test.accuracy > 0.5
         (<Status.FINISHED: 'FINISHED'>, 1, True)
     """
-    with _ONE_AT_A_TIME, keras_seed(derive_seed("initialisation", seed, config.digest())):
-        model = build_model(config, data.input_shape, data.classes, data.maximum)
+    load_tensorflow()
+    with (
+        _ONE_AT_A_TIME,
+        keras_settings(),
+        keras_seed(derive_seed("initialisation", seed, config.digest())),
+    ):
+        model = build_model(config, data.input_shape, data.classes, data.pixel_range)
         return _fit(model, config, seed, data, on_epoch, keep_model)
 
 
@@ -137,6 +145,8 @@ def _epoch_function(model: Any, config: Config, seed: int, data: Dataset, batch:
     optimizer = make_optimizer(config, steps)
     optimizer.build(weights)
     order_seed = derive_seed("augmentation", seed)
+    low, high = data.pixel_range
+    background = min(max(0.0, low), high)
 
     @tf.function  # type: ignore[untyped-decorator]
     def run_epoch(images: Any, labels: Any, epoch: Any, order: Any) -> Any:
@@ -144,7 +154,7 @@ def _epoch_function(model: Any, config: Config, seed: int, data: Dataset, batch:
         while step < steps and tf.math.is_finite(total):
             index = order[step]
             inputs, targets = tf.gather(images, index), tf.gather(labels, index)
-            inputs = augment(inputs, config.augmentations, order_seed, epoch, step)
+            inputs = augment(inputs, config.augmentations, order_seed, epoch, step, background)
             with tf.GradientTape() as tape:
                 logits = model(inputs, training=True)
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)

@@ -62,7 +62,7 @@ def test_weights_agree_with_a_simple_keras_loop(
 
     initialisation = derive_seed("initialisation", 5, config.digest())
     with keras_seed(initialisation):
-        model = build_model(config, data.input_shape, data.classes, data.maximum)
+        model = build_model(config, data.input_shape, data.classes, data.pixel_range)
     classes = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
     momentum = {"momentum": 0.9, "nesterov": True} if optimizer == "sgd" else {}
     byhand = classes[optimizer](0.01, weight_decay=0.1, **momentum)
