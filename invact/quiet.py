@@ -78,7 +78,7 @@ def _backend() -> tuple[str, str]:
     # Keras itself reads the two places in this way, but its import fails if the backend is not installed.
     if name := os.environ.get("KERAS_BACKEND"):
         return name, "KERAS_BACKEND"
-    home = os.path.expanduser("~")
+    home = os.path.expanduser("~")  # noqa: PTH111 - the method of a path needs a user with a home.
     folder = Path(home if os.access(home, os.W_OK) else "/tmp", ".keras")
     path = Path(os.environ.get("KERAS_HOME", folder)).expanduser() / "keras.json"
     try:

@@ -54,8 +54,8 @@ def augment(
     - `shift` moves an image vertically and horizontally by a whole number of pixels. The largest move is an
       eighth of the side, and at least one pixel. New pixels get the value of the background.
     - `flip` mirrors an image left to right with probability 1/2.
-    - `cutout` sets a square to the background. Its side is a quarter of the shorter side of the image. Its centre can be
-      any pixel of the image, so the border may clip the square (DeVries and Taylor, 2017,
+    - `cutout` sets a square to the background. Its side is a quarter of the shorter side of the image. Its
+      centre can be any pixel of the image, so the border may clip the square (DeVries and Taylor, 2017,
       https://arxiv.org/abs/1708.04552; they use this side for CIFAR-100).
 
     The draws of one augmentation do not depend on the other augmentations in `names`.

@@ -201,9 +201,7 @@ def _load(
         sha.update(f"pixels from {used[0]!r} to {used[1]!r}".encode())
     remark = remark_of(x, used, plain, chosen is not None)
     classes = int(y.max()) + 1
-    return Dataset(
-        location.name, *parts, classes, split_seed, fraction, used, sha.hexdigest()[:12], remark
-    )
+    return Dataset(location.name, *parts, classes, split_seed, fraction, used, sha.hexdigest()[:12], remark)
 
 
 def _white(name: str) -> float:

@@ -9,7 +9,7 @@ import logging
 import queue
 import socket
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from invact._version import __version__
 from invact.errors import EnvironmentFault, InputError, one_line
 from invact.processors import allowed_processors
+from invact.tracking.provenance import differences, numerics
 from invact.training.results import Epoch, Scores, Status, TrialResult
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class Engine:
     Raises:
         InputError: `workers` is not between 1 and 1024, or `scheduler` is not an address.
         EnvironmentFault: the cluster cannot be reached or has no workers, or a worker does not have invact,
-            the same version of invact, or the same data.
+            or has another version of invact or of a library, an environment variable that changes numbers,
+            or other data.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Engine:
     ) -> None:
         if workers is not None and not 1 <= workers <= 1024:
             raise InputError(f"workers: received {workers}. Allowed: 1 to 1024")
-        self._setting = _Setting(source, data.digest, imports, f"invact-{uuid.uuid4().hex}")
+        self._setting = _Setting(source, data.digest, imports, f"invact-{uuid.uuid4().hex}", numerics())
         allowed = set(allowed_processors())
         self._processors = allowed - set(reserved) or allowed
         self._workers = workers or len(self._processors)
@@ -235,11 +237,15 @@ class _Setting:
     digest: str
     imports: tuple[str, ...]
     topic: str
+    numerics: Mapping[str, str]
 
 
 def _prepare(setting: _Setting) -> str:
     from invact.quiet import load_tensorflow
 
+    if found := differences(setting.numerics, numerics()):
+        words = (f"{name}: received {here}. Allowed: {there}" for name, (there, here) in found.items())
+        raise EnvironmentFault(f"{'; '.join(words)}, as on the coordinator, because it decides last digits")
     load_tensorflow()
     import tensorflow as tf
 

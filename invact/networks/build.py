@@ -5,8 +5,8 @@ names it as `package.module:function`. This is its contract:
 
 - It receives the configuration with explicit `filters`, one number for each stage, after the width rule is
   applied. It receives `config.options` as keyword arguments.
-- Its model takes images of `input_shape` whose pixel range is already scaled to [-1, 1], and returns `classes`
-  logits in float32, without softmax.
+- Its model takes images of `input_shape` whose pixel range is already scaled to [-1, 1], and returns
+  `classes` logits in float32, without softmax.
 - invact calls it with the global settings of Keras at `channels_last`, `float32` and an epsilon of 1e-7,
   whatever `~/.keras/keras.json` and the calling script say, and with the configuration's dtype policy.
 - It makes each activation with `invact.arms.get_arm(name).layer(layer_name)`. An activation should directly

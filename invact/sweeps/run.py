@@ -116,6 +116,7 @@ def run_sweep(
                 params=file.model_dump(mode="json"),
                 driver=file.driver,
                 data=data,
+                earlier=sweep.earlier_identities(data),
                 tags={} if timer is None else {"invact.timed_on": timer.place},
             )
         )

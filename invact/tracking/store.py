@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from invact.config import digest
 from invact.errors import EnvironmentFault, InputError, one_line, one_of
 from invact.tracking.lock import exclusive
-from invact.tracking.provenance import commit, versions
+from invact.tracking.provenance import continued, provenance_tags
 from invact.tracking.record import Record
 from invact.tracking.table import COUNTED, ROOT, count, current, tagged
 from invact.tracking.ui import Server, serve
@@ -95,6 +95,7 @@ class Store:
         driver: str = "",
         data: Dataset | None = None,
         tags: Mapping[str, str] | None = None,
+        earlier: Sequence[str] = (),
     ) -> Record:
         """Begin a record, or continue the newest record with the same name, kind and identity.
 
@@ -110,6 +111,7 @@ class Store:
             driver: the driver of a sweep.
             data: the data set of the runs; each run refers to it.
             tags: more tags to show in MLflow.
+            earlier: identities that earlier versions of invact gave the same record.
 
         Raises:
             InputError: the name or the identity has characters that are not allowed.
@@ -120,23 +122,27 @@ class Store:
         lock = exclusive(self._locks() / f"{digest([self.uri, name, kind, identity])}.lock", f"{kind} {name}")
         try:
             experiment = self.runs.experiment(name, self._location(name))
-            provenance = _provenance()
+            provenance = {**provenance_tags(), "mlflow.user": getpass.getuser()}
             told = {
                 KIND: kind,
                 IDENTITY: identity,
                 "invact.coordinator": f"{os.getpid()} on {socket.gethostname()}",
             }
             told |= provenance | ({DRIVER: driver} if driver else {}) | dict(tags or {})
-            earlier = self._parents([experiment], {KIND: kind, IDENTITY: identity})
-            if earlier:
-                run_id = earlier[0].info.run_id
+            found: list[Any] = []
+            for one in (identity, *earlier):
+                found = found or self._parents([experiment], {KIND: kind, IDENTITY: one})
+            if found:
+                run_id = found[0].info.run_id
+                told |= continued(found[0].data.tags, provenance, f"{kind} {name}")
+                told[IDENTITY] = found[0].data.tags[IDENTITY]
                 self.runs.resume(run_id)
             else:
                 run_id = self.runs.begin(experiment, f"{kind} {driver}".strip(), told)
                 if data is not None:
                     self.runs.log_data(run_id, data)
             # MLflow cannot change a param, so a different setting of this session becomes a tag.
-            known = earlier[0].data.params if earlier else {}
+            known = found[0].data.params if found else {}
             texts = {key: text_of(value) for key, value in (params or {}).items()}
             told |= {f"now.{key}": text for key, text in texts.items() if known.get(key, text) != text}
             self.runs.log(
@@ -144,7 +150,7 @@ class Store:
             )
             self.runs.keep(run_id, {key: text.encode() for key, text in (files or {}).items()})
             return Record(
-                self.runs, experiment, run_id, resumed=bool(earlier), data=data, tags=provenance, lock=lock
+                self.runs, experiment, run_id, resumed=bool(found), data=data, tags=provenance, lock=lock
             )
         except BaseException:
             lock.close()
@@ -257,14 +263,6 @@ class Store:
             if self.folder
             else Path(tempfile.gettempdir()) / f"invact-{getpass.getuser()}"
         )
-
-
-def _provenance() -> dict[str, str]:
-    tags = {f"version.{name}": version for name, version in versions().items()}
-    tags |= {"mlflow.user": getpass.getuser(), "mlflow.source.name": "invact", "mlflow.source.type": "LOCAL"}
-    if found := commit():
-        tags |= {"mlflow.source.git.commit": found[0], "mlflow.source.git.dirty": str(found[1]).lower()}
-    return tags
 
 
 def has_store(folder: str | Path | None = None, tracking_uri: str | None = None) -> bool:

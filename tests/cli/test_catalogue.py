@@ -54,7 +54,9 @@ def test_a_configuration_gives_its_network(folder: Path, digits: Dataset) -> Non
     assert cost.macs == 64 * 9 * 3 + 16 * 6 * 10
     assert cost.params == 3 * 10 + (16 * 6 + 1) * 10
     assert cost == count_macs(
-        build_model(Config(activation="inverse", filters=3, depth=1), digits.input_shape, 10, digits.pixel_range)
+        build_model(
+            Config(activation="inverse", filters=3, depth=1), digits.input_shape, 10, digits.pixel_range
+        )
     )
 
 

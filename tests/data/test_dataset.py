@@ -159,7 +159,10 @@ def test_a_source_can_be_pickled_and_loads(path):
         ({"validation_fraction": float("nan")}, "validation_fraction: received nan"),
         ({"validation_fraction": 0.02}, "validation_fraction: received 0.02 for 120 images in 4 classes."),
         ({"validation_fraction": 0.98}, "validation_fraction: received 0.98 for 120 images in 4 classes."),
-        ({"pixel_range": (1, 1)}, "pixel_range: received [1, 1]. Allowed: finite [low, high], low below high"),
+        (
+            {"pixel_range": (1, 1)},
+            "pixel_range: received [1, 1]. Allowed: finite [low, high], low below high",
+        ),
         ({"pixel_range": (0, float("inf"))}, "pixel_range: received [0, inf]"),
         ({"pixel_range": (float("nan"), 1)}, "pixel_range: received [nan, 1]"),
     ],
