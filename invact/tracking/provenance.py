@@ -28,29 +28,44 @@ DECISIVE = ("python", "tensorflow", "keras", "numpy")
 """What computes the numbers of a training; another version may give other last digits."""
 
 VARIABLES = (
+    # oneDNN and other kernels of the processor
     "TF_ENABLE_ONEDNN_OPTS",
-    "ONEDNN_MAX_CPU_ISA",
-    "DNNL_MAX_CPU_ISA",
+    "TF_ENABLE_ONEDNN_SPMM",
+    "TF_ENABLE_ZENDNN_OPTS",
+    "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS",
+    "TF_SET_ONEDNN_FPMATH_MODE",
     "ONEDNN_DEFAULT_FPMATH_MODE",
     "DNNL_DEFAULT_FPMATH_MODE",
-    "TF_SET_ONEDNN_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "TF_USE_DEEP_CONV2D",
+    # compilers and precision
     "XLA_FLAGS",
     "TF_XLA_FLAGS",
+    "TF_DISABLE_JIT_KERNELS",
+    "TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_LEVEL",
+    "TF_DETERMINISTIC_OPS",
+    "TF_USE_DETERMINISTIC_SEGMENT_REDUCTIONS",
+    # GPUs
     "NVIDIA_TF32_OVERRIDE",
     "CUBLAS_WORKSPACE_CONFIG",
-    "TF_DETERMINISTIC_OPS",
+    "TF_CONV2D_USE_FP16_ACCUMULATE",
     "TF_CUDNN_DETERMINISTIC",
+    "TF_CUDNN_DISABLE_CONV_1X1_OPTIMIZATION",
     "TF_CUDNN_USE_AUTOTUNE",
-    "TF_CUDNN_USE_FRONTEND",
-    "TF_USE_CUBLASLT",
+    "TF_CUDNN_USE_RUNTIME_FUSION",
+    "TF_CUDNN_WORKSPACE_LIMIT_IN_MB",
+    "TF_ENABLE_WINOGRAD_NONFUSED",
     "TF_FP16_CONV_USE_FP32_COMPUTE",
     "TF_FP16_MATMUL_USE_FP32_COMPUTE",
-    "TF_ENABLE_CUDNN_TENSOR_OP_MATH_FP32",
-    "TF_ENABLE_CUBLAS_TENSOR_OP_MATH_FP32",
+    "TF_MATMUL_AUTOTUNE_ENABLE",
+    "TF_USE_CUBLASLT",
+    "TF_USE_CUDNN_BATCHNORM_SPATIAL_PERSISTENT",
+    "TF_USE_DEFAULT_CONV_ALGO",
 )
 """Environment variables that choose how TensorFlow computes, and so change last digits.
 
-The numbers of threads are not among them, because a worker always uses one.
+The numbers of threads are not among them, because a worker always uses one thread.
 """
 
 VERSION, VARIABLE, UNSET = "version.", "environment.", "unset"

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 from pydantic import Field, create_model
 
-from invact.config import digest
 from invact.data.dataset import Dataset
+from invact.measures import MEASURES
 from invact.search.objectives import Objective
+from invact.spaces.space import parse_space
 from invact.sweeps.file import SweepFile, load_sweep
 from invact.sweeps.identity import earlier_identity, identity_of
 from invact.tracking.store import open_store
@@ -84,7 +85,9 @@ CHANGES = {
     "imports": ["json"],
     "objective.max_macs": 100_000,
     "objective.kind": "pareto",
-    "enqueue": [{"activation": "relu", "filters": 8, "normalization": "none", "learning_rate": 1e-3}],
+    "enqueue": [
+        {"activation": "relu", "filters": 8, "depth": 2, "normalization": "none", "learning_rate": 1e-3}
+    ],
     "config.epochs": 7,
     "config.batch_size": 64,
     "space": "mlp",
@@ -123,20 +126,25 @@ def test_what_decides_results_changes_the_identity_and_nothing_else_does(paths: 
 
 def test_the_defaults_mean_what_they_meant() -> None:
     # A default that changes would give other results the identity of the old ones.
-    defaults = SweepFile(space="", data="").model_dump(mode="json")
-    assert digest(defaults) == digest(
-        {
-            **{"space": "", "data": "", "split_seed": 0, "validation_fraction": 1 / 6, "pixel_range": None},
-            "objective": {
-                **dict.fromkeys([f"max_{name}" for name in ("macs", "params", "activation_bytes")]),
-                **dict.fromkeys(("max_bytes_moved", "max_latency_ms", "min_accuracy", "target")),
-                **{"kind": "accuracy", "cost": "macs", "exponent": -0.07},
-            },
-            "timing": {"runtime": "tensorflow", "batch": 1, "threads": 1},
-            **{"driver": "optuna", "sampler": None, "trials": 20, "seed": 0, "seeds": [0], "imports": []},
-            **{"config": {}, "enqueue": []},
-        }
-    )
+    budgets = dict.fromkeys(f"max_{name}" for name in MEASURES)
+    assert SweepFile(space="", data="").model_dump(mode="json") == {
+        "space": "",
+        "data": "",
+        "split_seed": 0,
+        "validation_fraction": 1 / 6,
+        "pixel_range": None,
+        "objective": {"kind": "accuracy", "cost": "macs", "min_accuracy": None, "target": None}
+        | {"exponent": -0.07, **budgets},
+        "timing": {"runtime": "tensorflow", "batch": 1, "threads": 1},
+        "driver": "optuna",
+        "sampler": None,
+        "trials": 20,
+        "seed": 0,
+        "seeds": [0],
+        "imports": [],
+        "config": {},
+        "enqueue": [],
+    }
 
 
 def test_a_new_key_of_the_file_changes_an_identity_only_if_it_is_used(paths: dict[str, object]) -> None:
@@ -160,8 +168,6 @@ def test_a_new_key_of_the_file_changes_an_identity_only_if_it_is_used(paths: dic
 
 
 def test_the_type_of_a_number_and_the_order_of_parameters_count() -> None:
-    from invact.spaces.space import parse_space
-
     tables = {"filters": {"low": 4, "high": 8}, "dropout": {"choices": [0.0, 0.5]}}
     spaces = [
         tables,
