@@ -143,8 +143,9 @@ def test_a_second_call_returns_the_same_object_until_the_file_changes(path, tmp_
 
 
 def test_a_source_can_be_pickled_and_loads(path):
-    source = pickle.loads(pickle.dumps(Source(str(path), split_seed=5, validation_fraction=0.3)))
-    assert source.load() is load(path, split_seed=5, validation_fraction=0.3)
+    source = pickle.loads(pickle.dumps(Source(str(path), 5, 0.3, (0, 200))))
+    assert source.load() is load(path, split_seed=5, validation_fraction=0.3, pixel_range=[0.0, 200.0])
+    assert source.load().pixel_range == (0.0, 200.0)
     assert Source("digits").load() is load("digits")
     assert set(DATASETS) == {"digits", "mnist", "fashion_mnist", "cifar10"}
 
