@@ -108,7 +108,9 @@ def data_of(sweep: Record, name: str) -> tuple[Source, Dataset]:
         )
         raise InputError(words) from None
     known = kept.pop("digest")
-    source = Source(**kept)
+    # JSON has lists, and earlier versions did not write the key.
+    chosen = kept.pop("pixel_range", None)
+    source = Source(**kept, pixel_range=chosen and tuple(chosen))
     data = source.load()
     if data.digest != known and source.pixel_range is None:
         # An earlier version may have trained the sweep with another scale of the same images.

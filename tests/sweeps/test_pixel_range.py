@@ -62,12 +62,12 @@ def test_a_sweep_reports_and_keeps_the_scale(run, standardised: Path, capfd) -> 
     run_id = found.front.points[0].run_id
     assert scaled(record.model(run_id)) == (1 / high, 0.0)
     # A range of the user is another record, and nothing is unusual about it.
-    other = run(standardised, pixel_range=[-3, 3])
+    other = run(standardised, pixel_range=[-2, 2])
     assert other.run_id != found.run_id
     assert capfd.readouterr().err == ""
-    assert scaled(open_store().latest("my", "sweep").model(other.front.points[0].run_id)) == (1 / 3, 0.0)
+    assert scaled(open_store().latest("my", "sweep").model(other.front.points[0].run_id)) == (1 / 2, 0.0)
     source, again = data_of(find_sweep("my", None, None, None), "my")
-    assert again.pixel_range == tuple(source.pixel_range) == (-3.0, 3.0)
+    assert again.pixel_range == source.pixel_range == (-2.0, 2.0)
 
 
 def test_a_sweep_of_an_earlier_version_keeps_its_scale(
