@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -79,13 +80,16 @@ def versions() -> dict[str, str]:
         >>> versions()["invact"] == __version__
         True
     """
-    found = {"python": platform.python_version(), "invact": __version__}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # It has another name, such as tensorflow-cpu.
-            continue
-    return found
+    found = {package: version for package in PACKAGES if (version := _installed(package))}
+    return {"python": platform.python_version(), "invact": __version__} | found
+
+
+@functools.cache  # A worker asks before each training.
+def _installed(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # It has another name, such as tensorflow-cpu.
+        return None
 
 
 def environment() -> dict[str, str]:
