@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from invact.errors import EnvironmentFault
+from invact.errors import EnvironmentFault, one_line
 
 __all__ = ["load_tensorflow", "same_logging", "silent_stderr", "warn"]
 
@@ -53,20 +53,28 @@ def warn(text: str) -> None:
 
 
 def load_tensorflow() -> None:
-    """Import TensorFlow without its start messages, some of which ignore `TF_CPP_MIN_LOG_LEVEL`.
+    """Import TensorFlow and Keras without start messages, some of which ignore `TF_CPP_MIN_LOG_LEVEL`.
 
     Raises:
-        EnvironmentFault: Keras uses another backend, or would use it when it is imported.
+        EnvironmentFault: Keras uses another backend, or would use it when it is imported; or it refuses its
+            own settings.
     """
     backend, place = _backend()
     if backend != BACKEND:
         raise EnvironmentFault(
             f"{place}: received {backend!r}. Allowed: {BACKEND!r}, the backend that invact needs"
         )
-    if "tensorflow" not in sys.modules:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with silent_stderr():
-            import tensorflow  # noqa: F401
+    try:
+        if "tensorflow" not in sys.modules:
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+            with silent_stderr():
+                import tensorflow  # noqa: F401
+        import keras  # noqa: F401
+    # For a value in the file or in a variable; TensorFlow reads the file too.
+    except (AssertionError, ValueError) as error:
+        raise EnvironmentFault(
+            f"{_settings_file()}, or a variable KERAS_...: a value that Keras refuses ({one_line(error)})"
+        ) from None
 
 
 def _backend() -> tuple[str, str]:
@@ -78,11 +86,15 @@ def _backend() -> tuple[str, str]:
     # Keras itself reads the two places in this way, but its import fails if the backend is not installed.
     if name := os.environ.get("KERAS_BACKEND"):
         return name, "KERAS_BACKEND"
-    home = os.path.expanduser("~")  # noqa: PTH111 - the method of a path needs a user with a home.
-    folder = Path(home if os.access(home, os.W_OK) else "/tmp", ".keras")
-    path = Path(os.environ.get("KERAS_HOME", folder)).expanduser() / "keras.json"
+    path = _settings_file()
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         found = {}
     return str(found.get("backend", BACKEND)) if isinstance(found, dict) else BACKEND, f"{path}: backend"
+
+
+def _settings_file() -> Path:
+    home = os.path.expanduser("~")  # noqa: PTH111 - the method of a path needs a user with a home.
+    folder = Path(home if os.access(home, os.W_OK) else "/tmp", ".keras")
+    return Path(os.environ.get("KERAS_HOME", folder)).expanduser() / "keras.json"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 
 from invact.errors import EnvironmentFault
@@ -13,8 +14,10 @@ from invact.quiet import load_tensorflow, warn
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A process in which nobody has loaded Keras, with a home of its own."""
-    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    """A process in which nobody has loaded Keras, with a home of its own and an empty Keras."""
+    monkeypatch.delitem(sys.modules, "keras")
+    (tmp_path / "keras.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
     for name in ("KERAS_BACKEND", "KERAS_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -57,9 +60,18 @@ def test_a_file_that_names_no_other_backend_is_no_fault(text: str, fresh: Path) 
     load_tensorflow()
 
 
-def test_the_backend_that_keras_uses_counts(monkeypatch) -> None:
-    import keras
+def test_settings_that_keras_refuses_are_an_error_of_one_line(fresh: Path) -> None:
+    text = "Invalid `floatx` configuration. Received: floatx=bfloat16"
+    (fresh / "keras.py").write_text(f"raise ValueError({text!r})")
+    with pytest.raises(EnvironmentFault) as fault:
+        load_tensorflow()
+    place = fresh / ".keras" / "keras.json"
+    assert str(fault.value) == (
+        f"{place}, or a variable KERAS_...: a value that Keras refuses (ValueError: {text})"
+    )
 
+
+def test_the_backend_that_keras_uses_counts(monkeypatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     load_tensorflow()
     monkeypatch.setattr(keras.config, "backend", lambda: "torch")
