@@ -12,7 +12,7 @@ from pathlib import Path
 
 from invact.errors import EnvironmentFault, one_line
 
-__all__ = ["load_tensorflow", "same_logging", "silent_stderr", "warn"]
+__all__ = ["check_backend", "load_tensorflow", "same_logging", "silent_stderr", "warn"]
 
 BACKEND = "tensorflow"
 """The backend of Keras that invact trains and exports with."""
@@ -52,18 +52,26 @@ def warn(text: str) -> None:
     print(f"invact: warning: {' '.join(text.splitlines())}", file=sys.stderr, flush=True)
 
 
-def load_tensorflow() -> None:
-    """Import TensorFlow and Keras without start messages, some of which ignore `TF_CPP_MIN_LOG_LEVEL`.
+def check_backend() -> None:
+    """Check that Keras uses TensorFlow, or would use it when it is imported; this imports neither.
 
     Raises:
-        EnvironmentFault: Keras uses another backend, or would use it when it is imported; or it refuses its
-            own settings.
+        EnvironmentFault: Keras uses another backend.
     """
     backend, place = _backend()
     if backend != BACKEND:
         raise EnvironmentFault(
             f"{place}: received {backend!r}. Allowed: {BACKEND!r}, the backend that invact needs"
         )
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow and Keras without start messages, some of which ignore `TF_CPP_MIN_LOG_LEVEL`.
+
+    Raises:
+        EnvironmentFault: Keras uses another backend; see `check_backend`. Or it refuses its own settings.
+    """
+    check_backend()
     try:
         if "tensorflow" not in sys.modules:
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

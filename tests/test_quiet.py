@@ -8,8 +8,9 @@ from pathlib import Path
 import keras
 import pytest
 
+import invact
 from invact.errors import EnvironmentFault
-from invact.quiet import load_tensorflow, warn
+from invact.quiet import check_backend, load_tensorflow, warn
 
 
 @pytest.fixture
@@ -96,3 +97,22 @@ def test_the_command_answers_in_one_line_before_anything_else(tmp_path: Path) ->
 def test_a_warning_is_one_line(capsys) -> None:
     warn("two\nlines")
     assert capsys.readouterr() == ("", "invact: warning: two lines\n")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "run_sweep('digits')",
+        "run_claim('digits_claim')",
+        "plan_claim('digits_claim')",
+        "confirm_front('digits', 3)",
+        "measure_latency({})",
+        "train(Config(), 0, None)",
+    ],
+)
+def test_functions_that_need_tensorflow_refuse_before_they_do_anything(call: str, monkeypatch) -> None:
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    with pytest.raises(EnvironmentFault, match="the backend of Keras: received 'jax'"):
+        eval(call, {name: getattr(invact, name) for name in [*invact.__all__]})
+    with pytest.raises(EnvironmentFault):
+        check_backend()

@@ -15,7 +15,7 @@ from invact.claims.planning.registration import Preregistration, read
 from invact.claims.protocol import Protocol
 from invact.claims.verdict.result import ClaimResult, OverSets, SetResult
 from invact.errors import InputError
-from invact.quiet import load_tensorflow
+from invact.quiet import check_backend
 from invact.statistics.comparison.graph import graphical, ladders_graph
 from invact.statistics.sequential.ladder import Verdict
 
@@ -61,7 +61,7 @@ def run_claim(
             altered, or Keras uses another backend than TensorFlow.
         Incomplete: a run failed repeatedly.
     """
-    load_tensorflow()
+    check_backend()
     from invact.claims.trainer import ClaimTrainer
     from invact.tracking.store import open_store
 

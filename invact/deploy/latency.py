@@ -20,7 +20,7 @@ import numpy as np
 from invact.deploy.stopwatch import Contender, Stopwatch
 from invact.errors import InputError
 from invact.execution.progress import track
-from invact.quiet import load_tensorflow
+from invact.quiet import check_backend
 
 if TYPE_CHECKING:
     import keras
@@ -136,7 +136,7 @@ def measure_latency(
         >>> [(row.runtime, row.ratio, row.p50_ms <= row.p90_ms) for row in found.rows]
         [('litert', 1.0, True)]
     """
-    load_tensorflow()
+    check_backend()
     import keras
 
     from invact.deploy.runtimes import convert, require

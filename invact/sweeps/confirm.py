@@ -12,7 +12,7 @@ from invact.config import Config, digest
 from invact.errors import InputError
 from invact.fronts.confirmation import Confirmation, confirm_points
 from invact.fronts.pareto import ParetoFront
-from invact.quiet import load_tensorflow
+from invact.quiet import check_backend
 from invact.reports.confirmation import write_confirmation
 from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of
 from invact.training.results import Status
@@ -87,7 +87,7 @@ def confirm_front(
         InputError: no sweep has the name, its front is empty, or `seeds` is out of range.
         EnvironmentFault: the store, the data or the cluster cannot be reached, or the data have changed.
     """
-    load_tensorflow()
+    check_backend()
     from invact.execution.coordinator import Coordinator
     from invact.execution.engine import Engine
     from invact.execution.progress import make_progress

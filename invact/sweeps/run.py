@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from invact.deploy.timer import Timer
 from invact.errors import within
 from invact.fronts.pareto import ParetoFront
-from invact.quiet import load_tensorflow
+from invact.quiet import check_backend
 from invact.sweeps.file import Sweep, load_sweep
 from invact.sweeps.recorded import SETTINGS, SOURCE, front_of
 from invact.training.results import Status
@@ -73,7 +73,7 @@ def run_sweep(
         EnvironmentFault: the data, the store or the cluster cannot be reached, or Keras uses another backend
             than TensorFlow.
     """
-    load_tensorflow()
+    check_backend()
     from invact.execution.coordinator import Coordinator
     from invact.execution.engine import Engine
     from invact.execution.progress import make_progress, track

@@ -16,7 +16,7 @@ from invact.data.augmentation import augment
 from invact.networks.archives import pack
 from invact.networks.build import build_model
 from invact.networks.settings import keras_settings
-from invact.quiet import load_tensorflow
+from invact.quiet import check_backend
 from invact.seeding import derive_seed, keras_seed
 from invact.training.optimizers import make_optimizer
 from invact.training.results import Epoch, Scores, Status, TrialResult
@@ -75,7 +75,7 @@ def train(
         >>> result.status, len(result.epochs), result.test.accuracy > 0.5
         (<Status.FINISHED: 'FINISHED'>, 1, True)
     """
-    load_tensorflow()
+    check_backend()
     with (
         _ONE_AT_A_TIME,
         keras_settings(),

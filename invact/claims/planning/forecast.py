@@ -22,7 +22,7 @@ from invact.config import Config
 from invact.errors import InputError
 from invact.execution.progress import track
 from invact.processors import allowed_processors
-from invact.quiet import load_tensorflow
+from invact.quiet import check_backend
 from invact.statistics.sequential.course import CONFIRMATION, PILOT, SCREEN, Network, Rules, advance
 from invact.statistics.sequential.failures import Runs
 from invact.statistics.sequential.power import power
@@ -273,7 +273,7 @@ def plan_claim(
         InputError: the input is wrong.
         EnvironmentFault: the data or the store cannot be reached.
     """
-    load_tensorflow()
+    check_backend()
     if not isinstance(claim, Claim):
         claim = load_claim(claim)
     found = {}
