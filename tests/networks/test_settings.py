@@ -65,8 +65,9 @@ def users_builder(config: Config, input_shape: tuple[int, ...], classes: int) ->
     """Everything here takes its layout, its type or its epsilon from the global settings."""
     images = keras.Input(input_shape)
     x = keras.layers.Conv2D(4, 3, name="conv")(images)
-    x = keras.layers.UnitNormalization(name="unit")(x)
-    x = keras.layers.Lambda(lambda each: keras.ops.max_pool(each + keras.ops.ones(1), 2), name="pool")(x)
+    x = keras.layers.Lambda(
+        lambda each: keras.ops.max_pool(each + keras.config.epsilon() * keras.ops.ones(1), 2), name="pool"
+    )(x)
     x = keras.layers.GlobalAveragePooling2D(name="average")(x)
     return keras.Model(images, keras.layers.Dense(classes, name="dense")(x), name="users")
 
