@@ -88,7 +88,7 @@ def _p_values(claim: Claim, rng: np.random.Generator) -> Floats:
     course, _ = follow(claim.rules, claim.world, rng)
     values = np.ones(len(claim.rules.ratios) if claim.rules.ladder else 1)
     # A negative control that fails takes the claim back, so its p values count for nothing.
-    if course.negative is None or course.negative.passed:
+    if not course.taken_back:
         for rung, found in enumerate(course.rungs):
             values[rung] = found.macs_p_value if claim.macs else found.p_value
     return values

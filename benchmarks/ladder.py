@@ -50,7 +50,7 @@ def find(rules: Rules, world: World, replications: int, seed: int = SEED) -> Fou
     for _ in range(replications):
         course, trained = follow(rules, world, rng)
         # A negative control that fails takes the claim back.
-        rungs = course.rungs if course.negative is None or course.negative.passed else ()
+        rungs = () if course.taken_back else course.rungs
         filters = [rung.ratio for rung in rungs if rung.verdict is Verdict.SUPPORTED]
         macs = [rung.ratio for rung in rungs if rung.macs_verdict is Verdict.SUPPORTED]
         smallest[min(filters, default=None)] += 1

@@ -120,9 +120,9 @@ MUTATIONS = (
     ),
     Mutation(
         "futility at the first look",
-        "statistics/sequential/procedure.py",
-        "n > self.looks[0] and",
-        "n >= self.looks[0] and",
+        "statistics/sequential/boundaries.py",
+        "bounds[1:-1] = 0.0",
+        "bounds[:-1] = 0.0",
         (RULES,),
     ),
     Mutation(
@@ -243,9 +243,9 @@ MUTATIONS = (
     Mutation(
         "the control of the pilot is used again in the confirmation",
         "statistics/sequential/course.py",
-        "        new, before = runs(CONFIRMATION, (role, ratio)), earlier.get((role, ratio))",
-        "        new, before = runs(CONFIRMATION, (role, ratio)), earlier.get((role, ratio))\n"
-        '        new = runs(PILOT, (role, ratio)) if role == "control" else new',
+        "    new, before = runs(CONFIRMATION, network), rules.before_confirmation(network)",
+        "    new, before = runs(CONFIRMATION, network), rules.before_confirmation(network)\n"
+        "    new = runs(PILOT, network) if network == _CONTROL else new",
         (f"{COURSE}::test_the_claim_tests_new_runs_only",),
     ),
     Mutation(

@@ -19,10 +19,11 @@ import numpy as np
 from invact.statistics.fronts.gaps import front_gap
 from invact.statistics.fronts.uncertainty import Candidates
 from invact.statistics.intervals import t_quantile
-from invact.statistics.ratios import parallel_line
 from invact.statistics.ratios import shared_curve as fitting
 from invact.statistics.ratios.equivalence import curve_ratio
 from invact.statistics.ratios.local import half_width, influence, local_ratio, powers, spread
+from invact.statistics.ratios.observations import estimates, observations, residual
+from invact.statistics.ratios.parallel_line import limits
 
 CONTROL, TREATMENT = (6.0, 10.0, 16.0, 26.0, 42.0), (5.0, 8.0, 13.0, 21.0, 34.0)
 RATIO = 0.6
@@ -290,15 +291,15 @@ def parallel_lines(replications: int, seeds: int, slope: float, spread: float = 
     widths, treated = layout(seeds)
     x = np.log(widths)
     truth = -math.log(RATIO)
-    data = parallel_line.observations(widths, np.zeros(len(x)), treated)
+    data = observations(widths, np.zeros(len(x)), treated)
     design = np.column_stack([np.ones(len(x)), treated, x])
     y = slope * (x + truth * treated)[:, None] + rng.normal(0, spread, (len(x), replications))
-    left, df = parallel_line.residual(data.cell_columns(), y)
-    effects, unit = parallel_line.estimates(design, y)
+    left, df = residual(data.cell_columns(), y)
+    effects, unit = estimates(design, y)
     variance = left / df
     t = t_quantile(df, 0.95)
     covariance = variance[:, None, None] * unit[1:, 1:]
-    low, high, g = parallel_line.limits(effects[1], effects[2], covariance, t**2)
+    low, high, g = limits(effects[1], effects[2], covariance, t**2)
     ratio = effects[1] / effects[2]
     mix = np.stack([np.ones(replications), -ratio])
     delta = t * np.sqrt(variance * np.einsum("ir,ij,jr->r", mix, unit[1:, 1:], mix)) / np.abs(effects[2])

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invact.statistics.sequential.course import CONFIRMATION, PILOT, SCREEN, Course, Network, Rules, advance
+from invact.statistics.sequential.course import follow as follow_course
 from invact.statistics.sequential.failures import FENCE, Runs, runs_needed
 from invact.statistics.sequential.ladder import Verdict
 
@@ -161,15 +162,9 @@ def _first(runs: Runs, count: int) -> Runs:
 
 def step_by_step(rules: Rules, draw: Draw) -> tuple[Course, Trained]:
     """Give a claim the runs that it wants until it wants no more."""
-    trained: Trained = Counter()
-
-    def runs(step: str, network: Network) -> Runs:
-        count = trained[step, network]
-        return _first(draw(step, network), count) if count else Runs()
-
-    while (course := advance(rules, runs)).wanted:
-        trained |= course.wanted
-    return course, +trained
+    return follow_course(
+        rules, lambda step, network, count: _first(draw(step, network), count) if count else Runs()
+    )
 
 
 def at_once(rules: Rules, draw: Draw) -> tuple[Course, Trained] | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 __all__ = [
+    "BuildError",
     "EnvironmentFault",
     "Incomplete",
     "InputError",
@@ -33,6 +34,13 @@ class InputError(InvactError, ValueError):
     """The input is wrong and is refused before any training (exit code 2)."""
 
     exit_code = 2
+
+
+class BuildError(InputError):
+    """The network of one configuration cannot be built, or it breaks the builder's contract (exit code 2).
+
+    A search records such a configuration as FAILED and tries the others.
+    """
 
 
 class EnvironmentFault(InvactError, RuntimeError):

@@ -113,8 +113,6 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, quick_stores: None) -> type[StandI
     """Sweeps, confirmations and claims draw their results instead of training; `truth` may be replaced."""
     from stand_in import StandIn
 
-    # First the module that imports the name: if it is loaded only here, it must find the engine itself.
-    monkeypatch.setattr("invact.claims.trainer.Engine", StandIn)
     monkeypatch.setattr("invact.execution.engine.Engine", StandIn)
     monkeypatch.setattr(StandIn, "truth", StandIn.truth)
     return StandIn

@@ -1,18 +1,17 @@
-"""The protocol of a claim: register, tune, then train what `advance` wants until nothing is left."""
+"""The protocol of a claim: register, tune, then `follow` the course and train what it wants."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from invact.claims.cells import CONTROL, MATCHED, TREATMENT, Cell, Hyperparameters, cell_key, curve_of
+from invact.claims.cells import CONTROL, TREATMENT, Cell, Hyperparameters, cell_key, curve_of
 from invact.claims.file import BLOCK, Claim
-from invact.claims.planning.design import BINDING, RATIO_CONFIDENCE, design_of, rules_of
+from invact.claims.planning.design import BINDING, RATIO_CONFIDENCE, design_of, matched_excess, rules_of
 from invact.claims.planning.pilots import Pilot
 from invact.claims.planning.plan import fixed_by, plan_of
 from invact.claims.planning.registration import Preregistration, changes_between, fix, register
@@ -31,9 +30,10 @@ from invact.statistics.sequential.course import (
     Course,
     Network,
     Rules,
-    advance,
+    confirmation_arm,
+    follow,
 )
-from invact.statistics.sequential.failures import FIRST, Arm, Runs
+from invact.statistics.sequential.failures import Arm, Runs
 from invact.statistics.sequential.ladder import Rung, Verdict, compare
 from invact.statistics.sequential.procedure import Outcome
 
@@ -119,25 +119,22 @@ class Protocol:
         self, rules: Rules, cells: Mapping[str, Cell]
     ) -> tuple[Course, Mapping[tuple[str, Network], int]]:
         """Train what the course wants, until it wants nothing more; return the number of runs of each."""
-        # The record may have more runs than the course has asked for, because a further arm needs them. A
-        # claim that is continued must not see them sooner than the claim that was not interrupted.
-        trained: Counter[tuple[str, Network]] = Counter()
 
-        def runs(step: str, network: Network) -> Runs:
-            return self._seen(step, cells[cell_key(*network)], trained[step, network])
-
-        while True:
-            course = advance(rules, runs)
+        def reached(course: Course) -> None:
             if course.selected:
                 assert self.registered is not None
                 recipes = {key: cell.config.model_dump(mode="json") for key, cell in cells.items()}
                 self.registered = fix(self.record, self.registered, fixed_by(course, recipes), self.deviation)
-            if not course.wanted:
-                return course, trained
             for step in dict.fromkeys(step for step, _ in course.wanted):
                 wanted = {network: count for (at, network), count in course.wanted.items() if at == step}
                 self._train(step, [(cells[cell_key(*network)], count) for network, count in wanted.items()])
-            trained |= course.wanted
+
+        # The record may have more runs than the course asks for, because a further arm needs them.
+        return follow(
+            rules,
+            lambda step, network, count: self._seen(step, cells[cell_key(*network)], count),
+            reached,
+        )
 
     def _seen(self, step: str, cell: Cell, count: int = BLOCK) -> Runs:
         return self.runs.results.runs(step, cell, self.claim.seeds(step, cell.key, count))
@@ -154,13 +151,13 @@ class Protocol:
         """The first runs of a network in the confirmation, as the course judges them."""
         assert course.margin is not None
         assert course.procedure is not None
-        network: Network = (cell.role, cell.ratio)
-        new = self._seen(CONFIRMATION, cell, count)
-        if cell.role == TREATMENT:
-            return Arm(new, course.margin, self._seen(SCREEN, cell), rules.screen)
-        if network in (("control", 1.0), rules.smallest):
-            return Arm(new, course.margin, self._seen(PILOT, cell), rules.pilot)
-        return Arm(new, course.margin, first=min(FIRST, course.procedure.looks[0]))
+        return confirmation_arm(
+            rules,
+            lambda step, _: self._seen(step, cell, count if step == CONFIRMATION else BLOCK),
+            (cell.role, cell.ratio),
+            course.margin,
+            course.procedure,
+        )
 
     def _also(
         self,
@@ -205,13 +202,12 @@ class Protocol:
             population = population_interval(old, new, first.interval, level)
             diagnostics = diagnose(control, treatment, first.margin, course.procedure.alpha, rules.floor)
         key = pair[1].key
-        matched = self.costs[cell_key(MATCHED, rung.ratio)].macs
         result = RatioResult(
             rung=rung,
             filters_ratio=self._relative(key, "filters"),
             macs_ratio=self._relative(key, "macs"),
             params_ratio=self._relative(key, "params"),
-            matched_excess=matched / self.costs[key].macs - 1,
+            matched_excess=matched_excess(self.costs, rung.ratio),
             control=tuple(control.tolist()),
             treatment=tuple(treatment.tolist()),
             population=population,

@@ -89,6 +89,7 @@ def run_claim(
             params=settings,
             data=data,
         ) as record:
+            record.show(["param.step", "param.key"], ["test_accuracy", "validation_accuracy", "macs"])
             with ClaimTrainer(
                 claim.name,
                 record,
@@ -99,7 +100,8 @@ def run_claim(
                 scheduler=scheduler,
                 show=show,
             ) as runs:
-                pilots = earlier_pilots(opened, record, claim, data)
+                # Only a registration lists them.
+                pilots = () if registered else earlier_pilots(opened, record, claim, data)
                 protocol = Protocol(claim, data, costs, record, runs, registered, deviation, pilots)
                 result = protocol.run()
             _write(ClaimResult(claim.name, (result,), {}, claim.file.alpha), record)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from invact.claims.cells import Cell
 from invact.claims.evidence import Results
-from invact.errors import Incomplete, InputError
-from invact.execution.coordinator import Coordinator, Trial
-from invact.execution.engine import Engine
+from invact.errors import Incomplete
+from invact.execution.agenda import Trial, ended_runs
+from invact.execution.coordinator import Coordinator
+from invact.execution.engine import on_demand
 from invact.execution.progress import make_progress
+from invact.training.results import Status
 
 if TYPE_CHECKING:
+    from invact.config import Scalar
     from invact.data.dataset import Dataset, Source
     from invact.tracking.record import Record
 
@@ -24,7 +24,6 @@ __all__ = ["RERUNS", "ClaimTrainer"]
 
 RERUNS = 2
 """How often one session repeats a run, with the same seed, after a fault of the machine."""
-FILE = "reruns.json"
 
 
 class ClaimTrainer:
@@ -62,11 +61,10 @@ class ClaimTrainer:
         self._record = record
         self._data = data
         self._show = show
-        self._engine: Engine | None = None
-        self._make: Callable[[], Engine] = partial(
-            Engine, source, data, workers=workers, scheduler=scheduler, imports=imports
-        )
         self._resources = contextlib.ExitStack()
+        self._engine = on_demand(
+            *(self._resources, source, data), workers=workers, scheduler=scheduler, imports=imports
+        )
         self.results = Results(record.table(), data)
 
     def __enter__(self) -> ClaimTrainer:
@@ -86,16 +84,20 @@ class ClaimTrainer:
         Raises:
             Incomplete: a run still fails after the last repetition.
         """
-        wanted = list(wanted)
-        for attempt in range(1 + RERUNS):
-            trials = self._trials(step, wanted)
-            missing = [trial for trial in trials if len(trial.recorded) < len(trial.seeds)]
-            if not missing:
-                return
-            if attempt:
-                self._log_reruns(step)
-            self._train(step, trials, missing, note)
-            self.results = Results(self._record.table(), self._data)
+        trials = self._trials(step, wanted)
+        table = self.results.table
+        ended = ended_runs(table)
+        keys = [(trial.number, seed) for trial in trials for seed in trial.seeds]
+        done = sum(key in ended and ended[key].status is not Status.FAILED for key in keys)
+        with make_progress(len(keys), done, show=self._show) as progress:
+            about = f"{self._name}, {step}{f' ({note})' if note else ''}: {len(keys) - done} trainings"
+            coordinator = Coordinator(
+                *(self._record, progress, self._engine, table, trials),
+                about=f"{about}, {self._data!r}",
+                attempts=1 + RERUNS,
+            )
+            coordinator.run()
+        self.results = Results(self._record.table(), self._data)
         failed = self.results.failed(step)
         if len(failed):
             first = failed.iloc[0]
@@ -107,55 +109,35 @@ class ClaimTrainer:
 
     @property
     def reruns(self) -> list[dict[str, Any]]:
-        """The runs that were repeated after a fault of the machine, in all sessions."""
-        try:
-            found: list[dict[str, Any]] = json.loads(self._record.read(FILE))
-        except InputError:
-            return []
-        return found
+        """The runs that were repeated after a fault of the machine, in all sessions, oldest first."""
+        return [
+            {
+                "step": values.get("step", ""),
+                "label": label,
+                "seed": seed,
+                "error": error,
+                "at": at.isoformat(),
+            }
+            for label, seed, values, error, at in self._record.replaced()
+        ]
 
-    def _trials(self, step: str, wanted: list[tuple[Cell, Sequence[int]]]) -> list[Trial]:
+    def _trials(self, step: str, wanted: Iterable[tuple[Cell, Sequence[int]]]) -> list[Trial]:
         known: dict[tuple[str, str, str], int] = {}
         table = self.results.table
         if len(table):
             keys = zip(*(table[name] for name in ("param.step", "param.key", "config")), strict=True)
-            known = dict(zip(keys, table["trial"], strict=True))
+            known = dict(zip(keys, table["trial"].tolist(), strict=True))
         following = max(known.values(), default=-1) + 1
         trials = []
         for cell, seeds in wanted:
             number = known.get((step, cell.key, cell.config.digest()))
             if number is None:
                 number, following = following, following + 1
-            trials.append(
-                Trial(
-                    number,
-                    cell.config,
-                    tuple(seeds),
-                    f"{step}: {cell.label}",
-                    {"step": step, "key": cell.key, "role": cell.role, "ratio": cell.ratio},
-                    frozenset(self.results.of(step, cell)["seed"]) & frozenset(seeds),
-                )
-            )
+            values: dict[str, Scalar] = {
+                "step": step,
+                "key": cell.key,
+                "role": cell.role,
+                "ratio": cell.ratio,
+            }
+            trials.append(Trial(number, cell.config, tuple(seeds), f"{step}: {cell.label}", values))
         return trials
-
-    def _train(self, step: str, trials: list[Trial], missing: list[Trial], note: str) -> None:
-        if self._engine is None:
-            self._engine = self._resources.enter_context(self._make())
-        total = sum(len(trial.seeds) for trial in trials)
-        done = sum(len(trial.recorded) for trial in trials)
-        queue = iter(missing)
-        with make_progress(total, done, show=self._show) as progress:
-            about = f"{self._name}, {step}{f' ({note})' if note else ''}"
-            progress.message(
-                f"{about}: {total - done} trainings, {self._engine.slots} workers, {self._data!r}"
-            )
-            coordinator = Coordinator(self._engine, self._record, progress)
-            coordinator.run(lambda: next(queue, None), lambda trial, runs: None)
-
-    def _log_reruns(self, step: str) -> None:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        again = [
-            {"step": step, "label": row["label"], "seed": row["seed"], "error": row["error"], "at": now}
-            for row in self.results.failed(step).to_dict("records")
-        ]
-        self._record.keep({FILE: json.dumps(self.reruns + again, indent=1).encode()})

@@ -20,7 +20,6 @@ from invact.cli.options import (
     overrides,
     show,
 )
-from invact.errors import InputError
 from invact.quiet import load_tensorflow
 
 __all__ = ["claim"]
@@ -110,13 +109,9 @@ def claim(
 def show_reports(as_json: bool, name: str, store: Path | None, tracking_uri: str | None) -> None:
     """Print the stored reports of a claim: as Markdown, or all numbers as JSON."""
     from invact.claims.verdict.report import read_reports
-    from invact.tracking.store import FOLDER, has_store, open_store
+    from invact.tracking.store import open_existing
 
-    if not has_store(store, tracking_uri):
-        raise InputError(
-            f"store: received {str(store or FOLDER)!r}, which does not exist. Allowed: a folder with claims"
-        )
-    found = read_reports(open_store(store, tracking_uri), name)
+    found = read_reports(open_existing("claims", store, tracking_uri), name)
     if as_json:
         typer.echo(json.dumps([values for _, values in found], indent=1, allow_nan=False))
     else:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import logging
 import queue
 import socket
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from invact.config import Config
     from invact.data.dataset import Dataset, Source
 
-__all__ = ["Engine", "EpochDone", "Job", "JobDone"]
+__all__ = ["Engine", "EpochDone", "Job", "JobDone", "on_demand"]
 
 START_SECONDS = 60
 """Longest time to wait for the first worker of a cluster."""
@@ -42,11 +43,13 @@ class Job:
         key: identifies the job among all pending jobs.
         config: the configuration: network and recipe.
         seed: the training seed.
+        keep_model: whether to return the trained network.
     """
 
     key: str
     config: Config
     seed: int
+    keep_model: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,17 @@ class Engine:
         self._events.put(EpochDone(key, Epoch(**{**epoch, **scores})))
 
 
+def on_demand(resources: contextlib.ExitStack, *arguments: Any, **options: Any) -> Callable[[], Engine]:
+    """Return a function that starts an engine when it is first called, and returns the engine.
+
+    Args:
+        resources: closes the engine.
+        arguments: positional arguments of `Engine`.
+        options: keyword arguments of `Engine`.
+    """
+    return functools.cache(lambda: resources.enter_context(Engine(*arguments, **options)))
+
+
 def _reach(address: str) -> None:
     # distributed tries to connect for a long time, and prints tracebacks when it is stopped.
     try:
@@ -285,7 +299,7 @@ def _train(job: Job, setting: _Setting) -> TrialResult:
             job.seed,
             _load(setting),
             on_epoch=lambda epoch: worker.log_event(setting.topic, (job.key, asdict(epoch))),
-            keep_model=True,
+            keep_model=job.keep_model,
         )
     finally:
         keras.backend.clear_session()

@@ -97,7 +97,7 @@ class Gate:
             The cost by layer, and the known measures. Latency is missing if the configuration is over a
             counted budget, because it is then rejected anyway.
         """
-        cost = self._count(config)
+        cost = self.count(config)
         counted: dict[str, float] = dict(cost.counted)
         if self.latency_ms is None or self.objective.overrun(counted) > 0:
             return cost, counted
@@ -129,7 +129,7 @@ class Gate:
         costs: list[Costs] = []
         for values in itertools.islice(small_configurations(self.space), MOST_BUILDS):
             config = self.space.config(values)
-            counted = self._count(config).counted
+            counted = self.count(config).counted
             costs.append(counted)
             if objective.overrun(counted) <= 0:
                 within.append((counted["bytes_moved"], config))
@@ -160,7 +160,7 @@ class Gate:
         rng = np.random.default_rng(derive_seed("feasibility", seed))
         drawn = [self.space.config(self.space.sample(rng)) for _ in range(MOST_BUILDS)]
         within = [
-            config for config in watch(drawn) if self.objective.overrun(self._count(config).counted) <= 0
+            config for config in watch(drawn) if self.objective.overrun(self.count(config).counted) <= 0
         ]
         if "latency_ms" not in self.objective.budgets:
             return Feasibility(len(drawn), len(within))
@@ -168,7 +168,8 @@ class Gate:
         fast = sum(self.objective.overrun(self.costs(config)[1]) <= 0 for config in watch(timed))
         return Feasibility(len(drawn), len(within), len(timed), fast)
 
-    def _count(self, config: Config) -> Cost:
+    def count(self, config: Config) -> Cost:
+        """Count the cost of a configuration by layer."""
         return network_cost(config, self.data.input_shape, self.data.classes)
 
 

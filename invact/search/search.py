@@ -1,4 +1,4 @@
-"""The `Search` class, which connects a driver, the budget gate and the coordinator."""
+"""The `Search`, which asks a driver for trials, checks their budgets, and reports how they ended."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from invact.config import Config, Scalar
-from invact.execution.coordinator import Trial
+from invact.errors import BuildError, one_line
+from invact.execution.agenda import Refusal, Trial
 from invact.measures import MEASURES
 from invact.search.drivers import Outcome, Proposal, make_driver
-from invact.statistics.fronts.dominance import non_dominated
 from invact.training.results import Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from invact.execution.coordinator import Coordinator, Run
-    from invact.measures import Costs
+    from invact.execution.agenda import Ended
     from invact.search.gate import Gate
     from invact.search.objectives import Objective
     from invact.spaces.space import SearchSpace, Values
-    from invact.tracking.record import Record
 
 __all__ = ["Search"]
 
+KNOWN = (*MEASURES, *(f"slack_{name}" for name in MEASURES), "overrun", "width_slack")
+"""The columns of the table of runs that `Gate.known` returns."""
+
 
 class Search:
-    """A running search: it asks a driver for configurations, has them trained and reports their results.
+    """A search: it asks a driver for configurations, checks their budgets, and reports their results.
 
     Args:
         space: the search space.
@@ -72,63 +75,60 @@ class Search:
             epochs=_longest(space),
         )
         self._proposals: dict[int, Proposal] = {}
-        self._scores: list[tuple[float, float]] = []
+        # Trials of earlier sessions. The driver learns their outcomes together, before it proposes more.
+        self._earlier: dict[int, tuple[Trial, Outcome] | None] = {}
         self._next = 0
         self._started = 0
 
-    @property
-    def started(self) -> int:
-        """Number of trials that have begun, including those of earlier sessions."""
-        return self._started
-
     def resume(self, table: pd.DataFrame) -> list[Trial]:
-        """Tell the driver all recorded results, and return the trials with missing or failed seeds."""
-        self._started = table["trial"].nunique()
-        self._next = int(table["trial"].max()) + 1 if self._started else 0
+        """Return the trials of the table of runs, complete or not."""
         trials = [self._recorded(rows) for _, rows in table.groupby("trial")]
-        for trial in trials:
-            if len(trial.recorded) == len(trial.seeds):
-                self._know(trial, table)
-        return [
-            replace(trial, known=self._gate.known(trial.config, self._gate.costs(trial.config)[1]))
-            for trial in trials
-            if len(trial.recorded) < len(trial.seeds)
-        ]
+        self._earlier = dict.fromkeys(trial.number for trial in trials)
+        self._next = max(self._earlier, default=-1) + 1
+        self._started = len(trials)
+        return trials
 
-    def run(self, coordinator: Coordinator, record: Record, unfinished: Sequence[Trial]) -> None:
-        """Finish the unfinished trials, then run new ones until the sweep has all its trials."""
-        if unfinished:
-            again = iter(unfinished)
-            coordinator.run(lambda: next(again, None), lambda _, runs: _keep_models(record, runs))
-            table = record.table()
-            for trial in unfinished:
-                self._know(trial, table)
+    def propose(self) -> Trial | None:
+        """Ask the driver for the next trial; None if there is none, or if recorded trials are incomplete."""
+        if None in self._earlier.values() or self._started >= self._trials:
+            return None
+        proposal = self._driver.ask()
+        if proposal is None:
+            return None
+        rung = {} if proposal.epochs is None else {"epochs": proposal.epochs}
+        values = self._varied(proposal.values) | rung
+        config = self._space.config(proposal.values, **rung)
+        trial = self._judged(Trial(self._next, config, self._seeds, _label(values), values))
+        self._proposals[trial.number] = proposal
+        self._next += 1
+        self._started += 1
+        return trial
 
-        def on_end(trial: Trial, runs: Sequence[Run]) -> None:
-            outcome = _outcome([_facts(run) for run in runs])
+    def on_end(self, trial: Trial, runs: Sequence[Ended]) -> None:
+        """Tell the driver how a trial ended."""
+        outcome = _outcome(trial, runs)
+        if trial.number in self._proposals:
             self._driver.tell(self._proposals.pop(trial.number), outcome)
-            if self._advances(outcome):
-                _keep_models(record, runs)
+            return
+        self._earlier[trial.number] = (trial, outcome)
+        every = [self._earlier[number] for number in sorted(self._earlier)]
+        if None not in every:
+            for known in every:
+                assert known is not None
+                self._know(*known)
 
-        coordinator.run(lambda: self._propose(coordinator), on_end)
-
-    def _propose(self, coordinator: Coordinator) -> Trial | None:
-        """Ask the driver until a proposal is within the budgets; None if there is none."""
-        while self._started < self._trials and (proposal := self._driver.ask()) is not None:
-            rung = {} if proposal.epochs is None else {"epochs": proposal.epochs}
-            config = self._space.config(proposal.values, **rung)
-            values = self._varied(proposal.values) | rung
-            trial = Trial(self._next, config, self._seeds, _label(values), values)
-            self._next += 1
-            self._started += 1
-            cost, costs = self._gate.costs(config)
-            trial = replace(trial, known=self._gate.known(config, costs))
-            if self._objective.overrun(costs) <= 0:
-                self._proposals[trial.number] = proposal
-                return trial
-            coordinator.refuse(trial, cost)
-            self._driver.tell(proposal, Outcome(Status.OVER_BUDGET, costs))
-        return None
+    def _judged(self, trial: Trial) -> Trial:
+        """Add what is known before training, and the reason if the trial is not trained."""
+        try:
+            cost, costs = self._gate.costs(trial.config)
+        except BuildError as error:
+            return replace(trial, refusal=Refusal(Status.FAILED, error=one_line(error)))
+        over = self._objective.overrun(costs) > 0
+        return replace(
+            trial,
+            known=self._gate.known(trial.config, costs),
+            refusal=Refusal(Status.OVER_BUDGET, cost) if over else None,
+        )
 
     def _varied(self, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
         return {name: value for name, value in values.items() if self._space[name].domain.size > 1}
@@ -136,72 +136,41 @@ class Search:
     def _recorded(self, rows: pd.DataFrame) -> Trial:
         first = rows.iloc[0]
         config = Config.model_validate_json(first["config_json"])
-        ended = rows.loc[rows["status"] != Status.FAILED, "seed"]
         params = first.filter(like="param.").dropna()
-        # pandas returns NumPy scalars; spaces and drivers accept only Python types.
-        values = {
-            str(name)[6:]: getattr(value, "item", lambda v=value: v)() for name, value in params.items()
-        }
-        return Trial(int(first["trial"]), config, self._seeds, first["label"], values, frozenset(ended))
+        values = {str(name)[6:]: _plain(value) for name, value in params.items()}
+        trial = Trial(int(first["trial"]), config, self._seeds, first["label"], values)
+        # A run whose network could not be built has no costs.
+        counted = rows.dropna(subset=[self._objective.cost]).filter(KNOWN)
+        if not len(counted):
+            return self._judged(trial)
+        known = {str(name): _plain(value) for name, value in counted.iloc[0].dropna().items()}
+        trial = replace(trial, known=known)
+        if Status.OVER_BUDGET in set(rows["status"]) and len(rows) < len(self._seeds):
+            # The record decides, because a network that is timed again may be faster.
+            return replace(trial, refusal=Refusal(Status.OVER_BUDGET, self._gate.count(config)))
+        return trial
 
-    def _know(self, trial: Trial, table: pd.DataFrame) -> None:
-        rows = table[table["trial"] == trial.number]
-        columns = rows[["status", "validation_accuracy", *MEASURES]].itertuples(index=False, name=None)
-        outcome = _outcome(
-            [
-                (status, accuracy, _measured(dict(zip(MEASURES, costs, strict=True))))
-                for status, accuracy, *costs in columns
-            ]
-        )
+    def _know(self, trial: Trial, outcome: Outcome) -> None:
         values, epochs = dict(trial.values), None
         if self._sampler == "hyperband":
             values.pop("epochs")
             epochs = trial.config.epochs
         self._driver.know(self._space.check(values, f"trial {trial.number}"), outcome, epochs)
-        self._advances(outcome)
-
-    def _advances(self, outcome: Outcome) -> bool:
-        """Return whether a trial is on the front of all finished trials so far.
-
-        Every trial on the final front was on the front when it finished. Keeping the models of these trials
-        therefore keeps all models of the final front.
-        """
-        if outcome.status is not Status.FINISHED or outcome.accuracy is None:
-            return False
-        self._scores.append((outcome.accuracy, outcome.costs[self._objective.cost]))
-        accuracy, cost = zip(*self._scores, strict=True)
-        return bool(non_dominated(accuracy, cost)[-1])
 
 
-def _outcome(rows: Sequence[tuple[Status, float | None, Costs]]) -> Outcome:
-    """Combine the runs of a trial; each row is (status, validation accuracy, costs) of one run."""
-    statuses, accuracies, costs = zip(*rows, strict=True)
-    # A failed run may have no costs, but another run of the same network has them.
-    known = max(costs, key=len)
+def _outcome(trial: Trial, runs: Sequence[Ended]) -> Outcome:
+    costs = {name: value for name, value in trial.known.items() if name in MEASURES}
+    statuses = {run.status for run in runs}
     for worst in (Status.FAILED, Status.DIVERGED, Status.OVER_BUDGET):
         if worst in statuses:
-            return Outcome(worst, known)
-    return Outcome(Status.FINISHED, known, sum(accuracies) / len(accuracies))
+            return Outcome(worst, costs)
+    accuracies = [run.validation.accuracy for run in runs if run.validation]
+    return Outcome(Status.FINISHED, costs, sum(accuracies) / len(runs))
 
 
-def _measured(costs: Mapping[str, Any]) -> Costs:
-    """Return the measures that a row of the table has, as Python numbers."""
-    import pandas as pd
-
-    return {name: float(cost) for name, cost in costs.items() if pd.notna(cost)}
-
-
-def _facts(run: Run) -> tuple[Status, float | None, Costs]:
-    result = run.result
-    assert result is not None
-    costs = {name: value for name, value in run.trial.known.items() if name in MEASURES}
-    return result.status, result.validation.accuracy if result.validation else None, costs
-
-
-def _keep_models(record: Record, runs: Sequence[Run]) -> None:
-    for run in runs:
-        if run.result is not None and run.result.status is Status.FINISHED:
-            record.log_model(run.run_id, run.result.model)
+def _plain(value: Any) -> Any:
+    # pandas returns NumPy scalars; spaces and drivers accept only Python types.
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _label(values: Mapping[str, Scalar]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Collection
@@ -15,13 +16,12 @@ from invact.fronts.pareto import ParetoFront
 from invact.quiet import check_backend
 from invact.reports.confirmation import write_confirmation
 from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of
-from invact.training.results import Status
 from invact.validation import import_all
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from invact.execution.coordinator import Trial
+    from invact.execution.agenda import Trial
 
 __all__ = ["confirm_front", "fresh_seeds"]
 
@@ -88,8 +88,9 @@ def confirm_front(
         EnvironmentFault: the store, the data or the cluster cannot be reached, or the data have changed.
     """
     check_backend()
+    from invact.execution.agenda import ended_runs
     from invact.execution.coordinator import Coordinator
-    from invact.execution.engine import Engine
+    from invact.execution.engine import on_demand
     from invact.execution.progress import make_progress
     from invact.tracking.store import open_store
 
@@ -113,20 +114,21 @@ def confirm_front(
         params={"sweep": sweep.run_id, "seeds": list(chosen)},
         data=data,
     ) as record:
-        trials = _trials(front, runs, chosen, record.table())
-        missing = [trial for trial in trials if len(trial.recorded) < len(chosen)]
-        if missing:
-            done = sum(len(trial.recorded) for trial in trials)
-            queue = iter(missing)
-            with (
-                make_progress(len(trials) * len(chosen), done, show=show) as progress,
-                Engine(
-                    source, data, workers=workers, scheduler=scheduler, imports=tuple(settings["imports"])
-                ) as engine,
-            ):
-                progress.message(f"{name}: {engine.slots} workers, {data!r}")
-                coordinator = Coordinator(engine, record, progress)
-                coordinator.run(lambda: next(queue, None), lambda trial, runs: None)
+        record.show([], ["test_accuracy", "validation_accuracy", front.measure])
+        table = record.table()
+        trials = _trials(front, runs, chosen)
+        done = sum((trial.number, seed) in ended_runs(table) for trial in trials for seed in chosen)
+        with (
+            contextlib.ExitStack() as resources,
+            make_progress(len(trials) * len(chosen), done, show=show) as progress,
+        ):
+            engine = on_demand(
+                *(resources, source, data),
+                workers=workers,
+                scheduler=scheduler,
+                imports=tuple(settings["imports"]),
+            )
+            Coordinator(record, progress, engine, table, trials, about=f"{name}: {data!r}").run()
         result = confirm_points(front, record.table(), chosen, record.run_id)
         with tempfile.TemporaryDirectory() as folder:
             write_confirmation(result, Path(folder))
@@ -137,17 +139,12 @@ def confirm_front(
     return result
 
 
-def _trials(
-    front: ParetoFront, runs: pd.DataFrame, seeds: tuple[int, ...], table: pd.DataFrame
-) -> list[Trial]:
-    from invact.execution.coordinator import Trial
+def _trials(front: ParetoFront, runs: pd.DataFrame, seeds: tuple[int, ...]) -> list[Trial]:
+    from invact.execution.agenda import Trial
 
     trials = []
     for point in front.points:
         text = runs.loc[runs["config"] == point.config, "config_json"].iloc[0]
-        mine = table[(table["config"] == point.config) & (table["status"] != Status.FAILED)]
         values = {name: value for name, value in point.values.items() if value is not None}
-        recorded = frozenset(mine["seed"]) & frozenset(seeds)
-        config = Config.model_validate_json(text)
-        trials.append(Trial(point.trial, config, seeds, point.label, values, recorded))
+        trials.append(Trial(point.trial, Config.model_validate_json(text), seeds, point.label, values))
     return trials

@@ -17,7 +17,7 @@ from invact.errors import EnvironmentFault, InputError, one_of
 from invact.execution.progress import LineProgress, Progress
 from invact.quiet import load_tensorflow
 from invact.reports.tables import table_of
-from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of
+from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of, network_of
 from invact.validation import import_all
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def export_point(
     """Export the network of one point of a sweep's front to files named `NAME-pointK`.
 
     If the point was trained with several seeds, the network of the first seed is exported. Each file is read
-    again and run on the test images of the sweep before it gets its name. An existing file is replaced.
+    again and run on the test images of the sweep before it gets its name. An existing file is replaced. A
+    network that is not in the store is trained again, to the same bits.
 
     Args:
         name: the sweep's name.
@@ -101,10 +102,10 @@ def export_point(
         One export for each format, in the given order.
 
     Raises:
-        InputError: the format, precision, sweep or point does not exist, or the point has no model, or its
-            model cannot be converted.
+        InputError: the format, precision, sweep or point does not exist, or the network cannot be converted.
         EnvironmentFault: the store, the data or an extra is missing, the folder cannot be written, the data
-            have changed, or the outputs of a float32 file differ from those of the network.
+            have changed, the outputs of a float32 file differ from those of the network, or a network that is
+            not stored cannot be trained again with the same numbers.
     """
     chosen = _check(formats, precision)
     sweep = find_sweep(name, driver, store, tracking_uri)
@@ -113,19 +114,15 @@ def export_point(
     number = _number(front, point)
     run_id = front.points[number - 1].run_id
     run = runs[runs["run_id"] == run_id]
-    try:
-        archive = sweep.model(run_id)
-    except InputError:
-        words = f"point {number} of {name!r} has no model in the store. Allowed: a point that has a model"
-        raise InputError(words) from None
-    _, data = data_of(sweep, name)
+    source, data = data_of(sweep, name)
     load_tensorflow()
     # These modules, and the module of the builder, may register layers of the network.
     import_all(json.loads(sweep.read(SETTINGS))["imports"])
     builder = Config.model_validate_json(run["config_json"].iloc[0]).model
     import_all([builder.partition(":")[0]] if ":" in builder else [])
+    progress = LineProgress(1) if show else Progress()
     return export_archive(
-        archive,
+        network_of(sweep, runs, run_id, source, data, progress),
         data,
         f"{name}-point{number}",
         formats=chosen,

@@ -1,4 +1,4 @@
-"""Recorded sweeps: functions that find a sweep in the store, build its front, and load its data."""
+"""Recorded sweeps: functions that find a sweep in the store, its front, its data and its networks."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from invact.config import Config
 from invact.data.dataset import Source
 from invact.errors import EnvironmentFault, InputError
+from invact.execution.agenda import ended_runs, same_numbers
 from invact.fronts.pareto import ParetoFront, pareto_front_of
 from invact.fronts.uncertainty import MARGIN
 from invact.validation import check_name
@@ -17,9 +19,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from invact.data.dataset import Dataset
+    from invact.execution.progress import Progress
     from invact.tracking.record import Record
 
-__all__ = ["data_of", "find_sweep", "front_of", "pareto_front"]
+__all__ = ["data_of", "find_sweep", "front_of", "network_of", "pareto_front"]
 
 SETTINGS, SOURCE = "settings.json", "source.json"
 """Files of the record: the values of the sweep's file after the overrides, and where the data are."""
@@ -66,15 +69,10 @@ def pareto_front(
 
 def find_sweep(name: str, driver: str | None, store: str | Path | None, tracking_uri: str | None) -> Record:
     """Find the newest record of a sweep; see `pareto_front`."""
-    from invact.tracking.store import FOLDER, has_store, open_store
+    from invact.tracking.store import open_existing
 
     check_name(name)
-    if not has_store(store, tracking_uri):
-        folder = Path(FOLDER if store is None else store)
-        raise InputError(
-            f"store: received {str(folder)!r}, which does not exist. Allowed: a folder with recorded sweeps"
-        )
-    return open_store(store, tracking_uri).latest(name, "sweep", driver)
+    return open_existing("recorded sweeps", store, tracking_uri).latest(name, "sweep", driver)
 
 
 def front_of(
@@ -122,3 +120,45 @@ def data_of(sweep: Record, name: str) -> tuple[Source, Dataset]:
             f"data {source.name!r}: digest {data.digest}. Allowed: {known}, as in the sweep's record"
         )
     return source, data
+
+
+def network_of(
+    sweep: Record, runs: pd.DataFrame, run_id: str, source: Source, data: Dataset, progress: Progress
+) -> bytes:
+    """Return the `.keras` archive of a finished run. If it is not stored, the run is trained again.
+
+    A network is not stored if its trial was not on the front when it ended, or if the sweep was killed then.
+
+    Args:
+        sweep: the record of the sweep.
+        runs: its table of runs.
+        run_id: the run.
+        source: where the data are.
+        data: the data.
+        progress: shows a line if the run is trained again.
+
+    Raises:
+        EnvironmentFault: no worker starts, or the training does not repeat the numbers of the record.
+    """
+    from invact.execution.engine import Engine, Job, JobDone
+
+    if sweep.has_model(run_id):
+        return sweep.model(run_id)
+    (row,) = runs[runs["run_id"] == run_id].to_dict("records")
+    what = f"{row['label']}, seed {row['seed']}"
+    progress.message(f"{what}: its network is not stored, so it is trained again")
+    job = Job(run_id, Config.model_validate_json(row["config_json"]), int(row["seed"]), keep_model=True)
+    imports = tuple(json.loads(sweep.read(SETTINGS))["imports"])
+    with Engine(source, data, workers=1, imports=imports) as engine:
+        engine.submit(job)
+        while not isinstance(event := engine.next_event(), JobDone):
+            pass
+    result = event.result
+    if not same_numbers(result, ended_runs(runs)[int(row["trial"]), int(row["seed"])]):
+        now = result.error or f"{result.validation and result.validation.accuracy:.2%} validation accuracy"
+        raise EnvironmentFault(
+            f"{what}: trained again, the network has {now}. Allowed: the numbers of the record "
+            f"({row['validation_accuracy']:.2%}) to the last digit; other versions of the libraries or "
+            "another processor change them"
+        )
+    return result.model

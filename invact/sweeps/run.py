@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from invact.deploy.timer import Timer
 from invact.errors import within
 from invact.fronts.pareto import ParetoFront
+from invact.measures import MEASURES, in_full
 from invact.quiet import check_backend
 from invact.sweeps.file import Sweep, load_sweep
 from invact.sweeps.recorded import SETTINGS, SOURCE, front_of
@@ -20,6 +21,7 @@ from invact.training.results import Status
 if TYPE_CHECKING:
     import pandas as pd
 
+    from invact.data.dataset import Dataset
 
 __all__ = ["SweepResult", "run_sweep"]
 
@@ -75,7 +77,7 @@ def run_sweep(
     """
     check_backend()
     from invact.execution.coordinator import Coordinator
-    from invact.execution.engine import Engine
+    from invact.execution.engine import on_demand
     from invact.execution.progress import make_progress, track
     from invact.reports.front import write_front
     from invact.search.gate import Gate
@@ -120,32 +122,60 @@ def run_sweep(
                 tags={} if timer is None else {"invact.timed_on": timer.place},
             )
         )
-        unfinished = search.resume(record.table())
-        if unfinished or search.started < file.trials:
-            feasibility = None
-            if file.objective.budgets and not record.resumed:
-                feasibility = gate.feasibility(file.seed, lambda each: track(each, "space", show=show))
-                record.summarize({"space/feasible": feasibility.share})
-            runs, done = file.trials * len(file.seeds), search.started * len(file.seeds)
-            with (
-                make_progress(runs, done, show=show) as progress,
-                Engine(
-                    sweep.source,
-                    data,
-                    workers=workers,
-                    scheduler=scheduler,
-                    imports=file.imports,
-                    reserved=() if timer is None else timer.processors,
-                ) as engine,
-            ):
-                progress.message(f"{sweep.name}: {engine.slots} workers, {data!r}")
-                if feasibility is not None:
-                    progress.message(f"{sweep.name}: {feasibility}")
-                search.run(Coordinator(engine, record, progress), record, unfinished)
+        varied = [f"param.{one.name}" for one in sweep.space.parameters if one.domain.size > 1]
+        measures = file.objective.measures or (file.objective.cost,)
+        record.show(varied, ["validation_accuracy", *measures, "test_accuracy"])
+        table = record.table()
+        trials = search.resume(table)
+        feasibility = None
+        if file.objective.budgets and not record.resumed:
+            feasibility = gate.feasibility(file.seed, lambda each: track(each, "space", show=show))
+            record.summarize({"space/feasible": feasibility.share})
+        engine = on_demand(
+            *(resources, sweep.source, data),
+            workers=workers,
+            scheduler=scheduler,
+            imports=file.imports,
+            reserved=() if timer is None else timer.processors,
+        )
+        with make_progress(file.trials * len(file.seeds), len(table), show=show) as progress:
+            if feasibility is not None:
+                progress.message(f"{sweep.name}: {feasibility}")
+            coordinator = Coordinator(
+                *(record, progress, engine, table, trials),
+                about=f"{sweep.name}: {data!r}",
+                measure=file.objective.cost,
+            )
+            coordinator.run(search.propose, search.on_end)
         table = record.table()
         front = front_of(record, table, sweep.name)
         with tempfile.TemporaryDirectory() as folder:
             write_front(front, Path(folder))
             record.log_folder(Path(folder), "front")
-        record.summarize({"front/hypervolume": front.hypervolume, "front/points": len(front.points)})
+        record.summarize(
+            {"front/hypervolume": front.hypervolume, "front/points": len(front.points)},
+            # MLflow shows the tag of this name on the page of the run.
+            tags={"mlflow.note.content": description(sweep, data, front)},
+        )
     return SweepResult(sweep.name, record.run_id, front, table)
+
+
+def description(sweep: Sweep, data: Dataset, front: ParetoFront) -> str:
+    """Describe a sweep and its front in Markdown, for its page in MLflow."""
+    file = sweep.file
+    budgets = ", ".join(in_full(name, budget) for name, budget in file.objective.budgets.items())
+    seeds = f"{len(file.seeds)} seeds" if len(file.seeds) > 1 else f"seed {file.seeds[0]}"
+    about = (
+        f"{file.trials} configurations of the space `{file.space}` on {data.name}, {seeds} each, proposed by "
+        f"{sweep.sampler} of {file.driver}. Objective: {file.objective.kind}"
+    )
+    points = [(one.label.replace("|", "/"), one.cost, one.accuracy) for one in front.points]
+    return "\n".join(
+        [
+            f"{about}, at most {budgets}." if budgets else f"{about}.",
+            "",
+            f"| Pareto front | {MEASURES[front.measure].label} | validation accuracy |",
+            "| --- | ---: | ---: |",
+            *(f"| {label} | {cost:,.6g} | {accuracy:.2%} |" for label, cost, accuracy in points),
+        ]
+    )

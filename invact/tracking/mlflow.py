@@ -100,6 +100,11 @@ class MlflowRuns:
         self.client.set_terminated(run_id, status)
 
     @_explained
+    def delete(self, run_id: str) -> None:
+        """Mark a run as deleted. MLflow keeps it until its own clean-up."""
+        self.client.delete_run(run_id)
+
+    @_explained
     def log(
         self,
         run_id: str,
@@ -121,6 +126,11 @@ class MlflowRuns:
         for start in range(MAX_PARAMS, len(pairs), MAX_PARAMS):
             self.client.log_batch(run_id, params=pairs[start : start + MAX_PARAMS], synchronous=True)
         self.client.log_batch(run_id, values, pairs[:MAX_PARAMS], words, synchronous=True)
+
+    @_explained
+    def tag_experiment(self, experiment: str, key: str, value: str) -> None:
+        """Set a tag of an experiment."""
+        self.client.set_experiment_tag(experiment, key, value)
 
     @_explained
     def log_data(self, run_id: str, data: Dataset) -> None:
@@ -148,14 +158,19 @@ class MlflowRuns:
         self.client.log_artifacts(run_id, str(folder), under)
 
     @_explained
+    def has(self, run_id: str, name: str) -> bool:
+        """Return whether a file is stored with a run, `name` or `folder/name`."""
+        folder = name.rpartition("/")[0]
+        return name in [file.path for file in self.client.list_artifacts(run_id, folder or None)]
+
+    @_explained
     def read(self, run_id: str, name: str) -> bytes:
         """Read a file that is stored with a run, `name` or `folder/name`.
 
         Raises:
             InputError: the run does not have the file.
         """
-        folder = name.rpartition("/")[0]
-        if name not in [file.path for file in self.client.list_artifacts(run_id, folder or None)]:
+        if not self.has(run_id, name):
             raise InputError(f"run {run_id}: has no file {name!r}")
         with tempfile.TemporaryDirectory() as folder:
             return Path(self.client.download_artifacts(run_id, name, folder)).read_bytes()

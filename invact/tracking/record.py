@@ -9,7 +9,9 @@ import contextlib
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.errors import InputError, InvactError
+from invact.tracking.lease import Lease
+from invact.tracking.page import address_of, server_of, tag_of, view_of
 from invact.tracking.table import (
-    COLUMNS,
     CONFIG,
     CONFIG_JSON,
     COUNTED,
-    COUNTS,
     ERROR,
     LABEL,
     METRICS,
@@ -33,8 +35,9 @@ from invact.tracking.table import (
     VARIED,
     count,
     current,
+    frame_of,
     metrics_of,
-    row_of,
+    replaced_of,
     tagged,
 )
 from invact.tracking.values import MAX_TAG
@@ -68,6 +71,8 @@ class Record:
         run_id: id of the parent run in MLflow.
         experiment: id of the experiment of the parent run.
         resumed: whether an earlier session began the record.
+        summaries: for each trial with several seeds whose summary is stored, the number of its runs with each
+            status. Only the record of a coordinator has them.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Record:
         data: Dataset | None = None,
         tags: Mapping[str, str] | None = None,
         lock: contextlib.ExitStack | None = None,
+        lease: Lease | None = None,
     ) -> None:
         self.run_id = run_id
         self.experiment = experiment
@@ -88,8 +94,10 @@ class Record:
         self._data = data
         self._tags = dict(tags or {})
         self._lock = lock
+        self._lease = lease
         # For each trial: the digest of its configuration, and the id of the parent run of its seeds.
         self._trials: dict[int, tuple[str, str]] = {}
+        self.summaries: dict[int, Counter[Status]] = {}
         if lock is not None and resumed:
             self._take_over()
 
@@ -125,6 +133,7 @@ class Record:
         Raises:
             InputError: the configuration is longer than MLflow's limit for a tag.
         """
+        self._hold()
         text = config.model_dump_json()
         if len(text) > MAX_TAG:
             raise InputError(f"config: received {len(text)} characters of JSON. Allowed: {MAX_TAG}")
@@ -159,6 +168,7 @@ class Record:
             result: the result of the run.
             known: values that were known before training, by column of `METRICS`.
         """
+        self._hold()
         files = {}
         if result.cost is not None:
             files[COST] = result.cost.to_pandas().to_csv(index=False).encode()
@@ -174,15 +184,15 @@ class Record:
         # The status is set last, so that a run that counts is complete.
         self._runs.end(run_id, "FAILED" if result.status is Status.FAILED else "FINISHED")
 
-    def finish_trial(self, trial: int) -> None:
-        """Log the means and the status of a trial with several seeds. A trial with one seed needs nothing.
+    def finish_trial(self, trial: int) -> Counter[Status]:
+        """Log the means and the status of a trial with several seeds, and return the counts of its statuses.
 
         The means are shown on the pages of MLflow only; the table has one row for each seed.
         """
-        if trial not in self._trials:
-            return
+        self._hold()
         _, run_id = self._trials[trial]
-        results = current(self._runs.search([self.experiment], tagged(PARENT, run_id)))
+        mine = f"{tagged(ROOT, self.run_id)} and {tagged(TRIAL, str(trial))}"
+        results = current(self._runs.search([self.experiment], mine))
         statuses = count(results)
         status = next(
             (each for each in (Status.FAILED, Status.DIVERGED) if each in statuses),
@@ -195,6 +205,8 @@ class Record:
                 means[name] = math.fsum(values) / len(values)
         self._runs.log(run_id, means, tags={STATUS: status.value, COUNTED: json.dumps(statuses)})
         self._runs.end(run_id, "FAILED" if status is Status.FAILED else "FINISHED")
+        self.summaries[trial] = statuses
+        return statuses
 
     def table(self) -> pd.DataFrame:
         """Read the results: one row for each (trial, seed) that counts, sorted by trial and seed.
@@ -206,19 +218,15 @@ class Record:
             parameter, then `config_json`. Counts are `Int64` and scores are float64. A value that was not
             measured or is not finite is missing.
         """
-        import pandas as pd
+        return frame_of(self._search())
 
-        rows = [
-            row_of(run) for run in current(self._runs.search([self.experiment], tagged(ROOT, self.run_id)))
-        ]
-        varied = list(dict.fromkeys(name for row in rows for name in row if name.startswith("param.")))
-        table = pd.DataFrame(rows, columns=[*COLUMNS, *varied, "config_json"])
-        for name in varied:
-            # If a trial lacks a parameter, pandas would convert the integers of the other trials to floats.
-            values = [row.get(name) for row in rows]
-            table[name] = pd.Series(values, dtype=object if None in values else None)
-        kinds = dict.fromkeys(METRICS, "float64") | dict.fromkeys(COUNTS, "Int64")
-        return table.astype(kinds | {"trial": "int64", "seed": "int64"})
+    def replaced(self) -> list[tuple[str, int, dict[str, Any], str, datetime]]:
+        """Find the runs that FAILED and were tried again, oldest first.
+
+        Returns:
+            Label, seed, varied parameters, error and end of each.
+        """
+        return replaced_of(self._search())
 
     def read(self, name: str) -> bytes:
         """Read a file of the parent run, for example one that was passed to `Store.record`.
@@ -258,32 +266,63 @@ class Record:
         """
         return self._runs.read(run_id, MODEL)
 
+    def has_model(self, run_id: str) -> bool:
+        """Return whether the `.keras` archive of a run is stored."""
+        return self._runs.has(run_id, MODEL)
+
     def log_model(self, run_id: str, model: bytes) -> None:
         """Store a `.keras` archive with a run. The run may have ended."""
+        self._hold()
         self._runs.keep(run_id, {MODEL: model})
 
     def keep(self, files: Mapping[str, bytes]) -> None:
         """Store files by name with the parent run; a file with the same name is replaced."""
+        self._hold()
         self._runs.keep(self.run_id, files)
 
     def log_folder(self, folder: Path, name: str) -> None:
         """Store a folder's files with the parent run, in a folder `name`. MLflow shows CSV as a table."""
+        self._hold()
         self._runs.keep_folder(self.run_id, folder, name)
 
     def summarize(self, metrics: Mapping[str, float], tags: Mapping[str, str] | None = None) -> None:
         """Log metrics and tags of the whole sweep or claim on the parent run."""
+        self._hold()
         self._runs.log(self.run_id, metrics, tags=tags)
+
+    def show(self, params: Sequence[str], metrics: Sequence[str]) -> None:
+        """Choose what `page` shows; see `view_of`."""
+        self._hold()
+        self._runs.tag_experiment(self.experiment, tag_of(self.run_id), view_of(self.run_id, params, metrics))
+
+    def page(self, server: str | None = None) -> str:
+        """Return the address of the page in MLflow that shows the runs.
+
+        Args:
+            server: address of the server; unless given, the server that holds the record, or `invact ui`.
+        """
+        return address_of(server or server_of(self._runs.uri), self.experiment, self.run_id)
 
     def close(self, status: str = "FINISHED") -> None:
         """End the record with status FINISHED, FAILED or KILLED. Runs that have not ended become KILLED."""
         try:
+            self._hold()
             self._kill()
-            results = current(self._runs.search([self.experiment], tagged(ROOT, self.run_id)))
+            results = current(self._search())
             self._runs.log(self.run_id, tags={COUNTED: json.dumps(count(results))})
             self._runs.end(self.run_id, status)
         finally:
             if self._lock is not None:
                 self._lock.close()
+                self._lease = None
+
+    def _hold(self) -> None:
+        """Check that this process may still write, before each write except those of single epochs."""
+        if self._lease is not None:
+            self._lease.check()
+
+    def _search(self) -> list[Any]:
+        return self._runs.search([self.experiment], tagged(ROOT, self.run_id))
 
     def _begin(self, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
         run_id = self._runs.begin(self.experiment, name, tags)
@@ -309,9 +348,15 @@ class Record:
         self._kill()
         # The search returns the newest run first; in reverse order, the newest run of a trial is kept.
         for run in reversed(self._runs.search([self.experiment], tagged(PARENT, self.run_id))):
-            if SEED not in run.data.tags:
-                tags = run.data.tags
-                self._trials[int(tags[TRIAL])] = (tags[CONFIG], run.info.run_id)
+            tags = run.data.tags
+            if SEED not in tags:
+                number = int(tags[TRIAL])
+                self._trials[number] = (tags[CONFIG], run.info.run_id)
+                self.summaries.pop(number, None)
+                # The status is set last, so that a run which has ended has all of its summary.
+                if run.info.status in ("FINISHED", "FAILED") and COUNTED in tags:
+                    counts = json.loads(tags[COUNTED])
+                    self.summaries[number] = Counter({Status(name): n for name, n in counts.items()})
 
 
 def _flat(config: Config, varied: Mapping[str, Scalar]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from invact.config import digest
 from invact.errors import EnvironmentFault, InputError, one_line, one_of
+from invact.tracking.lease import Lease
 from invact.tracking.lock import exclusive
 from invact.tracking.provenance import continued, provenance_tags
 from invact.tracking.record import Record
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from invact.data.dataset import Dataset
     from invact.tracking.mlflow import MlflowRuns
 
-__all__ = ["FOLDER", "RecordInfo", "Store", "has_store", "open_store"]
+__all__ = ["FOLDER", "RecordInfo", "Store", "has_store", "open_existing", "open_store"]
 
 KIND, IDENTITY, DRIVER = "invact.kind", "invact.identity", "invact.driver"
 SERVERS = ("http", "https")
@@ -53,6 +54,7 @@ class RecordInfo:
         started: time at which the record was begun.
         counts: number of runs with each status.
         run_id: id of the parent run in MLflow.
+        experiment: id of its experiment in MLflow.
     """
 
     name: str
@@ -63,6 +65,7 @@ class RecordInfo:
     started: datetime
     counts: Mapping[Status, int]
     run_id: str
+    experiment: str
 
 
 @dataclass(frozen=True)
@@ -134,13 +137,23 @@ class Store:
                 found = found or self._parents([experiment], {KIND: kind, IDENTITY: one})
             if found:
                 run_id = found[0].info.run_id
+            else:
+                title = name if kind in ("sweep", "claim") else f"{name} {kind}"
+                run_id = self.runs.begin(experiment, title, told)
+                # If another process has begun the same record at the same moment, the earlier one stays.
+                same = self._parents([experiment], {KIND: kind, IDENTITY: identity})
+                first = min(same, key=lambda run: (run.info.start_time, run.info.run_id))
+                if first.info.run_id != run_id:
+                    self.runs.delete(run_id)
+                    run_id, found = first.info.run_id, [first]
+            lease = Lease(self.runs, run_id, f"{kind} {name}")
+            lock.callback(lease.release)
+            if found:
                 told |= continued(found[0].data.tags, provenance, f"{kind} {name}")
                 told[IDENTITY] = found[0].data.tags[IDENTITY]
                 self.runs.resume(run_id)
-            else:
-                run_id = self.runs.begin(experiment, f"{kind} {driver}".strip(), told)
-                if data is not None:
-                    self.runs.log_data(run_id, data)
+            elif data is not None:
+                self.runs.log_data(run_id, data)
             # MLflow cannot change a param, so a different setting of this session becomes a tag.
             known = found[0].data.params if found else {}
             texts = {key: text_of(value) for key, value in (params or {}).items()}
@@ -150,7 +163,12 @@ class Store:
             )
             self.runs.keep(run_id, {key: text.encode() for key, text in (files or {}).items()})
             return Record(
-                self.runs, experiment, run_id, resumed=bool(found), data=data, tags=provenance, lock=lock
+                *(self.runs, experiment, run_id),
+                resumed=bool(found),
+                data=data,
+                tags=provenance,
+                lock=lock,
+                lease=lease,
             )
         except BaseException:
             lock.close()
@@ -204,6 +222,7 @@ class Store:
                 started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
                 counts=self._counts(run),
                 run_id=run.info.run_id,
+                experiment=run.info.experiment_id,
             )
             for run in self._parents(list(names))
         ]
@@ -271,6 +290,24 @@ def has_store(folder: str | Path | None = None, tracking_uri: str | None = None)
     An address always counts as a store. Only a request could tell whether it is one.
     """
     return tracking_uri is not None or Path(FOLDER if folder is None else folder).exists()
+
+
+def open_existing(what: str, folder: str | Path | None = None, tracking_uri: str | None = None) -> Store:
+    """Open a store to read it. Unlike `open_store`, it creates none.
+
+    Args:
+        what: what the store must hold, for the message.
+        folder: as for `open_store`.
+        tracking_uri: as for `open_store`.
+
+    Raises:
+        InputError: the folder does not exist; or as `open_store`.
+        EnvironmentFault: as `open_store`.
+    """
+    if not has_store(folder, tracking_uri):
+        name = str(Path(FOLDER if folder is None else folder))
+        raise InputError(f"store: received {name!r}, which does not exist. Allowed: a folder with {what}")
+    return open_store(folder, tracking_uri)
 
 
 def open_store(folder: str | Path | None = None, tracking_uri: str | None = None) -> Store:

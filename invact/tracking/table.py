@@ -6,12 +6,27 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from invact.measures import MEASURES
 from invact.training.results import Status, TrialResult
 
-__all__ = ["COLUMNS", "COUNTS", "METRICS", "count", "current", "metrics_of", "row_of", "tagged"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "COLUMNS",
+    "COUNTS",
+    "METRICS",
+    "count",
+    "current",
+    "frame_of",
+    "metrics_of",
+    "replaced_of",
+    "row_of",
+    "tagged",
+]
 
 
 METRICS = {
@@ -113,3 +128,38 @@ def row_of(run: Any) -> dict[str, Any]:
         **{f"param.{name}": value for name, value in json.loads(tags[VARIED]).items()},
         "config_json": tags[CONFIG_JSON],
     }
+
+
+def frame_of(runs: Iterable[Any]) -> pd.DataFrame:
+    """Return the table of the MLflow runs of one record; see `Record.table`."""
+    import pandas as pd
+
+    rows = [row_of(run) for run in current(runs)]
+    varied = list(dict.fromkeys(name for row in rows for name in row if name.startswith("param.")))
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *varied, "config_json"])
+    for name in varied:
+        # If a trial lacks a parameter, pandas would convert the integers of the other trials to floats.
+        values = [row.get(name) for row in rows]
+        table[name] = pd.Series(values, dtype=object if None in values else None)
+    kinds = dict.fromkeys(METRICS, "float64") | dict.fromkeys(COUNTS, "Int64")
+    return table.astype(kinds | {"trial": "int64", "seed": "int64"})
+
+
+def replaced_of(runs: Iterable[Any]) -> list[tuple[str, int, dict[str, Any], str, datetime]]:
+    """Find the MLflow runs of one record that FAILED and were tried again; see `Record.replaced`."""
+    tried: dict[tuple[str, str], list[Any]] = {}
+    for run in sorted(runs, key=lambda run: run.info.start_time):
+        tags = run.data.tags
+        if SEED in tags and run.info.status in ("FINISHED", "FAILED"):
+            tried.setdefault((tags[TRIAL], tags[SEED]), []).append(run)
+    failed = [run for every in tried.values() for run in every[:-1] if run.info.status == "FAILED"]
+    return [
+        (
+            run.data.tags.get(LABEL, ""),
+            int(run.data.tags[SEED]),
+            json.loads(run.data.tags[VARIED]),
+            run.data.tags.get(ERROR, ""),
+            datetime.fromtimestamp(run.info.end_time / 1000, UTC),
+        )
+        for run in sorted(failed, key=lambda run: run.info.end_time)
+    ]

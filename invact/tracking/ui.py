@@ -16,9 +16,11 @@ from types import TracebackType
 
 from invact.errors import EnvironmentFault, InputError
 
-__all__ = ["Server", "serve"]
+__all__ = ["HOST", "PORT", "Server", "serve"]
 
 HOST = "127.0.0.1"
+PORT = 5000
+"""The port of the server, unless a user gives another one."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Server:
         self.stop()
 
 
-def serve(uri: str, artifacts: Path | None, port: int = 5000, timeout: float = 60.0) -> Server:
+def serve(uri: str, artifacts: Path | None, port: int = PORT, timeout: float = 60.0) -> Server:
     """Start the MLflow server and return when it answers.
 
     The server listens on 127.0.0.1 only, because it has no password. It runs no jobs and sends no telemetry.

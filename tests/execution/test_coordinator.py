@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 
 from invact.config import Config
-from invact.execution.coordinator import Coordinator, Trial
+from invact.execution.agenda import Refusal, Trial
+from invact.execution.coordinator import Coordinator
 from invact.execution.engine import EpochDone, JobDone
 from invact.execution.progress import BarProgress, LineProgress, Progress, make_progress, outcome
 from invact.tracking.record import Record
@@ -55,11 +56,17 @@ def record(tmp_path, quick_stores) -> Record:
         yield record
 
 
-def coordinate(engine: Script, record: Record, trials: list[Trial]) -> list[tuple[int, list[int]]]:
-    queue, ended = iter(trials), []
-    Coordinator(engine, record, Progress()).run(
+def coordinate(
+    engine: Script, record: Record, trials: list[Trial], **options: object
+) -> list[tuple[int, list[str]]]:
+    """Propose the trials that the record does not have; return the trials that ended, with their statuses."""
+    table = record.table()
+    known = set(table["trial"])
+    queue, ended = (trial for trial in trials if trial.number not in known), []
+    recorded = [trial for trial in trials if trial.number in known]
+    Coordinator(record, Progress(), lambda: engine, table, recorded, **options).run(
         lambda: next(queue, None),
-        lambda trial, runs: ended.append((trial.number, sorted(run.seed for run in runs))),
+        lambda trial, runs: ended.append((trial.number, [run.status.value for run in runs])),
     )
     return ended
 
@@ -71,25 +78,53 @@ def finished(job) -> list[object]:
     ]
 
 
-def trial(number: int, seeds: tuple[int, ...] = (0,), recorded: tuple[int, ...] = ()) -> Trial:
-    return Trial(number, CONFIG, seeds, f"trial {number}", {"filters": 3}, frozenset(recorded))
+def trial(number: int, seeds: tuple[int, ...] = (0,), **values: object) -> Trial:
+    return Trial(number, CONFIG, seeds, f"trial {number}", {"filters": 3}, **values)
 
 
 def test_as_many_jobs_as_workers_are_pending(record) -> None:
     engine = Script(3, finished)
-    assert coordinate(engine, record, [trial(number) for number in range(7)]) == [(n, [0]) for n in range(7)]
+    trials = [trial(number) for number in range(7)]
+    assert coordinate(engine, record, trials) == [(n, ["FINISHED"]) for n in range(7)]
     assert engine.most == 3
     assert record.table()["status"].tolist() == ["FINISHED"] * 7
 
 
 def test_a_trial_ends_when_all_its_seeds_have(record) -> None:
-    ended = coordinate(Script(2, finished), record, [trial(0, (0, 1, 2)), trial(1, (0, 1, 2))])
-    assert ended == [(0, [0, 1, 2]), (1, [0, 1, 2])]
+    trials = [trial(0, (0, 1, 2)), trial(1, (0, 1, 2))]
+    assert coordinate(Script(2, finished), record, trials) == [(0, ["FINISHED"] * 3), (1, ["FINISHED"] * 3)]
+    assert record.summaries == {0: {Status.FINISHED: 3}, 1: {Status.FINISHED: 3}}
 
 
-def test_recorded_seeds_are_not_trained(record) -> None:
-    assert coordinate(Script(2, finished), record, [trial(0, (4, 5, 6), recorded=(5,))]) == [(0, [4, 6])]
-    assert record.table()["seed"].tolist() == [4, 6]
+def test_only_missing_seeds_are_trained(record) -> None:
+    coordinate(Script(2, finished), record, [trial(0, (5,))])
+    assert coordinate(Script(2, finished), record, [trial(0, (4, 5, 6))]) == [(0, ["FINISHED"] * 3)]
+    table = record.table()
+    assert sorted(table["seed"]) == [4, 5, 6]
+    assert len(record._runs.search([record.experiment], "tags.`invact.seed` != ''")) == 3
+    # Nothing is left, so no engine is needed.
+    assert coordinate(None, record, [trial(0, (4, 5, 6))]) == [(0, ["FINISHED"] * 3)]
+
+
+def test_refused_trials_are_recorded_and_not_trained(record) -> None:
+    over = Refusal(Status.OVER_BUDGET)
+    unbuilt = Refusal(Status.FAILED, error="model 'my:net': RuntimeError: too small")
+    known = {"macs": 200.0, "slack_macs": -1.0, "overrun": 1.0}
+    trials = [
+        trial(0, (0, 1), refusal=over, known=known),
+        trial(1, (0, 1), refusal=unbuilt),
+        trial(2, (0, 1)),
+    ]
+    engine = Script(2, finished)
+    assert coordinate(engine, record, trials) == [
+        (0, ["OVER_BUDGET"] * 2),
+        (1, ["FAILED"] * 2),
+        (2, ["FINISHED"] * 2),
+    ]
+    table = record.table()
+    assert table["status"].tolist() == ["OVER_BUDGET"] * 2 + ["FAILED"] * 2 + ["FINISHED"] * 2
+    assert table["error"][2] == "model 'my:net': RuntimeError: too small"
+    assert table["overrun"][0] == 1.0
 
 
 def history(record: Record, key: str) -> list[tuple[int, float]]:
@@ -115,11 +150,72 @@ def test_each_epoch_is_recorded_once_in_any_order_of_events(record, order: str) 
     assert history(record, "validation/accuracy") == [(1, 0.05), (2, 0.1), (3, 0.15)]
 
 
-def test_the_coordinator_does_not_record_models(record) -> None:
-    coordinate(Script(1, finished), record, [trial(0)])
-    client = record._runs.client
-    (run_id,) = record.table()["run_id"]
-    assert "model.keras" not in [file.path for file in client.list_artifacts(run_id)]
+def scored(accuracies: dict[tuple[int, int], float]):
+    """Let the runs have these validation accuracies, in the order in which they start."""
+    queue = iter(accuracies.values())
+
+    def events(job) -> list[object]:
+        result = replace(a_result(job.config), seed=job.seed, validation=Scores(next(queue), 1.0))
+        return [JobDone(job.key, replace(result, model=f"model {job.seed}".encode()))]
+
+    return events
+
+
+def stored_models(record: Record) -> set[tuple[int, int]]:
+    table = record.table()
+    return {(row.trial, row.seed) for row in table.itertuples() if record.has_model(row.run_id)}
+
+
+def costing(number: int, macs: float, seeds: tuple[int, ...] = (0,)) -> Trial:
+    return trial(number, seeds, known={"macs": macs})
+
+
+@pytest.mark.parametrize(
+    ("trials", "accuracies", "expected"),
+    [
+        # Every point of the front so far has a network; a dominated trial has none.
+        ([costing(0, 10), costing(1, 20), costing(2, 5)], [0.5, 0.4, 0.5], {(0, 0), (2, 0)}),
+        # The first seed was on the front when it ended.
+        ([costing(0, 10), costing(1, 10, (0, 1))], [0.5, 0.6, 0.2], {(0, 0), (1, 0)}),
+        # The mean puts the second trial on the front; its first seed alone was not.
+        ([costing(0, 10), costing(1, 10, (0, 1))], [0.5, 0.4, 0.9], {(0, 0), (1, 0)}),
+    ],
+)
+def test_the_networks_of_the_front_are_recorded(record, trials, accuracies, expected) -> None:
+    coordinate(Script(1, scored(dict(enumerate(accuracies)))), record, trials, measure="macs")
+    assert stored_models(record) == expected
+
+
+def test_without_a_measure_no_network_is_asked_for_or_recorded(record) -> None:
+    jobs = []
+    engine = Script(1, lambda job: jobs.append(job) or finished(job))
+    coordinate(engine, record, [costing(0, 10)])
+    assert [job.keep_model for job in jobs] == [False]
+    assert stored_models(record) == set()
+
+
+def test_a_lost_network_of_the_front_is_trained_again(record, monkeypatch) -> None:
+    trials = [costing(0, 10, (3, 4)), costing(1, 20, (3, 4))]
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "log_model", lambda *arguments: None)
+        patch.setattr("invact.tracking.record.MODEL", "lost.keras")
+        coordinate(Script(1, scored(dict.fromkeys(range(4), 0.5))), record, trials, measure="macs")
+    assert stored_models(record) == set()
+    again = []
+    engine = Script(1, lambda job: again.append(job) or scored({0: 0.5})(job))
+    coordinate(engine, record, trials, measure="macs")
+    assert [(job.seed, job.keep_model) for job in again] == [(3, True)]
+    assert stored_models(record) == {(0, 3)}
+    assert len(record.table()) == 4, "the new training is no new run"
+    coordinate(None, record, trials, measure="macs")
+
+
+def test_a_network_with_other_numbers_is_not_recorded(record, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("invact.tracking.record.MODEL", "lost.keras")
+        coordinate(Script(1, scored({0: 0.5})), record, [costing(0, 10)], measure="macs")
+    coordinate(Script(1, scored({0: 0.5 + 1e-12})), record, [costing(0, 10)], measure="macs")
+    assert stored_models(record) == set()
 
 
 def test_a_failed_run_ends_its_trial_and_other_trials_continue(record) -> None:
@@ -128,8 +224,30 @@ def test_a_failed_run_ends_its_trial_and_other_trials_continue(record) -> None:
             return [JobDone(job.key, TrialResult(job.config, 1, Status.FAILED, error="ValueError: x"))]
         return finished(job)
 
-    assert coordinate(Script(2, events), record, [trial(0, (0, 1)), trial(1)]) == [(0, [0, 1]), (1, [0])]
+    trials = [trial(0, (0, 1)), trial(1)]
+    expected = [(0, ["FINISHED", "FAILED"]), (1, ["FINISHED"])]
+    assert coordinate(Script(2, events), record, trials) == expected
     assert record.table()["status"].tolist() == ["FINISHED", "FAILED", "FINISHED"]
+    # The next session tries it again, and again only once.
+    jobs = []
+    engine = Script(2, lambda job: jobs.append(job.seed) or events(job))
+    assert sorted(coordinate(engine, record, trials)) == expected
+    assert jobs == [1]
+    assert record.replaced()[0][:2] == ("trial 0", 1)
+
+
+def test_a_run_that_fails_is_tried_as_often_as_asked(record) -> None:
+    tries = []
+
+    def events(job) -> list[object]:
+        tries.append(job.seed)
+        if len(tries) < 3:
+            return [JobDone(job.key, TrialResult(job.config, job.seed, Status.FAILED, error="OSError: x"))]
+        return finished(job)
+
+    assert coordinate(Script(1, events), record, [trial(0)], attempts=3) == [(0, ["FINISHED"])]
+    assert tries == [0, 0, 0]
+    assert [error for *_, error, _ in record.replaced()] == ["OSError: x"] * 2
 
 
 # Progress

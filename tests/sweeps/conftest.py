@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from invact.execution.coordinator import Coordinator
+from invact.execution.engine import Job
 from invact.sweeps.file import load_sweep
 from invact.sweeps.run import SweepResult, run_sweep
 
@@ -30,10 +30,20 @@ def run_in(path: Path, changes: dict[str, object], **options: object) -> SweepRe
 @pytest.fixture
 def trained(monkeypatch) -> list[tuple[str, int]]:
     """The digest and the seed of each job that an engine receives."""
-    jobs, submit = [], Coordinator._submit
-    monkeypatch.setattr(
-        Coordinator,
-        "_submit",
-        lambda self, trial, seed: (jobs.append((trial.config.digest(), seed)), submit(self, trial, seed)),
-    )
+    from stand_in import StandIn
+
+    from invact.execution.engine import Engine
+
+    jobs: list[tuple[str, int]] = []
+
+    def noting(submit: Callable[..., None]) -> Callable[..., None]:
+        def noted(engine: object, job: Job) -> None:
+            jobs.append((job.config.digest(), job.seed))
+            submit(engine, job)
+
+        return noted
+
+    # With `stand_in`, both are the same class.
+    for engine in {Engine, StandIn}:
+        monkeypatch.setattr(engine, "submit", noting(engine.submit))
     return jobs

@@ -12,6 +12,7 @@ from invact.data.dataset import Dataset
 from invact.deploy import formats as formats_module
 from invact.deploy.formats import FORMATS
 from invact.errors import EnvironmentFault, InputError
+from invact.execution.engine import Engine
 from invact.networks.archives import pack, unpack
 from invact.sweeps import export as export_module
 from invact.sweeps.export import Exported, export_archive, export_point
@@ -194,10 +195,28 @@ def test_a_network_that_differs_from_the_record_is_refused(swept, tmp_path, monk
     assert not (tmp_path / "out").exists()
 
 
-def test_a_point_without_a_model_is_an_error_of_one_line(swept, tmp_path, monkeypatch) -> None:
+def test_a_network_that_is_not_stored_is_trained_again_to_the_bit(
+    swept, cluster, tmp_path, monkeypatch, capsys
+) -> None:
+    expected = [variable.numpy() for variable in network(swept, 2).weights]
     monkeypatch.setattr("invact.tracking.record.MODEL", "gone.keras")
-    with pytest.raises(InputError, match=r"point 2 of 'tiny' has no model in the store\. Allowed"):
+    monkeypatch.setattr(
+        "invact.execution.engine.Engine", lambda *where, **_: Engine(*where, scheduler=cluster)
+    )
+    export_point("tiny", 2, formats=["keras"], folder=tmp_path, store=swept[0])
+    assert "seed 0: its network is not stored, so it is trained again" in capsys.readouterr().err
+    again = keras.saving.load_model(tmp_path / "tiny-point2.keras")
+    for one, other in zip(expected, again.weights, strict=True):
+        np.testing.assert_array_equal(one, other.numpy())
+
+
+def test_a_network_that_cannot_be_repeated_is_refused(swept, tmp_path, monkeypatch, stand_in) -> None:
+    monkeypatch.setattr("invact.tracking.record.MODEL", "gone.keras")
+    with pytest.raises(
+        EnvironmentFault, match=r"trained again, the network has 9.*Allowed: the numbers of the"
+    ):
         export_point("tiny", 2, folder=tmp_path / "out", store=swept[0], show=False)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

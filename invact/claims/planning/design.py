@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from invact.claims.cells import CONTROL, PLACEBO, TREATMENT, cell_key, curve_of
+from invact.claims.cells import CONTROL, MATCHED, PLACEBO, TREATMENT, cell_key, curve_of
 from invact.statistics.sequential.boundaries import LOOKS
 from invact.statistics.sequential.course import ALARM, CONFIRMATION, PILOT, SCREEN, Rules
 from invact.statistics.sequential.failures import ALLOWED, FENCE, FIRST
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from invact.cost.count import Cost
     from invact.data.dataset import Dataset
 
-__all__ = ["BINDING", "RATIO_CONFIDENCE", "design_of", "rules_of"]
+__all__ = ["BINDING", "RATIO_CONFIDENCE", "design_of", "matched_excess", "rules_of"]
 
 RATIO_CONFIDENCE = 0.95
 BINDING = ("data", "rules", "seeds", "recipes", "failure", "screen", "curve")
@@ -41,6 +41,11 @@ def rules_of(claim: Claim, data: Dataset, costs: Mapping[str, Cost]) -> Rules:
         floor=0.5 / data.test_count,
         power=file.power if fixed and file.runs is None else None,
     )
+
+
+def matched_excess(costs: Mapping[str, Cost], ratio: float) -> float:
+    """MACs of the matched arm divided by those of the treatment, minus 1."""
+    return costs[cell_key(MATCHED, ratio)].macs / costs[cell_key(TREATMENT, ratio)].macs - 1
 
 
 def design_of(claim: Claim, data: Dataset, costs: Mapping[str, Cost]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from invact.claims.cells import CONTROL, TREATMENT, Cell, cell_key, curve_of
 from invact.claims.evidence import Results
 from invact.claims.file import BLOCK, Claim, identity_of, load_claim
-from invact.claims.planning.design import rules_of
+from invact.claims.planning.design import matched_excess, rules_of
 from invact.claims.planning.plan import Plan, plan_of
 from invact.claims.planning.tuning import tuned
 from invact.config import Config
@@ -23,7 +23,7 @@ from invact.errors import InputError
 from invact.execution.progress import track
 from invact.processors import allowed_processors
 from invact.quiet import check_backend
-from invact.statistics.sequential.course import CONFIRMATION, PILOT, SCREEN, Network, Rules, advance
+from invact.statistics.sequential.course import CONFIRMATION, PILOT, SCREEN, Network, Rules, advance, follow
 from invact.statistics.sequential.failures import Runs
 from invact.statistics.sequential.power import power
 
@@ -170,23 +170,16 @@ def simulate(
 
     for _ in range(REPLICATIONS):
         drawn: dict[tuple[str, Network], np.ndarray] = {}
-        trained: Counter[tuple[str, Network]] = Counter()
 
         def runs(
-            step: str,
-            network: Network,
-            drawn: dict[tuple[str, Network], np.ndarray] = drawn,
-            trained: Counter[tuple[str, Network]] = trained,
+            step: str, network: Network, count: int, drawn: dict[tuple[str, Network], np.ndarray] = drawn
         ) -> Runs:
-            count = trained[step, network]
             if (step, network) not in drawn or len(drawn[step, network]) < count:
                 more = rng.normal(0.5 - loss(network), spread, max(64, 2 * count))
                 drawn[step, network] = np.clip(more, 0, 1)
             return Runs(drawn[step, network][:count])
 
-        while (course := advance(known, runs)).wanted:
-            trained |= course.wanted
-        total.update(+trained)
+        total.update(follow(known, runs)[1])
     return {f"{step}/{cell_key(*network)}": n / REPLICATIONS for (step, network), n in total.items()}
 
 
@@ -296,10 +289,7 @@ def plan_claim(
             plan.spread is not None,
             power_at_best(tested, margin),
             claim.file.power,
-            {
-                ratio: costs[cell_key("matched", ratio)].macs / costs[cell_key(TREATMENT, ratio)].macs - 1
-                for ratio in claim.ratios
-            },
+            {ratio: matched_excess(costs, ratio) for ratio in claim.ratios},
         )
     return found
 

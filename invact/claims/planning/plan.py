@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from invact.claims.cells import cell_key
-from invact.statistics.sequential.power import MarginPlan, power, sample_size
+from invact.statistics.sequential.power import MarginPlan, planning_spread, power, sample_size
 
 if TYPE_CHECKING:
     from invact.statistics.sequential.course import Course, Rules
@@ -55,8 +55,7 @@ def plan_of(course: Course, rules: Rules, target: float) -> Plan:
     """
     if course.margin is None or course.spread is None or course.procedure is None:
         return Plan(course.margin, course.assay)
-    # A spread of 0 would break the computation of the power.
-    spread, alpha = max(course.spread, course.margin / 100), rules.procedure.alpha
+    spread, alpha = planning_spread(course.spread, course.margin), rules.procedure.alpha
     return Plan(
         course.margin,
         course.assay,

@@ -282,15 +282,14 @@ def _headline(result: SetResult) -> str:
     if best and result.filters_verdict is Verdict.SUPPORTED:
         filters += f", at {best[-1].rung.ratio:g} of the filters"
     macs = f"The claim of fewer MACs at equal accuracy is {result.verdict}"
-    negative = result.course.negative
     if result.verdict is Verdict.SUPPORTED and cheap:
         macs += f", at {cheap[-1].macs_ratio:.3g} of the MACs"
-    elif cheap and (negative is None or negative.passed):
+    elif cheap and not result.course.taken_back:
         macs += ": a ratio passed every test, but the equivalence ratio of MACs lies above 1"
     elif best and not any(one.rung.macs_verdict is not None for one in result.ratios):
         macs += ": no ratio that was tested saves MACs"
     text = f"{macs}. {filters}."
-    if negative and not negative.passed:
+    if result.course.taken_back:
         text += " The negative control failed, so neither can be SUPPORTED."
     if result.course.failed:
         text += " Too many runs failed."

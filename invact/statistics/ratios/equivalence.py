@@ -11,7 +11,8 @@ import numpy as np
 from scipy import optimize
 
 from invact.errors import InputError
-from invact.statistics.ratios.parallel_line import Observations, ParallelLine, observations, parallel_line
+from invact.statistics.ratios.observations import Observations, observations
+from invact.statistics.ratios.parallel_line import ParallelLine, parallel_line
 from invact.statistics.ratios.shared_curve import SharedCurve, shared_curve
 
 if TYPE_CHECKING:

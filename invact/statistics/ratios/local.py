@@ -160,6 +160,7 @@ def local_ratio(
     gap[np.abs(gap) <= RESOLUTION] = 0
     half_gap = half_width(v_curve, df_curve, v_level, df_level, confidence)
     lower, upper = gap - half_gap, gap + half_gap
+    below = bool((upper < 0).all())
     half_fit = t_quantile(df_curve, confidence) * np.sqrt(v_curve)
     half_level = t_quantile(df_level, confidence) * float(np.sqrt(v_level))
     ends = (
@@ -172,8 +173,8 @@ def local_ratio(
         estimate=estimate,
         low=low,
         high=high,
-        below=bool((upper < 0).all()),
-        reasons=_reasons(estimate, low, high, lower, upper),
+        below=below,
+        reasons=_reasons(estimate, low, high, above=bool((lower > 0).all()), below=below),
         level=level,
         level_interval=(level - half_level, level + half_level),
         control_width=float(control_width),
@@ -286,16 +287,17 @@ def _reasons(
     estimate: float | None,
     low: float | None,
     high: float | None,
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
+    *,
+    above: bool,
+    below: bool,
 ) -> tuple[str, ...]:
     reasons = []
-    if (lower > 0).all():
+    if above:
         reasons.append(
             "both ends are open: the treatment is significantly above the control's mean at all its widths;"
             " the curve needs smaller widths"
         )
-    elif (upper < 0).all():
+    elif below:
         reasons.append(
             "both ends are open: the treatment is significantly below the control's mean at all its widths;"
             " the curve needs larger widths"

@@ -13,7 +13,6 @@ from scipy import special
 from invact.errors import InputError
 from invact.statistics.intervals import check_confidence, t_quantile
 from invact.statistics.ratios.observations import (
-    Observations,
     block_columns,
     cell_columns,
     check_doses,
@@ -29,14 +28,10 @@ if TYPE_CHECKING:
 __all__ = [
     "AnovaRow",
     "Fieller",
-    "Observations",
     "ParallelLine",
-    "estimates",
     "fieller",
     "multiple_assay",
-    "observations",
     "parallel_line",
-    "residual",
 ]
 
 SLOPE_ALPHA = 0.05

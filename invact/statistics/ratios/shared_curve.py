@@ -11,7 +11,8 @@ from scipy import optimize, special
 
 from invact.errors import InputError
 from invact.statistics.intervals import check_confidence, t_quantile
-from invact.statistics.ratios.parallel_line import SLOPE_ALPHA, Observations, observations, residual
+from invact.statistics.ratios.observations import Observations, observations, residual
+from invact.statistics.ratios.parallel_line import SLOPE_ALPHA
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -82,7 +83,7 @@ def shared_curve(
         confidence: two-sided confidence level of the intervals of the ratio.
 
     Raises:
-        InputError: as `parallel_line`; fewer than six trainings.
+        InputError: as `observations`; fewer than six trainings.
 
     Source: Bates and Watts, Nonlinear Regression Analysis and Its Applications, 1988 (t and profile
     intervals); Golub and Pereyra, SIAM Journal on Numerical Analysis 10, 1973 (linear parameters).

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import numpy as np
 from invact.statistics.comparison.inference import Welch, welch
 from invact.statistics.sequential.failures import FIRST, Arm, Runs
 from invact.statistics.sequential.ladder import Rung, Verdict, climb, overall
-from invact.statistics.sequential.power import MarginPlan, plan_margin, power, sample_size
+from invact.statistics.sequential.power import MarginPlan, plan_margin, planning_spread, power, sample_size
 from invact.statistics.sequential.procedure import Procedure
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ __all__ = [
     "Network",
     "Rules",
     "advance",
+    "confirmation_arm",
+    "follow",
     "select_ratio",
 ]
 
@@ -78,6 +81,12 @@ class Rules:
     def smallest(self) -> Network:
         """The placebo at the smallest ratio, which the pilot trains."""
         return ("placebo", self.ratios[-1])
+
+    def before_confirmation(self, network: Network) -> tuple[str, int] | None:
+        """The earlier step that trains a network, and its number of runs there; None if there is none."""
+        if network[0] == "treatment":
+            return SCREEN, self.screen
+        return (PILOT, self.pilot) if network in (_CONTROL, self.smallest) else None
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,52 @@ class Course:
     negative: NegativeControl | None = None
     failed: tuple[Network, ...] = ()
 
+    @property
+    def taken_back(self) -> bool:
+        """Whether the negative control has failed, so that no verdict is SUPPORTED."""
+        return self.negative is not None and not self.negative.passed
+
+
+def follow(
+    rules: Rules,
+    runs: Callable[[str, Network, int], Runs],
+    reached: Callable[[Course], None] = lambda course: None,
+) -> tuple[Course, Counter[tuple[str, Network]]]:
+    """Follow a claim from its first run to its end.
+
+    The course sees only the runs that it has asked for, also if there are more. Therefore a claim that is
+    continued has the same end as one that was not interrupted.
+
+    Args:
+        rules: the rules.
+        runs: returns the first runs of a network in a step; the number is the third argument.
+        reached: called with each course, the last one included, before its runs are read.
+
+    Returns:
+        The end, and the number of runs that it has asked for, by step and network.
+
+    Raises:
+        InputError: as `advance`.
+
+    Example:
+        >>> from invact.statistics.sequential.procedure import Procedure
+        >>> rules = Rules((0.5,), {0.5: 0.5}, None, 0.003, Procedure())
+        >>> course, trained = follow(rules, lambda step, network, count: Runs([0.1] * count))
+        >>> str(course.verdict), trained.total()
+        ('NO_ASSAY_SENSITIVITY', 16)
+    """
+    trained: Counter[tuple[str, Network]] = Counter()
+
+    def asked(step: str, network: Network) -> Runs:
+        return runs(step, network, trained[step, network])
+
+    while True:
+        course = advance(rules, asked)
+        reached(course)
+        if not course.wanted:
+            return course, +trained
+        trained |= Counter(course.wanted)
+
 
 def advance(rules: Rules, runs: Callable[[str, Network], Runs]) -> Course:
     """Compute the course of a claim from the runs so far.
@@ -181,6 +236,25 @@ def advance(rules: Rules, runs: Callable[[str, Network], Runs]) -> Course:
     return _screen(rules, runs, arms, found)
 
 
+def confirmation_arm(
+    rules: Rules, runs: Callable[[str, Network], Runs], network: Network, margin: float, procedure: Procedure
+) -> Arm:
+    """A network in the confirmation. Its runs in the pilot or the screen set its fence, if it has any.
+
+    Args:
+        rules: the rules.
+        runs: as for `advance`.
+        network: the network.
+        margin: the margin, as a fraction.
+        procedure: the test of every comparison.
+    """
+    new, before = runs(CONFIRMATION, network), rules.before_confirmation(network)
+    if before is None:
+        return Arm(new, margin, first=min(FIRST, procedure.looks[0]))
+    step, first = before
+    return Arm(new, margin, runs(step, network), first)
+
+
 def _screen(
     rules: Rules, runs: Callable[[str, Network], Runs], arms: Mapping[Network, Arm], found: Course
 ) -> Course:
@@ -204,31 +278,25 @@ def _screen(
         procedure=_planned(rules, spread, found.margin),
         fences={network: arm.fence for network, arm in {**arms, **treated}.items() if arm.fence is not None},
     )
-    return _confirm(rules, runs, {**arms, **treated}, found)
+    return _confirm(rules, runs, arms[_CONTROL], found)
 
 
-def _confirm(
-    rules: Rules, runs: Callable[[str, Network], Runs], earlier: Mapping[Network, Arm], found: Course
-) -> Course:
+def _confirm(rules: Rules, runs: Callable[[str, Network], Runs], pilot: Arm, found: Course) -> Course:
     assert found.margin is not None
     assert found.procedure is not None
     margin, procedure = found.margin, found.procedure
-
-    def arm(role: str, ratio: float) -> Arm:
-        new, before = runs(CONFIRMATION, (role, ratio)), earlier.get((role, ratio))
-        if before is None:
-            return Arm(new, margin, first=min(FIRST, procedure.looks[0]))
-        return Arm(new, margin, before.runs, before.first)
-
-    control = arm(*_CONTROL)
+    control = confirmation_arm(rules, runs, _CONTROL, margin, procedure)
     arms = {
-        ratio: {role: arm(role, ratio) for role in ("treatment", "placebo", "matched")}
+        ratio: {
+            role: confirmation_arm(rules, runs, (role, ratio), margin, procedure)
+            for role in ("treatment", "placebo", "matched")
+        }
         for ratio in found.selected
     }
     rungs = climb(control, arms, rules.macs_ratios, margin, procedure, rules.floor)
     last = rungs[-1]
     filters, macs = overall(rungs)
-    negative = _negative(earlier[_CONTROL].trained, control.trained, procedure, rules.floor)
+    negative = _negative(pilot.trained, control.trained, procedure, rules.floor)
     if negative and not negative.passed:
         filters, macs = (_at_most_inconclusive(verdict) for verdict in (filters, macs))
     named = {role: _CONTROL if role == "control" else (role, last.ratio) for role in last.failures}
@@ -252,8 +320,7 @@ def _planned(rules: Rules, spread: float, margin: float) -> Procedure:
     """The test of the rules; if it has a planned number of runs, the number that the power needs."""
     if rules.power is None:
         return rules.procedure
-    # A spread of 0 would break the computation of the power.
-    spread, alpha = max(spread, margin / 100), rules.procedure.alpha
+    spread, alpha = planning_spread(spread, margin), rules.procedure.alpha
     runs = MOST
     if power(MOST, spread, margin, 0.0, alpha) >= rules.power:
         runs = max(FIRST, sample_size(spread, margin, 0.0, alpha, rules.power))

@@ -15,7 +15,7 @@ from invact.statistics.sequential.boundaries import ALPHA
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["MarginPlan", "plan_margin", "power", "sample_size"]
+__all__ = ["MarginPlan", "plan_margin", "planning_spread", "power", "sample_size"]
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,16 @@ def sample_size(
         middle = (low + enough) // 2
         low, enough = (low, middle) if power(middle, sd, margin, truth, alpha) >= target else (middle, enough)
     return enough
+
+
+def planning_spread(spread: float, margin: float) -> float:
+    """The standard deviation that a plan uses: that of an arm, but above 0, because power needs a spread.
+
+    Example:
+        >>> planning_spread(0.002, 0.003), planning_spread(0.0, 0.01)
+        (0.002, 0.0001)
+    """
+    return max(spread, margin / 100)
 
 
 def _effect(sd: float, margin: float, truth: float, alpha: float) -> float:

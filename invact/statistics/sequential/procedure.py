@@ -10,7 +10,14 @@ import numpy as np
 
 from invact.errors import InputError
 from invact.statistics.comparison.inference import Welch, welch
-from invact.statistics.sequential.boundaries import ALPHA, LOOKS, check_looks, nominal_levels, repeated_p
+from invact.statistics.sequential.boundaries import (
+    ALPHA,
+    LOOKS,
+    check_looks,
+    futility_bounds,
+    nominal_levels,
+    repeated_p,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -158,10 +165,11 @@ class Procedure:
         reached = [n for n in self.looks if n <= min(len(ours), len(theirs))]
         taken: list[Look] = []
         decision, found, level = Decision.CONTINUE, None, self.alpha
-        for n, level in zip(reached, self.levels(), strict=False):
+        futile = futility_bounds(self.looks, self.futility)
+        for n, level, bound in zip(reached, self.levels(), futile, strict=False):
             found = welch(ours[:n], theirs[:n], margin, floor)
             taken.append(Look(n, found.difference, found.p_value, level))
-            decision = self._decide(found, n, level)
+            decision = self._decide(found, n, level, bound)
             if decision is not Decision.CONTINUE:
                 break
         if found is None:
@@ -178,14 +186,14 @@ class Procedure:
             float(margin),
         )
 
-    def _decide(self, found: Welch, n: int, level: float) -> Decision:
+    def _decide(self, found: Welch, n: int, level: float, futile: float) -> Decision:
         if found.p_value < level:
             return Decision.NON_INFERIOR
         if found.p_inferior < level:
             return Decision.INFERIOR
         if n == self.most:
             return Decision.NOT_SHOWN
-        if self.futility and n > self.looks[0] and found.t <= 0:
+        if found.t <= futile:
             return Decision.FUTILE
         return Decision.CONTINUE
 

@@ -21,7 +21,8 @@ from benchmarks.ratios import (
 )
 from invact.statistics.intervals import t_quantile
 from invact.statistics.ratios.local import local_ratio
-from invact.statistics.ratios.parallel_line import estimates, limits, observations, parallel_line, residual
+from invact.statistics.ratios.observations import estimates, observations, residual
+from invact.statistics.ratios.parallel_line import limits, parallel_line
 
 SURE = 1e-3
 """A right share fails with at most this probability."""

@@ -1,0 +1,114 @@
+"""A sweep or claim that is killed at any write to the store is completed by the same command."""
+
+from collections import Counter
+
+import pytest
+from killed import Killed, faults_of, keys_of, killed_at
+
+from invact.claims.run import run_claim
+from invact.errors import InputError
+from invact.sweeps.file import load_sweep
+from invact.sweeps.recorded import find_sweep
+from invact.sweeps.run import run_sweep
+from invact.tracking.store import open_existing
+from invact.tracking.table import SEED, TRIAL
+
+KINDS = {
+    "one seed": "",
+    "two seeds": "seeds = [0, 1]",
+    "over budget": "seeds = [0, 1]\n[objective]\nkind = 'pareto'\nmax_macs = 2500",
+}
+
+
+def swept(store) -> None:
+    run_sweep(load_sweep("./tiny.toml"), store=store, show=False)
+
+
+def writes_of(folder) -> int:
+    with killed_at(None) as done:
+        swept(folder / "whole")
+    return done.total()
+
+
+def kill_and_continue(folder, write: int, seeds: int) -> list[str]:
+    store = folder / f"killed-{write}"
+    with killed_at(write), pytest.raises(Killed):
+        swept(store)
+    try:
+        before = keys_of(find_sweep("tiny", None, store, None))
+    except InputError:  # killed before there was a record
+        before = set()
+    with killed_at(None):
+        swept(store)
+    return faults_of("tiny", seeds, before, store)
+
+
+@pytest.fixture
+def kind(request, write, stand_in) -> tuple[str, int]:
+    write(more=KINDS[request.param])
+    return request.param, 1 if request.param == "one seed" else 2
+
+
+@pytest.mark.parametrize("kind", ["over budget"], indirect=True)
+def test_a_sweep_that_is_killed_at_some_writes_is_completed(kind, folder) -> None:
+    writes = writes_of(folder)
+    for write in range(7, writes, 19):
+        assert kill_and_continue(folder, write, kind[1]) == [], f"killed at write {write} of {writes}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS, indirect=True)
+def test_a_sweep_that_is_killed_at_any_write_is_completed(kind, folder) -> None:
+    writes = writes_of(folder)
+    found = {write: kill_and_continue(folder, write, kind[1]) for write in range(writes)}
+    assert {write: faults for write, faults in found.items() if faults} == {}
+    print(f"{kind[0]}: {len(found)} kills")
+
+
+QUICK = {"ratios": "[0.125]", "margin": "3"}
+
+
+def evidence(result) -> tuple[object, ...]:
+    """Return the verdicts and the results of all runs; the reasons name the time of the registration."""
+    (one,) = result.sets
+    columns = ["param.step", "param.key", "seed", "status", "validation_accuracy", "test_accuracy"]
+    rows = sorted(one.table[columns].itertuples(index=False, name=None))
+    return result.verdict, result.filters_verdict, rows
+
+
+def claim_killed_at(path, folder, write: int, expected: tuple[object, ...]) -> None:
+    store = folder / f"killed-{write}"
+    with killed_at(write), pytest.raises(Killed):
+        run_claim(path, store=store, show=False)
+    with killed_at(None):
+        again = run_claim(path, store=store, show=False)
+    assert evidence(again) == expected, f"killed at write {write}"
+    record = open_existing("claims", store).latest("tiny_claim", "claim")
+    counted = Counter(
+        (run.data.tags[TRIAL], run.data.tags[SEED])
+        for run in record._search()
+        if SEED in run.data.tags and run.info.status == "FINISHED"
+    )
+    assert set(counted.values()) == {1}, f"killed at write {write}"
+
+
+@pytest.fixture
+def claim(write_claim, folder, stand_in):
+    path = write_claim("", **QUICK)
+    with killed_at(None) as done:
+        expected = evidence(run_claim(path, store=folder / "whole", show=False))
+    return path, expected, done.total()
+
+
+def test_a_claim_that_is_killed_at_some_writes_comes_to_the_same_verdict(claim, folder) -> None:
+    path, expected, writes = claim
+    for write in (6, writes // 2, writes - 3):
+        claim_killed_at(path, folder, write, expected)
+
+
+@pytest.mark.slow
+def test_a_claim_that_is_killed_at_any_write_comes_to_the_same_verdict(claim, folder) -> None:
+    path, expected, writes = claim
+    for write in range(0, writes, 3):
+        claim_killed_at(path, folder, write, expected)
+    print(f"claim: {len(range(0, writes, 3))} kills")
