@@ -15,7 +15,7 @@ from invact.errors import InputError, one_of
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["ARMS", "Arm", "get_arm", "register_arm"]
+__all__ = ["ARMS", "SHIPPED", "Arm", "get_arm", "register_arm"]
 
 
 @dataclass(frozen=True)
@@ -135,3 +135,6 @@ for _name, _activation in {"inverse_leaky": "leaky_relu", "inverse_elu": "elu"}.
     )
 register_arm(Arm("linear_negated", 2, "concat(x, -x)", _doubled("InverseActivation", activation="linear")))
 register_arm(Arm("relu_duplicated", 2, "concat(relu(x), relu(x))", _doubled("DuplicatedActivation")))
+
+SHIPPED = tuple(_ARMS)
+"""The names of the arms that are part of invact."""

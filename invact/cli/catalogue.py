@@ -26,9 +26,9 @@ def costs_of(reference: str, input_shape: Sequence[str] | None = None) -> dict[s
 
     Args:
         reference: a `.keras` file, a TOML file, or the name of a shipped TOML file. A sweep gives the
-            networks that it enqueues, or its smallest network if it enqueues none. A claim gives the network
-            of each arm and ratio. A configuration gives its network; its file has the keys of `Config`, and
-            `data`.
+            networks that it enqueues, or else one with the smallest number of each kind. A claim gives the
+            network of each arm and ratio. A configuration gives its network; its file has the keys of
+            `Config`, and `data`.
         input_shape: the shape of each input of a `.keras` model with open dimensions, as text and without
             the batch, for example `"224,224,3"`.
 
@@ -99,11 +99,11 @@ def _networks(path: Path) -> tuple[dict[str, Config], Source]:
         # Costs depend on the shape of the images, and a claim may have several data sets.
         return {cell.label: cell.config for cell in claim.cells().values()}, claim.sources[0]
     if "space" in values:
-        from invact.search.gate import small_configurations
+        from invact.search.small import small_part, smallest
         from invact.sweeps.file import load_sweep
 
         sweep = load_sweep(path)
-        chosen = sweep.file.enqueue or (next(small_configurations(sweep.space)),)
+        chosen = sweep.file.enqueue or (smallest(small_part(sweep.space)),)
         checked = [sweep.space.check(each, str(path)) for each in chosen]
         configs = [sweep.space.config(each) for each in checked]
         return {f"{n}: {c.activation}, filters {c.filters}": c for n, c in enumerate(configs)}, sweep.source

@@ -16,6 +16,7 @@ from invact.cli.options import (
     Store,
     TrackingUri,
     Workers,
+    echo,
     in_file,
     overrides,
     show,
@@ -113,6 +114,6 @@ def show_reports(as_json: bool, name: str, store: Path | None, tracking_uri: str
 
     found = read_reports(open_existing("claims", store, tracking_uri), name)
     if as_json:
-        typer.echo(json.dumps([values for _, values in found], indent=1, allow_nan=False))
+        echo(json.dumps([values for _, values in found], indent=1, allow_nan=False))
     else:
-        typer.echo("\n".join(text for text, _ in found).rstrip())
+        echo("\n".join(text for text, _ in found).rstrip())

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from invact.cli.options import Json, Networks, check_formats, show
+from invact.cli.options import Json, Networks, check_formats, echo, show
 from invact.quiet import load_tensorflow
-from invact.reports.tables import table_of
+from invact.reports.tables import Column, Listing
+from invact.text import csv_of
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from invact.cost.count import Cost, LayerCost
 
 __all__ = ["cost", "cost_csv", "cost_tables", "cost_values"]
@@ -44,7 +43,7 @@ def cost(
 
     costs = costs_of(reference, input_shape)
     if as_csv:
-        typer.echo(cost_csv(costs), nl=False)
+        echo(cost_csv(costs), end="")
         return
     show(as_json, cost_values(costs), *cost_tables(costs))
 
@@ -77,40 +76,40 @@ def cost_csv(costs: Mapping[str, Cost]) -> str:
 
     tables = [cost.to_pandas() for cost in costs.values()]
     named = pd.concat(tables, keys=list(costs), names=["network", None]).reset_index(level="network")
-    text: str = named.to_csv(index=False)
-    return text
+    return csv_of(named)
 
 
-def cost_tables(costs: Mapping[str, Cost]) -> list[Table]:
+def cost_tables(costs: Mapping[str, Cost]) -> list[Listing]:
     """Build tables of costs for the terminal, one for each network."""
+    columns = (
+        Column("layer", "text"),
+        Column("kind", "text", least=8),
+        # Sizes of a shape are numbers, so they are not cut.
+        Column("output", "prose", least=16),
+        Column("MACs"),
+        Column("parameters", rank=1),
+        Column("filters", rank=2),
+        Column("elementwise", rank=5),
+        Column("bytes written", rank=6),
+        Column("bytes moved", rank=4),
+        Column("bytes alive", rank=3),
+    )
     numbers = ("macs", "params", "filters", "elementwise", "bytes_written", "bytes_moved", "activation_bytes")
 
     def row(named: Sequence[str], of: Cost | LayerCost) -> tuple[str, ...]:
         return (*named, *(f"{getattr(of, number):,}" for number in numbers))
 
     return [
-        table_of(
+        Listing(
             name,
+            columns,
             (
-                "layer",
-                "kind",
-                "output",
-                "MACs",
-                "parameters",
-                "filters",
-                "elementwise",
-                "bytes written",
-                "bytes moved",
-                "bytes alive",
-            ),
-            [
                 *(
                     row((layer.name, layer.kind, " x ".join(map(str, layer.output_shape))), layer)
                     for layer in cost.layers
                 ),
                 row(("total, peak", "", ""), cost),
-            ],
-            len(numbers),
+            ),
             _saving(cost),
         )
         for name, cost in costs.items()

@@ -34,6 +34,10 @@ def export(
         str,
         typer.Option(metavar="NAME", help="Precision of the network: float32, or int8 for litert and onnx."),
     ] = "float32",
+    with_softmax: Annotated[
+        bool,
+        typer.Option("--with-softmax", help="Return probabilities instead of logits."),
+    ] = False,
     output: Output = Path(),
     driver: Driver = None,
     store: Store = None,
@@ -42,7 +46,8 @@ def export(
 ) -> None:
     """Export a network of the Pareto front to other runtimes.
 
-    Each file is checked on the test images before it gets its name.
+    Each file is checked on the test images before it gets its name. Beside it is a JSON file that says which
+    pixels it takes, what it returns, and where it comes from.
     """
     from invact.sweeps.export import export_point, export_table, export_values
 
@@ -50,6 +55,7 @@ def export(
         *(name, point),
         formats=[each.strip() for each in formats.split(",")],
         precision=precision,
+        softmax=with_softmax,
         folder=output,
         driver=driver,
         store=store,

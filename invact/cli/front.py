@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from invact.cli.options import Driver, Json, Output, Scheduler, Store, SweepName, TrackingUri, Workers, show
+from invact.cli.options import (
+    Driver,
+    Json,
+    Output,
+    Scheduler,
+    Store,
+    SweepName,
+    TrackingUri,
+    Workers,
+    echo,
+    show,
+)
 from invact.errors import Incomplete, InputError
 from invact.quiet import load_tensorflow
 
@@ -51,7 +62,7 @@ def front(
     tracking_uri: TrackingUri = None,
     as_json: Json = False,
 ) -> None:
-    """Export the Pareto front of a sweep. With --confirm, retrain its points on fresh seeds.
+    """Export the Pareto front of a sweep as files NAME-front. With --confirm, retrain it on fresh seeds.
 
     If the command is interrupted, run it again to continue.
     """
@@ -71,8 +82,10 @@ def front(
         name, driver=driver, margin=margin, attainment=attainment, store=store, tracking_uri=tracking_uri
     )
     kinds = [each.strip() for each in formats.split(",")]
+    # The files of two sweeps, or of one sweep with two drivers, may lie in one folder.
+    stem = f"{name}-{driver}" if driver else name
     # A folder that cannot be written must be found before the training, not after it.
-    files = write_front(found, output, kinds)
+    files = write_front(found, output, kinds, f"{stem}-front")
     values, tables = front_values(found), [front_table(found)]
     failed = 0
     if confirm is not None:
@@ -85,12 +98,12 @@ def front(
             workers=workers,
             scheduler=scheduler,
         )
-        files += write_confirmation(confirmed, output, kinds)
+        files += write_confirmation(confirmed, output, kinds, f"{stem}-confirm")
         values |= {"confirmation": confirmation_values(confirmed)}
         tables.append(confirmation_table(confirmed))
         failed = confirmed.failed
     show(as_json, values | {"files": [str(file) for file in files]}, *tables)
     for file in files:
-        typer.echo(f"wrote {file}", err=True)
+        echo(f"wrote {file}", err=True)
     if failed:
         raise Incomplete(f"{name}: {failed} runs failed; the same command tries them again")

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from invact.cli.options import Json, Networks, check_formats, show
+from invact.cli.options import Json, Networks, check_formats, echo, show
 from invact.quiet import load_tensorflow
-from invact.reports.tables import table_of
+from invact.reports.tables import Column, Listing
+from invact.text import csv_of
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from invact.deploy.latency import Latencies
 
 __all__ = ["latency", "latency_tables", "latency_values"]
@@ -55,7 +54,7 @@ def latency(
         show=True,
     )
     if as_csv:
-        typer.echo(found.to_pandas().to_csv(index=False), nl=False)
+        echo(csv_of(found.to_pandas()), end="")
         return
     show(as_json, latency_values(found), *latency_tables(found))
 
@@ -65,7 +64,7 @@ def latency_values(found: Latencies) -> dict[str, Any]:
     return asdict(found)
 
 
-def latency_tables(found: Latencies) -> list[Table]:
+def latency_tables(found: Latencies) -> list[Listing]:
     """Build the table of latencies for the terminal."""
     where = f"pinned processors: {len(found.processors)}" if found.processors else "not pinned"
     about = ", ".join([found.machine, f"threads: {found.threads}", where, *found.versions.values()])
@@ -81,5 +80,9 @@ def latency_tables(found: Latencies) -> list[Table]:
         )
         for row in found.rows
     ]
-    columns = ("network", "runtime", "p50 ms", "p90 ms", "ratio to the first", "its quartiles", "peak MiB")
-    return [table_of(f"time of one inference, batch {found.batch}", columns, rows, 5, about)]
+    columns = (
+        Column("network", "text", shared=True),
+        Column("runtime", "text", shared=True),
+        *map(Column, ("p50 ms", "p90 ms", "ratio to the first", "its quartiles", "peak MiB")),
+    )
+    return [Listing(f"time of one inference, batch {found.batch}", columns, tuple(rows), about)]

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from invact.arms import ARMS
 from invact.cli.options import Json, Store, TrackingUri, show
 from invact.files import find, read_toml, shipped
-from invact.reports.tables import table_of
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from invact.reports.tables import Column, Listing
 
 __all__ = ["inventory", "inventory_tables", "list_"]
 
@@ -69,8 +66,10 @@ def _about(path: Path) -> str:
     return first.removeprefix("#").strip()
 
 
-def inventory_tables(found: Mapping[str, Any]) -> list[Table]:
+def inventory_tables(found: Mapping[str, Any]) -> list[Listing]:
     """Build the tables of an inventory for the terminal."""
+    about = Column("about", "prose", least=20)
+    others = {"multiplicity": Column("multiplicity"), "about": about}
 
     def standing(records: Iterable[Mapping[str, Any]]) -> str:
         return "; ".join(
@@ -78,18 +77,19 @@ def inventory_tables(found: Mapping[str, Any]) -> list[Table]:
         )
 
     tables = [
-        table_of(
+        Listing(
             kind,
-            ("name", "about", "state"),
-            [(each["name"], each.get("about", ""), standing(each["records"])) for each in found[kind]],
+            (Column("name", "text", least=20), about, Column("state", "prose", least=20)),
+            tuple((each["name"], each.get("about", ""), standing(each["records"])) for each in found[kind]),
         )
         for kind in ("sweeps", "claims", "others")
         if found[kind]
     ]
     for kind in ("search_spaces", "arms", "data"):
-        columns = list(found[kind][0]) if found[kind] else []
+        names = list(found[kind][0]) if found[kind] else []
+        columns = [others.get(name, Column(name, "text" if name == "name" else "prose")) for name in names]
         rows = [tuple(map(str, each.values())) for each in found[kind]]
-        tables.append(table_of(kind.replace("_", " "), columns, rows))
+        tables.append(Listing(kind.replace("_", " "), tuple(columns), tuple(rows)))
     return tables
 
 

@@ -18,6 +18,7 @@ from invact.cli.export import export
 from invact.cli.front import front
 from invact.cli.latency import latency
 from invact.cli.list import list_
+from invact.cli.options import echo
 from invact.cli.sweep import sweep
 from invact.cli.ui import ui
 from invact.errors import InvactError
@@ -51,14 +52,12 @@ def main() -> NoReturn:
         app(standalone_mode=True)
     except InvactError as error:
         # The path in a message may contain line breaks.
-        typer.echo(f"invact: {' '.join(str(error).splitlines())}", err=True)
+        echo(f"invact: {' '.join(str(error).splitlines())}", err=True)
         sys.exit(error.exit_code)
     except SystemExit as end:
         # Typer turns a KeyboardInterrupt into this code and prints nothing.
         if end.code == INTERRUPTED:
-            typer.echo(
-                "invact: interrupted; finished runs are kept, and the same command continues", err=True
-            )
+            echo("invact: interrupted; finished runs are kept, and the same command continues", err=True)
         raise
     sys.exit(0)
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from invact.errors import InputError
+from invact.text import plain
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 __all__ = [
     "Driver",
@@ -29,6 +30,7 @@ __all__ = [
     "TrackingUri",
     "Workers",
     "check_formats",
+    "echo",
     "in_file",
     "overrides",
     "show",
@@ -110,14 +112,27 @@ def overrides(changes: Mapping[str, Any], settings: list[str] | None) -> dict[st
     return values
 
 
-def show(as_json: bool, values: Mapping[str, Any], *tables: Table) -> None:
+def echo(text: str, *, err: bool = False, end: str = "\n") -> None:
+    """Print text on standard output or standard error; control characters in it are shown as escapes."""
+    typer.echo(plain(text, lines=True) + end, err=err, nl=False)
+
+
+def show(as_json: bool, values: Mapping[str, Any], *tables: RenderableType) -> None:
     """Print a result on standard output: as JSON, or as tables."""
     if as_json:
-        typer.echo(json.dumps(values, indent=1, allow_nan=False))
+        echo(json.dumps(values, indent=1, allow_nan=False))
         return
     from rich.console import Console
 
-    # A pipe has no width, and Rich would wrap the columns at 80 characters.
-    console = Console() if sys.stdout.isatty() else Console(width=200, no_color=True)
-    for table in tables:
-        console.print(table)
+    from invact.reports.tables import Literally
+
+    terminal = sys.stdout.isatty()
+    # A pipe has no width, and Rich would wrap the columns at 80 characters. Texts of users are not markup.
+    console = Console(
+        width=None if terminal else 200, no_color=not terminal, markup=False, emoji=False, highlight=False
+    )
+    for number, table in enumerate(tables):
+        if number:
+            console.print()
+        # A line that is too long continues on the next line of the terminal; Rich would cut it.
+        console.print(Literally(table), crop=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from invact.cli.options import Store, TrackingUri
+from invact.cli.options import Store, TrackingUri, echo
 from invact.tracking.ui import PORT
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ def ui(
     record = None if name is None else opened.latest(name)
     with opened.ui(port) as server:
         address = server.url if record is None else record.page(server.url)
-        typer.echo(f"{address}  (press Ctrl-C to stop)")
+        echo(f"{address}  (press Ctrl-C to stop)")
         if record is not None:
             # Without a browser, for example on a server, the address is all there is.
             webbrowser.open(address)
         else:
             for one in newest(opened.records()):
                 page = address_of(server.url, one.experiment, one.run_id)
-                typer.echo(f"  {one.kind} {one.name}: {page}")
+                echo(f"  {one.kind} {one.name}: {page}")
         server.wait()
 
 

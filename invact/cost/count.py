@@ -27,6 +27,7 @@ from invact.cost.rules import Shape, register_macs, rule_of
 from invact.cost.trace import Call, Program, list_calls
 from invact.errors import InputError
 from invact.measures import MEASURES
+from invact.text import html_of
 
 if TYPE_CHECKING:
     import keras
@@ -85,6 +86,23 @@ class Cost:
     """
 
     layers: tuple[LayerCost, ...]
+
+    def __repr__(self) -> str:
+        """Give the totals.
+
+        Example:
+            >>> conv = LayerCost("conv", "Conv2D", (8, 8, 4), 2304, 40, 4, 0)
+            >>> Cost((conv, conv))
+            Cost(4,608 MACs, 80 parameters, 8 filters, 2 layers)
+        """
+        return f"Cost({self._totals()})"
+
+    def _repr_html_(self) -> str:
+        return html_of("Cost", [self._totals()], self.to_pandas())
+
+    def _totals(self) -> str:
+        sizes = f"{self.macs:,} MACs, {self.params:,} parameters, {self.filters:,} filters"
+        return f"{sizes}, {len(self.layers)} layers"
 
     @property
     def macs(self) -> int:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.deploy.runtimes import Session, convert, load
+from invact.deploy.sidecar import presented
 from invact.errors import EnvironmentFault
 from invact.files import write_atomically
-from invact.networks.archives import unpack
+from invact.networks.archives import pack, unpack
 from invact.networks.settings import keras_settings
 from invact.quiet import silent_stderr
 
@@ -49,10 +50,21 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 """The formats that `export_point` can write, by name."""
 
 
+@keras_settings()  # No setting of the user changes the file.
 def write_format(
-    path: Path, name: str, archive: bytes, precision: str = "float32", calibration: NDArray[Any] | None = None
+    path: Path,
+    name: str,
+    archive: bytes,
+    precision: str = "float32",
+    calibration: NDArray[Any] | None = None,
+    *,
+    softmax: bool = False,
+    metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write a network to a file, or to a folder for `saved_model`.
+
+    The input is named `image`, and the output `logits` or `probabilities`. In LiteRT and in a SavedModel,
+    these are the names of the signature `serving_default`.
 
     Args:
         path: the path to write to; its suffix must be the suffix of the format.
@@ -60,21 +72,39 @@ def write_format(
         archive: the network, as the bytes of a `.keras` archive.
         precision: a precision of the format's runtime.
         calibration: images for `int8`; see `invact.deploy.runtimes.convert`.
+        softmax: whether the output is the softmax of the logits.
+        metadata: texts to store in the file, by key; only ONNX can do so.
 
     Raises:
         InputError: the network cannot be read or converted.
         EnvironmentFault: a library is missing, or the file cannot be written.
     """
+    import keras
+
+    model = presented(unpack(archive), softmax=softmax)
     if name == "keras":
-        # Loading and saving would change the bytes of the archive.
-        write_atomically(path, archive)
+        write_atomically(path, pack(model))
         return
-    model = unpack(archive)
+    (output,) = model.outputs
+    # The keys of a dictionary become the names of the outputs.
+    model = keras.Model(model.inputs, {model.output_names[0]: output}, name=model.name)
     if name == "saved_model":
-        with silent_stderr(), keras_settings():
-            model.export(path, format="tf_saved_model", verbose=False)
+        (image,) = model.inputs
+        signature = [keras.InputSpec(shape=image.shape, dtype=image.dtype, name=image.name)]
+        with silent_stderr():
+            model.export(path, format="tf_saved_model", verbose=False, input_signature=signature)
         return
-    write_atomically(path, convert(model, FORMATS[name].runtime, precision, calibration=calibration))
+    content = convert(model, FORMATS[name].runtime, precision, calibration=calibration)
+    write_atomically(path, _with_metadata(content, metadata) if name == "onnx" else content)
+
+
+def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
+    import onnx
+
+    model = onnx.load_from_string(content)
+    onnx.helper.set_model_props(model, dict(metadata))
+    changed: bytes = model.SerializeToString()
+    return changed
 
 
 def open_format(path: Path, name: str) -> Session:
@@ -87,8 +117,9 @@ def open_format(path: Path, name: str) -> Session:
     loaded = tf.saved_model.load(str(path))
 
     def session(images: NDArray[Any]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = loaded.serve(tf.constant(images, tf.float32)).numpy()
-        return logits
+        (outputs,) = loaded.serve(tf.constant(images, tf.float32)).values()
+        found: NDArray[np.float32] = outputs.numpy()
+        return found
 
     return session
 
@@ -113,17 +144,28 @@ def draft_folder(folder: Path) -> Iterator[Path]:
         yield Path(inside)
 
 
-def publish(draft: Path, path: Path) -> None:
-    """Rename a draft to its final path, and replace an existing file or folder.
+def publish(draft: Path, path: Path, sidecar: Path) -> None:
+    """Rename a draft and its sidecar to their final paths, and replace an existing file or folder.
+
+    If the process is killed in between, there is no sidecar that belongs to another file.
+
+    Args:
+        draft: the draft; its sidecar is in the same folder and has the final name.
+        path: the final path.
+        sidecar: the final path of the sidecar.
 
     Raises:
-        EnvironmentFault: the path cannot be written.
+        EnvironmentFault: a path cannot be written.
     """
+    with _writing(sidecar):
+        sidecar.unlink(missing_ok=True)
     with _writing(path):
         if draft.is_dir() and path.exists():
             # A rename cannot replace a folder that contains files.
             path.replace(draft.with_name("old"))
         draft.replace(path)
+    with _writing(sidecar):
+        draft.with_name(sidecar.name).replace(sidecar)
 
 
 @contextlib.contextmanager

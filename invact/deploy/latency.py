@@ -21,6 +21,7 @@ from invact.deploy.stopwatch import Contender, Stopwatch
 from invact.errors import InputError
 from invact.execution.progress import track
 from invact.quiet import check_backend
+from invact.text import html_of
 
 if TYPE_CHECKING:
     import keras
@@ -86,6 +87,15 @@ class Latencies:
     processors: tuple[int, ...]
     machine: str
     versions: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        """Give the median time of each network, and the machine."""
+        times = [f"{row.name} ({row.runtime}) {row.p50_ms:.3f} ms" for row in self.rows]
+        return f"Latencies({', '.join(times)}; {self.machine})"
+
+    def _repr_html_(self) -> str:
+        about = f"{self.machine}, batch {self.batch}, threads {self.threads}"
+        return html_of("Latencies", [about], self.to_pandas())
 
     def to_pandas(self) -> pd.DataFrame:
         """Return a table: one row for each runtime and network, with the fields of `Latency` as columns."""

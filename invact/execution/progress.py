@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
+from invact.text import plain
 from invact.training.results import Epoch, Status, TrialResult
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class LineProgress(Progress):
 
     def message(self, text: str) -> None:
         """Print one line."""
-        print(text, file=sys.stderr, flush=True)
+        print(plain(text), file=sys.stderr, flush=True)
 
     def started(self, key: str, label: str, epochs: int) -> None:
         """Store the label of the run."""
@@ -106,12 +107,12 @@ class BarProgress(Progress):
         from rich.progress import Progress as Bars
 
         self._bars = Bars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=Console(stderr=True),
             transient=True,
         )
@@ -129,11 +130,11 @@ class BarProgress(Progress):
 
     def message(self, text: str) -> None:
         """Print one line above the bars."""
-        self._bars.console.print(text, markup=False, highlight=False)
+        self._bars.console.print(plain(text), markup=False, emoji=False, highlight=False)
 
     def started(self, key: str, label: str, epochs: int) -> None:
         """Add a bar for the run."""
-        self._tasks[key] = (self._bars.add_task(f"  {label}", total=epochs, note=""), label)
+        self._tasks[key] = (self._bars.add_task(f"  {plain(label)}", total=epochs, note=""), label)
 
     def epoch(self, key: str, epoch: Epoch) -> None:
         """Advance the bar of the run."""

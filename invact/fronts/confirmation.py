@@ -12,6 +12,7 @@ from invact.fronts.pareto import ParetoFront, Point
 from invact.statistics.fronts.dominance import non_dominated
 from invact.statistics.fronts.uncertainty import DIGITS, Candidates, front_bootstrap
 from invact.statistics.intervals import t_quantile
+from invact.text import html_of, leading
 from invact.training.results import Status
 
 if TYPE_CHECKING:
@@ -81,7 +82,10 @@ class Confirmation:
     table: pd.DataFrame
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return the points as a table with one row for each; accuracies are fractions."""
+        """Return the points as a table with one row for each; accuracies are fractions.
+
+        The first columns are label, MACs, and the accuracies that selected the point and of the fresh seeds.
+        """
         import pandas as pd
 
         rows = []
@@ -95,7 +99,17 @@ class Confirmation:
             rows.append(
                 row | {name: getattr(one, name) for name in ("seeds", "non_dominated", "p_non_dominated")}
             )
-        return pd.DataFrame(rows)
+        return leading(pd.DataFrame(rows), "label", "macs", "selected", "validation", "test")
+
+    def __repr__(self) -> str:
+        return f"Confirmation({self.name!r}: {self._counts()})"
+
+    def _repr_html_(self) -> str:
+        return html_of(self.name, [self._counts()], self.to_pandas())
+
+    def _counts(self) -> str:
+        stay = sum(bool(one.non_dominated) for one in self.points)
+        return f"{stay} of {len(self.points)} points stay on the front, on {len(self.seeds)} fresh seeds"
 
 
 def confirm_points(

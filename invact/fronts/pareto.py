@@ -10,101 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.errors import InputError, one_of
+from invact.fronts.points import Apart, Point, Winner
 from invact.fronts.uncertainty import MARGIN, Uncertainty, uncertainty_of
 from invact.measures import MEASURES
 from invact.statistics.fronts.dominance import hypervolume, non_dominated
 from invact.statistics.fronts.uncertainty import DIGITS
+from invact.text import html_of, leading
 from invact.training.results import Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Apart", "ParetoFront", "Point", "hypervolume", "non_dominated", "pareto_front_of"]
-
-
-@dataclass(frozen=True)
-class Point:
-    """A configuration that finished on all its seeds.
-
-    Attributes:
-        trial: number of the trial that proposed the configuration.
-        config: digest of the configuration.
-        label: name of the configuration in tables and figures.
-        macs: multiply-accumulates for one image.
-        params: number of parameters.
-        filters: number of filters over all layers.
-        accuracy: validation accuracy, mean over the seeds. It selects the front.
-        test_accuracy: test accuracy, mean over the seeds; None if it was not measured.
-        seeds: number of seeds.
-        run_id: MLflow run of the first seed.
-        values: the parameters that the sweep varies.
-        p_non_dominated: share of the resamples over the seeds in which the configuration is on the front;
-            None with one seed, or while a run of the configuration is missing.
-        activation_bytes: peak memory of the activations, in bytes; None if it was not measured.
-        bytes_moved: bytes that one inference reads and writes; None if it was not measured.
-        latency_ms: time of one inference in milliseconds; None if it was not measured.
-        measure: name of the measure on the cost axis of the front.
-    """
-
-    trial: int
-    config: str
-    label: str
-    macs: int
-    params: int
-    filters: int
-    accuracy: float
-    test_accuracy: float | None
-    seeds: int
-    run_id: str
-    values: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    p_non_dominated: float | None = None
-    activation_bytes: int | None = None
-    bytes_moved: int | None = None
-    latency_ms: float | None = None
-    measure: str = "macs"
-
-    @property
-    def cost(self) -> float:
-        """Value of the configuration on the cost axis of the front.
-
-        Example:
-            >>> Point(0, "a", "relu 8", 100, 10, 8, 0.9, None, 1, "r", measure="params").cost
-            10
-        """
-        cost: float = getattr(self, self.measure)
-        return cost
-
-
-@dataclass(frozen=True)
-class Apart:
-    """A configuration that is excluded from the comparison, with the reason.
-
-    Attributes:
-        status: reason for the exclusion, OVER_BUDGET, DIVERGED or FAILED on at least one seed.
-        macs: multiply-accumulates for one image; None if the model was never built. The same holds for
-            `params` and `filters`. The other fields are those of `Point`.
-    """
-
-    trial: int
-    config: str
-    label: str
-    status: Status
-    macs: int | None
-    params: int | None
-    filters: int | None
-    seeds: int
-    run_id: str
-    values: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    activation_bytes: int | None = None
-    bytes_moved: int | None = None
-    latency_ms: float | None = None
-    measure: str = "macs"
-
-    @property
-    def cost(self) -> float | None:
-        """Value of the configuration on the cost axis of the front; None if it was not measured."""
-        cost: float | None = getattr(self, self.measure)
-        return cost
 
 
 @dataclass(frozen=True)
@@ -121,6 +38,10 @@ class ParetoFront:
         budget: largest cost that was allowed; None without a budget.
         uncertainty: uncertainty of the front over the seeds; None with one seed.
         measure: the measure of the cost, one of `invact.measures.MEASURES`.
+        budgets: all budgets of the sweep by measure; `budget` is that of `measure`.
+        min_accuracy: validation accuracy that the sweep's objective requires, or None. Points below it stay
+            on the front, but cannot be the winner.
+        winner: what the sweep's objective asks for; None if the objective is not known.
     """
 
     name: str
@@ -132,13 +53,32 @@ class ParetoFront:
     budget: float | None = None
     uncertainty: Uncertainty | None = None
     measure: str = "macs"
+    budgets: Mapping[str, float] = field(default_factory=dict, hash=False)
+    min_accuracy: float | None = None
+    winner: Winner | None = None
+
+    def __repr__(self) -> str:
+        """Name the sweep and count its configurations.
+
+        Example:
+            >>> ParetoFront("none", (), (), (), (0.0, 0.0), 0.0)
+            ParetoFront('none': 0 on the front, 0 dominated, 0 apart)
+        """
+        return f"ParetoFront({self.name!r}: {self._counts()})"
+
+    def _repr_html_(self) -> str:
+        told = [self._counts(), *([str(self.winner)] if self.winner else [])]
+        return html_of(self.name, told, self.to_pandas())
+
+    def _counts(self) -> str:
+        return f"{len(self.points)} on the front, {len(self.dominated)} dominated, {len(self.apart)} apart"
 
     def to_pandas(self) -> pd.DataFrame:
         """Return all configurations as a table: the front, the dominated ones, then the excluded ones.
 
         Returns:
-            The columns `on_front, status, trial, config, label, macs, params, filters`, the other measures
-            with a value, `validation_accuracy, test_accuracy, seeds, run_id`, with several seeds
+            The columns `label, macs, validation_accuracy, test_accuracy, on_front, status, trial, config,
+            params, filters`, the other measures with a value, `seeds, run_id`, with several seeds
             `p_non_dominated`, and `param.<name>` for each parameter that the sweep varies.
         """
         import pandas as pd
@@ -163,7 +103,8 @@ class ParetoFront:
             for one in group
         ]
         varied = dict.fromkeys(name for row in rows for name in row if name.startswith("param."))
-        return pd.DataFrame(rows, columns=[*dtypes, *varied]).astype(dtypes)
+        table = pd.DataFrame(rows, columns=[*dtypes, *varied]).astype(dtypes)
+        return leading(table, "label", "macs", "validation_accuracy", "test_accuracy")
 
 
 # Every table of runs has the columns of _COSTS; those of _SOMETIMES are optional.

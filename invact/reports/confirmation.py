@@ -6,14 +6,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from invact.fronts.confirmation import CONFIDENCE, Confirmation
+from invact.fronts.confirmation import CONFIDENCE, Confirmation, ConfirmedPoint
 from invact.measures import MEASURES
-from invact.reports.tables import empty_table
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from invact.reports.tables import Column, Listing
+from invact.text import csv_of
 
 __all__ = ["confirmation_table", "confirmation_values", "write_confirmation"]
 
@@ -31,12 +29,8 @@ def confirmation_values(result: Confirmation) -> dict[str, Any]:
     }
 
 
-def confirmation_table(result: Confirmation) -> Table:
+def confirmation_table(result: Confirmation) -> Listing:
     """Make a table of a confirmation for the terminal; differences are in points."""
-    from rich.text import Text
-
-    from invact.reports.figures.style import quantity
-
     stay = sum(bool(one.non_dominated) for one in result.points)
     caption = [
         "selected: validation accuracy that selected the point; optimism: selected - valid., in points",
@@ -53,31 +47,47 @@ def confirmation_table(result: Confirmation) -> Table:
         )
     if result.failed:
         caption.append(f"{result.failed} runs failed and are not included in the means")
-    table = empty_table(f"{result.name}: the front on {len(result.seeds)} fresh seeds", "\n".join(caption))
-    table.add_column("configuration", overflow="fold", min_width=14)
     cost = MEASURES[result.front.measure].label
-    for name in (cost, "selected", "valid.", "test", "+-", "optimism", "stays", "P"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for one in result.points:
-        validation, test = one.validation, one.test
-        table.add_row(
-            Text(one.point.label),
-            quantity(one.point.cost),
-            f"{one.point.accuracy:.2%}",
-            "" if validation is None else f"{validation.value:.2%}",
-            "" if test is None else f"{test.value:.2%}",
-            "" if test is None or test.high is None else f"{100 * (test.high - test.value):.2f}",
-            "" if one.optimism is None else f"{100 * one.optimism.value:+.2f}",
-            {True: "yes", False: "no", None: ""}[one.non_dominated],
-            "" if one.p_non_dominated is None else f"{one.p_non_dominated:.2f}",
-        )
-    return table
+    columns = (
+        Column("configuration", "text", least=20, shared=True),
+        Column(cost),
+        Column("selected", rank=3),
+        Column("valid.", rank=1),
+        Column("test"),
+        Column("+-"),
+        Column("optimism", rank=2),
+        Column("stays"),
+        Column("P"),
+    )
+    return Listing(
+        f"{result.name}: the front on {len(result.seeds)} fresh seeds",
+        columns,
+        tuple(map(_row, result.points)),
+        "\n".join(caption),
+    )
+
+
+def _row(one: ConfirmedPoint) -> tuple[str, ...]:
+    from invact.reports.figures.style import quantity
+
+    validation, test = one.validation, one.test
+    return (
+        one.point.label,
+        quantity(one.point.cost),
+        f"{one.point.accuracy:.2%}",
+        "" if validation is None else f"{validation.value:.2%}",
+        "" if test is None else f"{test.value:.2%}",
+        "" if test is None or test.high is None else f"{100 * (test.high - test.value):.2f}",
+        "" if one.optimism is None else f"{100 * one.optimism.value:+.2f}",
+        {True: "yes", False: "no", None: ""}[one.non_dominated],
+        "" if one.p_non_dominated is None else f"{one.p_non_dominated:.2f}",
+    )
 
 
 def write_confirmation(
-    result: Confirmation, folder: Path, formats: Iterable[str] | None = None
+    result: Confirmation, folder: Path, formats: Iterable[str] | None = None, stem: str = "confirm"
 ) -> list[Path]:
-    """Write `confirm.<format>` for `csv`, `json`, `png` and `svg`; other formats of a front are skipped.
+    """Write `<stem>.<format>` for `csv`, `json`, `png` and `svg`; other formats of a front are skipped.
 
     Raises:
         EnvironmentFault: the folder cannot be written.
@@ -87,7 +97,7 @@ def write_confirmation(
     from invact.reports.figures.style import picture
 
     writers = {
-        "csv": lambda: result.to_pandas().to_csv(index=False, lineterminator="\n").encode(),
+        "csv": lambda: csv_of(result.to_pandas()).encode(),
         "json": lambda: (json.dumps(confirmation_values(result), indent=2, allow_nan=False) + "\n").encode(),
         "png": lambda: picture(confirmation_figure(result), "png"),
         "svg": lambda: picture(confirmation_figure(result), "svg"),
@@ -95,6 +105,6 @@ def write_confirmation(
     paths = []
     for name in writers if formats is None else dict.fromkeys(formats):
         if name in writers:
-            paths.append(Path(folder) / f"confirm.{name}")
+            paths.append(Path(folder) / f"{stem}.{name}")
             write_atomically(paths[-1], writers[name]())
     return paths

@@ -19,11 +19,11 @@ from invact.reports.figures import claim_figure, front_figure, interactive_front
 from invact.reports.figures.bands import gap_figure, verdict_text
 from invact.reports.figures.front import statuses
 from invact.reports.figures.style import amount, picture, quantity
-from invact.reports.tables import empty_table
+from invact.reports.tables import Column, Listing
+from invact.statistics.fronts.uncertainty import DIGITS
+from invact.text import csv_of
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from invact.fronts.uncertainty import Uncertainty
 
 __all__ = ["FORMATS", "claim_figure", "front_figure", "front_table", "write_front"]
@@ -35,10 +35,12 @@ NEAR = 0.05
 """The table shows a dominated configuration that is on the front in at least this share of resamples."""
 
 
-def write_front(front: ParetoFront, folder: Path, formats: Iterable[str] | None = None) -> list[Path]:
-    """Write `front.<format>` for each format; the same front gives the same bytes.
+def write_front(
+    front: ParetoFront, folder: Path, formats: Iterable[str] | None = None, stem: str = "front"
+) -> list[Path]:
+    """Write `<stem>.<format>` for each format; the same front gives the same bytes.
 
-    If the front has gaps between arms, `front_gap.png` or `front_gap.svg` is written with the figure.
+    If the front has gaps between arms, `<stem>_gap.png` or `<stem>_gap.svg` is written with the figure.
 
     Args:
         front: the front to write.
@@ -46,6 +48,7 @@ def write_front(front: ParetoFront, folder: Path, formats: Iterable[str] | None 
         formats: formats from `FORMATS`; all of them unless given. `csv` is `ParetoFront.to_pandas`. `json`
             has every number at full precision, the reference, the hypervolume and the versions of the
             libraries. `html` opens without a network.
+        stem: name of the files without the format.
 
     Returns:
         The paths of the files, in the order of `formats`.
@@ -68,17 +71,17 @@ def write_front(front: ParetoFront, folder: Path, formats: Iterable[str] | None 
     figure, gaps = functools.cache(lambda: front_figure(front)), functools.cache(lambda: gap_figure(front))
     paths = []
     for name in chosen:
-        path = Path(folder) / f"front.{name}"
+        path = Path(folder) / f"{stem}.{name}"
         write_atomically(path, picture(figure(), name) if name in PICTURES else FORMATS[name](front))
         paths.append(path)
         if name in PICTURES and front.uncertainty is not None and front.uncertainty.gaps:
-            paths.append(path.with_stem("front_gap"))
+            paths.append(path.with_stem(f"{stem}_gap"))
             write_atomically(paths[-1], picture(gaps(), name))
     return paths
 
 
 def _csv(front: ParetoFront) -> bytes:
-    return front.to_pandas().to_csv(index=False, lineterminator="\n").encode()
+    return csv_of(front.to_pandas()).encode()
 
 
 def front_values(front: ParetoFront) -> dict[str, Any]:
@@ -104,6 +107,9 @@ def front_values(front: ParetoFront) -> dict[str, Any]:
         "reference": {"accuracy": front.reference[0], front.measure: front.reference[1]},
         "hypervolume": front.hypervolume,
         "budget": front.budget,
+        "budgets": dict(front.budgets),
+        "min_accuracy": front.min_accuracy,
+        "winner": None if front.winner is None else asdict(front.winner),
         "front": [asdict(point) for point in front.points],
         "dominated": [asdict(point) for point in front.dominated],
         "apart": [asdict(one) for one in front.apart],
@@ -141,22 +147,27 @@ FORMATS: Mapping[str, Callable[[ParetoFront], bytes]] = MappingProxyType(
 PICTURES = ("png", "svg")
 
 
-def front_table(front: ParetoFront) -> Table:
+def front_table(front: ParetoFront) -> Listing:
     """Make a table of the front for the terminal; in a file or a pipe it is plain text.
 
     Example:
         >>> front_table(ParetoFront("none", (), (), (), (0.0, 0.0), 0.0)).row_count
         0
     """
-    from rich.text import Text
-
     accuracy, cost = front.reference
     sure = front.uncertainty
     parts = [
         f"{len(front.dominated)} dominated",
         *(f"{len(group)} {name}" for name, group in statuses(front)),
     ]
-    caption = [
+    caption = [] if front.winner is None else [str(front.winner)]
+    if front.min_accuracy is not None:
+        reached = sum(round(point.accuracy, DIGITS) >= front.min_accuracy for point in front.points)
+        caption.append(
+            f"{reached} of {len(front.points)} points of the front have the required validation accuracy of "
+            f"{100 * front.min_accuracy:g}%"
+        )
+    caption += [
         ", ".join(parts),
         f"hypervolume {quantity(front.hypervolume)} to ({accuracy:.0%}, {amount(cost, front.measure)})",
     ]
@@ -168,29 +179,51 @@ def front_table(front: ParetoFront) -> Table:
             f"P: share of resamples on the front{f'; below the line: dominated, P >= {NEAR:g}' * bool(near)}",
             *map(verdict_text, sure.gaps),
         ]
-    table = empty_table(front.name, "\n".join(caption))
-    # Digest, run and further costs are only in the files, because 80 columns are not enough for them.
-    table.add_column("configuration", overflow="fold", min_width=14)
-    # With several seeds, their number is in the caption to save a column.
-    last = ("seeds", "trial") if sure is None else ("+-", "P", "trial")
-    costs = list(dict.fromkeys((front.measure, "macs", "params")))[:2]
-    # Short headings save width; the caption has the complete label.
-    heads = ["params" if name == "params" else MEASURES[name].label.split()[0] for name in costs]
-    for name in (*heads, "filters", "valid.", "test", *last):
-        table.add_column(name, justify="right", no_wrap=True)
-    for number, point in enumerate((*front.points, *near)):
-        if number == len(front.points):
-            table.add_section()
-        table.add_row(
-            Text(point.label),
-            *(quantity(getattr(point, name)) for name in costs),
-            str(point.filters),
-            f"{point.accuracy:.2%}",
-            "" if point.test_accuracy is None else f"{point.test_accuracy:.2%}",
-            *((str(point.seeds),) if sure is None else _sureness(point, sure, number < len(front.points))),
-            str(point.trial),
-        )
-    return table
+    costs = _costs(front)
+    shown = [*front.points, *near]
+    # Digest and run are only in the files, because 80 columns are not enough for them.
+    columns: dict[Column, list[str]] = {
+        Column("configuration", "text", least=20, shared=True): [point.label for point in shown],
+        **{column: [_cost(point, name) for point in shown] for name, column in costs.items()},
+        Column("filters", rank=4, shared=True): [str(point.filters) for point in shown],
+        Column("valid."): [f"{point.accuracy:.2%}" for point in shown],
+        Column("test"): [
+            "" if point.test_accuracy is None else f"{point.test_accuracy:.2%}" for point in shown
+        ],
+    }
+    if sure is None:
+        columns[Column("seeds", rank=3, shared=True)] = [str(point.seeds) for point in shown]
+    else:
+        # The number of seeds is in the caption to save a column.
+        sureness = [_sureness(point, sure, n < len(front.points)) for n, point in enumerate(shown)]
+        columns[Column("+-", rank=2)] = [half for half, _ in sureness]
+        columns[Column("P")] = [share for _, share in sureness]
+    columns[Column("trial")] = [str(point.trial) for point in shown]
+    return Listing(
+        front.name,
+        tuple(columns),
+        tuple(zip(*columns.values(), strict=True)),
+        "\n".join(caption),
+        rule=len(front.points),
+    )
+
+
+def _costs(front: ParetoFront) -> dict[str, Column]:
+    """Columns of the costs: measure of the front, MACs, measures with a budget; else the parameters."""
+    names = dict.fromkeys((front.measure, "macs", *(name for name in MEASURES if name in front.budgets)))
+    if len(names) == 1:
+        names["params"] = None
+    # The front's own measure is always shown; a budget's measure is left out after all others.
+    ranks = {"params": 5} | dict.fromkeys(front.budgets, 1) | {front.measure: 0, "latency_ms": 0}
+    # Short headings save width. For the front's own measure, the caption has the complete label.
+    heads = {name: measure.label for name, measure in MEASURES.items()} | {"params": "params"}
+    heads[front.measure] = heads[front.measure].split()[0]
+    return {name: Column(heads[name], rank=ranks.get(name, 1), shared=name == "params") for name in names}
+
+
+def _cost(point: Point, name: str) -> str:
+    cost = getattr(point, name)
+    return "" if cost is None else quantity(cost)
 
 
 def _sureness(point: Point, sure: Uncertainty, on_front: bool) -> tuple[str, str]:

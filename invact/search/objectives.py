@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from invact.measures import MEASURES, Costs
-from invact.validation import Frozen
+from invact.fronts.points import Point, Winner
+from invact.measures import MEASURES, Costs, in_full
+from invact.statistics.fronts.uncertainty import DIGITS
+from invact.validation import Frozen, validate
 
 __all__ = ["Direction", "Objective"]
 
@@ -163,3 +166,89 @@ class Objective(Frozen):
             for direction, value in zip(self.directions, self.values(accuracy, costs), strict=True)
         )
         return (self.violation(accuracy, costs), *signed, -accuracy, costs[self.cost])
+
+    @property
+    def goal(self) -> str:
+        """What the winner is, in words.
+
+        Example:
+            >>> Objective(kind="cost", min_accuracy=0.975).goal
+            'fewest MACs with at least 97.5% validation accuracy'
+        """
+        match self.kind:
+            case "accuracy":
+                return "highest validation accuracy"
+            case "pareto":
+                return "most accurate point of the front"
+            case "cost":
+                assert self.min_accuracy is not None
+                least = f"{100 * self.min_accuracy:g}%"
+                return f"fewest {MEASURES[self.cost].label} with at least {least} validation accuracy"
+            case "weighted":
+                assert self.target is not None
+                ratio = f"{MEASURES[self.cost].label} / {self.target:,.10g}"
+                return f"largest validation accuracy x ({ratio})^{self.exponent:g}"
+
+    def winner(self, points: Iterable[Point]) -> Winner:
+        """Choose the best configuration, by the mean accuracy over its seeds.
+
+        Of equal configurations, the one with the lowest cost wins, then the one with the lowest trial number.
+
+        Args:
+            points: the configurations that finished, in any order; each has a value of `cost`.
+
+        Returns:
+            The winner. It has no point, and a reason, if no configuration is within the budgets and reaches
+            `min_accuracy`.
+
+        Example:
+            >>> small, large = (Point(n, "a", f"relu {n}", n, 1, 1, n / 10, None, 1, "r") for n in (8, 9))
+            >>> Objective(kind="cost", min_accuracy=0.75).winner([large, small]).point.label
+            'relu 8'
+            >>> print(Objective(kind="cost", min_accuracy=0.95).winner([large, small]))
+            no winner: no finished configuration has at least 95% validation accuracy (the highest is 90.00%)
+        """
+        # Rounded as in the front: means over seeds that are equal may differ in the last digits.
+        results = [(round(point.accuracy, DIGITS), _costs(point), point) for point in points]
+        if not results:
+            return Winner(self.goal, reason="no configuration finished on all its seeds")
+        accuracy, costs, best = min(
+            results, key=lambda each: (*self.key(*each[:2]), each[2].trial, each[2].config)
+        )
+        if self.overrun(costs) > 0:
+            limits = ", ".join(in_full(name, budget) for name, budget in self.budgets.items())
+            return Winner(self.goal, reason=f"no finished configuration is within {limits}")
+        if self.shortfall(accuracy) > 0:
+            assert self.min_accuracy is not None
+            highest = max(accuracy for accuracy, *_ in results)
+            needed = (
+                f"at least {100 * self.min_accuracy:g}% validation accuracy (the highest is {highest:.2%})"
+            )
+            return Winner(self.goal, reason=f"no finished configuration has {needed}")
+        # The first number that is optimised; only a front optimises two.
+        return Winner(self.goal, best, self.values(accuracy, costs)[0])
+
+    @classmethod
+    def recorded(cls, values: Mapping[str, Any], source: str) -> Objective:
+        """Read an objective from a record, which names every key, also those of other kinds.
+
+        Args:
+            values: the keys of the objective and their values.
+            source: where the values come from; a message starts with it.
+
+        Raises:
+            InputError: the values are not those of an objective.
+
+        Example:
+            >>> front = Objective(kind="pareto")
+            >>> Objective.recorded(front.model_dump(), "record") == front
+            True
+        """
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        given = {name: value for name, value in values.items() if value != defaults.get(name)}
+        return validate(cls, given, source)
+
+
+def _costs(point: Point) -> dict[str, float]:
+    known = {name: getattr(point, name) for name in MEASURES}
+    return {name: cost for name, cost in known.items() if cost is not None}

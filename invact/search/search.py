@@ -192,5 +192,5 @@ def _label(values: Mapping[str, Scalar]) -> str:
 
 
 def _longest(space: SearchSpace) -> int:
-    epochs = [p.domain.values()[-1] for p in space.parameters if p.name == "epochs" and p.domain.size > 0]
+    epochs = [parameter.domain.bounds[1] for parameter in space.parameters if parameter.name == "epochs"]
     return int(max(epochs, default=Config().epochs))

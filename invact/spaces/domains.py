@@ -49,7 +49,7 @@ class Domain(Protocol):
 
     @property
     def bounds(self) -> tuple[Scalar, Scalar]:
-        """The first and the last value."""
+        """The smallest and the largest value; of text and of truth values, the first and the last."""
 
     def __contains__(self, value: object) -> bool: ...
     def __str__(self) -> str: ...
@@ -92,8 +92,10 @@ class Choice:
 
     @property
     def bounds(self) -> tuple[Scalar, Scalar]:
-        """The first and the last value."""
-        return self.options[0], self.options[-1]
+        """The smallest and the largest value; of text and of truth values, the first and the last."""
+        numbers = [option for option in self.options if type(option) in (int, float)]
+        ordered = sorted(numbers) if numbers else self.options
+        return ordered[0], ordered[-1]
 
     def __contains__(self, value: object) -> bool:
         # In Python True == 1 == 1.0, but a configuration keeps these values apart.
@@ -137,6 +139,8 @@ class Choice:
 class Integers:
     """The integers low, low + step, ..., high; with `log` they are drawn uniformly on a logarithmic scale.
 
+    A single value is a constant, and no sampler is asked for it.
+
     Example:
         >>> list(Integers(4, 16, 4).values())
         [4, 8, 12, 16]
@@ -154,8 +158,8 @@ class Integers:
 
     @property
     def bounds(self) -> tuple[Scalar, Scalar]:
-        """The first and the last value."""
-        return self.low, self.high
+        """The smallest and the largest value."""
+        return self.low, self.values()[-1]
 
     def __contains__(self, value: object) -> bool:
         return type(value) is int and value in self.values()
@@ -184,12 +188,18 @@ class Integers:
 
     def suggest(self, name: str, trial: OptunaTrial) -> Scalar:
         """Ask an Optuna trial for a value."""
+        if self.size == 1:
+            return self.low
         return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
 
     def declare(self, name: str, hp: KerasTunerHyperParameters) -> Scalar | None:
         """Ask Keras Tuner for a value."""
+        value: int | None
+        if self.size == 1:
+            value = hp.Fixed(name, self.low)
+            return value
         if not self.log:
-            value: int | None = hp.Int(name, self.low, self.high, self.step)
+            value = hp.Int(name, self.low, self.high, self.step)
             return value
         value = hp.Int(name, self.low, self.high, sampling="log")
         # Keras Tuner returns high + 1 at probability 1, and its Gaussian process proposes this probability.
@@ -201,7 +211,7 @@ class Reals:
     """The interval from low to high; with a step, its points low, low + step, ..., high.
 
     The points are computed in decimal arithmetic: every caller gets the same points, and 0.3 instead of
-    0.30000000000000004.
+    0.30000000000000004. A single value is a constant, and no sampler is asked for it.
 
     Example:
         >>> Reals(0.0, 0.5, 0.1).values()
@@ -230,8 +240,8 @@ class Reals:
 
     @property
     def bounds(self) -> tuple[Scalar, Scalar]:
-        """The first and the last value."""
-        return self.low, self.high
+        """The smallest and the largest value."""
+        return self.low, self.high if self.step is None else self._point(int(self.size) - 1)
 
     def __contains__(self, value: object) -> bool:
         return isinstance(value, float) and math.isfinite(value) and self._nearest(value) == value
@@ -257,12 +267,17 @@ class Reals:
 
     def suggest(self, name: str, trial: OptunaTrial) -> Scalar:
         """Ask an Optuna trial for a value."""
+        if self.size == 1:
+            return self.low
         value = trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
         return self._nearest(float(value))
 
     def declare(self, name: str, hp: KerasTunerHyperParameters) -> Scalar | None:
         """Ask Keras Tuner for a value."""
         value: float | None
+        if self.size == 1:
+            value = hp.Fixed(name, self.low)
+            return value
         if self.step is not None:  # `hp.Float` loses the last point, because 0.5 // 0.1 is 4.
             value = hp.Choice(name, list(self.values()), ordered=True)
             return value

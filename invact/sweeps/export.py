@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,16 +14,18 @@ import numpy as np
 from invact.config import Config
 from invact.deploy.formats import FORMATS, draft_folder, open_format, publish, size_of, write_format
 from invact.deploy.runtimes import RUNTIMES, Session, load, require
+from invact.deploy.sidecar import describe, flat, pixel_range
 from invact.errors import EnvironmentFault, InputError, one_of
 from invact.execution.progress import LineProgress, Progress
+from invact.files import write_atomically
+from invact.networks.archives import unpack
 from invact.quiet import load_tensorflow
-from invact.reports.tables import table_of
+from invact.reports.tables import Listing, table_of
 from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of, network_of
 from invact.validation import import_all
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from rich.table import Table
 
     from invact.data.dataset import Dataset
     from invact.fronts.pareto import ParetoFront
@@ -52,8 +55,11 @@ class Exported:
         format: a key of `invact.deploy.formats.FORMATS`.
         precision: `float32` or `int8`.
         path: the file or folder.
+        sidecar: the JSON file beside it, which says how to run it and where it comes from.
+        pixels: the pixel values that the network scales to -1 and to 1.
         bytes: the size of the file, or of all files in the folder.
-        max_difference: largest absolute difference between a logit of the file and of the network.
+        max_difference: largest absolute difference between an output of the file and of the network: of
+            logits, or of probabilities.
         agreement: share of the test images for which the file and the network predict the same class.
         accuracy: test accuracy of the file.
         original_accuracy: test accuracy of the network, equal to the accuracy in the record.
@@ -62,6 +68,8 @@ class Exported:
     format: str
     precision: str
     path: Path
+    sidecar: Path
+    pixels: tuple[float, float]
     bytes: int
     max_difference: float
     agreement: float
@@ -75,6 +83,7 @@ def export_point(
     *,
     formats: Iterable[str] = ("litert",),
     precision: str = "float32",
+    softmax: bool = False,
     folder: str | Path = ".",
     driver: str | None = None,
     store: str | Path | None = None,
@@ -82,6 +91,9 @@ def export_point(
     show: bool = True,
 ) -> tuple[Exported, ...]:
     """Export the network of one point of a sweep's front to files named `NAME-pointK`.
+
+    Beside each file is a JSON file of its name and `.json`. It gives the input (pixel values, shape, layout
+    and type), the output with its classes, the costs, the accuracies, and the run.
 
     If the point was trained with several seeds, the network of the first seed is exported. Each file is read
     again and run on the test images of the sweep before it gets its name. An existing file is replaced. A
@@ -92,6 +104,7 @@ def export_point(
         point: number of the point, from 1, by increasing cost. It may be omitted if the front has one point.
         formats: keys of `invact.deploy.formats.FORMATS`.
         precision: `float32`, or `int8` if all formats support it. int8 is calibrated with training images.
+        softmax: whether the files return probabilities instead of logits. Their names contain `-softmax`.
         folder: the folder to write to; it is created if it does not exist.
         driver: if several sweeps have the name, the newest with this driver is used.
         store: the folder of the MLflow store, by default `mlruns`.
@@ -113,12 +126,12 @@ def export_point(
     front = front_of(sweep, runs, name)
     number = _number(front, point)
     run_id = front.points[number - 1].run_id
-    run = runs[runs["run_id"] == run_id]
+    (_, run), *_ = runs[runs["run_id"] == run_id].iterrows()
     source, data = data_of(sweep, name)
     load_tensorflow()
     # These modules, and the module of the builder, may register layers of the network.
     import_all(json.loads(sweep.read(SETTINGS))["imports"])
-    builder = Config.model_validate_json(run["config_json"].iloc[0]).model
+    builder = Config.model_validate_json(run["config_json"]).model
     import_all([builder.partition(":")[0]] if ":" in builder else [])
     progress = LineProgress(1) if show else Progress()
     return export_archive(
@@ -127,8 +140,22 @@ def export_point(
         f"{name}-point{number}",
         formats=chosen,
         precision=precision,
+        softmax=softmax,
         folder=folder,
-        recorded=float(run["test_accuracy"].iloc[0]),
+        recorded=float(run["test_accuracy"]),
+        about={
+            "macs": int(run["macs"]),
+            "params": int(run["params"]),
+            "validation_accuracy": float(run["validation_accuracy"]),
+            "recorded_test_accuracy": float(run["test_accuracy"]),
+            "sweep": name,
+            "point": number,
+            "label": str(run["label"]),
+            "config": str(run["config"]),
+            "configuration": json.loads(run["config_json"]),
+            "seed": int(run["seed"]),
+            "run_id": str(run_id),
+        },
         show=show,
     )
 
@@ -140,8 +167,10 @@ def export_archive(
     *,
     formats: Iterable[str] = ("litert",),
     precision: str = "float32",
+    softmax: bool = False,
     folder: str | Path = ".",
     recorded: float | None = None,
+    about: Mapping[str, Any] = MappingProxyType({}),
     show: bool = False,
 ) -> tuple[Exported, ...]:
     """Export a network from its `.keras` archive; see `export_point`.
@@ -152,7 +181,9 @@ def export_archive(
         stem: the start of the files' names.
         formats: keys of `invact.deploy.formats.FORMATS`.
         precision: `float32` or `int8`.
+        softmax: whether the files return probabilities instead of logits.
         folder: the folder to write to.
+        about: what the JSON file beside each file says about the network and the run.
         recorded: the test accuracy that the network must reproduce.
         show: whether to show progress on standard error.
 
@@ -162,22 +193,32 @@ def export_archive(
     """
     chosen = _check(formats, precision)
     progress = LineProgress(len(chosen)) if show else Progress()
-    original = _logits(load(archive, "tensorflow"), data)
+    original = _outputs(load(archive, "tensorflow"), data)
     accuracy = _accuracy(original, data)
     if recorded is not None and abs(accuracy - recorded) > max(TIES, 1 / data.test_count) + 1e-9:
         raise EnvironmentFault(
             f"{stem}: the network has a test accuracy of {accuracy:.2%} on this machine. "
             f"Allowed: {recorded:.2%}, as in the record"
         )
+    if softmax:
+        powers = np.exp(original - original.max(axis=1, keepdims=True))
+        original = powers / powers.sum(axis=1, keepdims=True)
+    model, kind = unpack(archive), "probabilities" if softmax else "logits"
+    middle = "".join(f"-{word}" for word in (precision, "softmax" * softmax) if word not in ("float32", ""))
     done = []
     with draft_folder(Path(folder)) as drafts:
         for name in chosen:
-            middle = "" if precision == "float32" else f"-{precision}"
             path = Path(folder) / f"{stem}{middle}{FORMATS[name].suffix}"
             progress.message(f"{path.name}: converting, then checking on {data.test_count:,} test images")
-            draft = drafts / path.name
-            write_format(draft, name, archive, precision, data.x_train[:CALIBRATION])
-            found = _logits(open_format(draft, name), data)
+            draft, sidecar = drafts / path.name, path.with_name(f"{path.name}.json")
+            known = {"file": path.name, "format": name, "precision": precision, **about}
+            facts = describe(model, data, softmax=softmax, about=known)
+            write_format(
+                *(draft, name, archive, precision, data.x_train[:CALIBRATION]),
+                softmax=softmax,
+                metadata=flat(facts),
+            )
+            found = _outputs(open_format(draft, name), data)
             if found.shape != original.shape:
                 raise EnvironmentFault(
                     f"{path}: not written, because its outputs have shape {found.shape}. "
@@ -187,14 +228,16 @@ def export_archive(
             # `not <=` also refuses NaN.
             if precision == "float32" and not difference <= TOLERANCE * scale:
                 raise EnvironmentFault(
-                    f"{path}: not written, because its logits differ by up to {difference:.3g} from those of "
-                    f"the network. Allowed: {TOLERANCE * scale:.3g}, a thousandth of the largest logit"
+                    f"{path}: not written, because its {kind} differ by up to {difference:.3g} from those "
+                    f"of the network. Allowed: {TOLERANCE * scale:.3g}, a thousandth of the largest"
                 )
             agreement = float(np.mean(found.argmax(axis=1) == original.argmax(axis=1)))
-            size = size_of(draft)
-            publish(draft, path)
-            facts = (size, difference, agreement, _accuracy(found, data), accuracy)
-            done.append(Exported(name, precision, path, *facts))
+            size, reached = size_of(draft), _accuracy(found, data)
+            note = json.dumps(facts | {"test_accuracy": reached}, indent=1)
+            write_atomically(drafts / sidecar.name, f"{note}\n".encode())
+            publish(draft, path, sidecar)
+            measured = (size, difference, agreement, reached, accuracy)
+            done.append(Exported(name, precision, path, sidecar, pixel_range(model, data), *measured))
     return tuple(done)
 
 
@@ -226,27 +269,31 @@ def _number(front: ParetoFront, point: int | None) -> int:
     return point
 
 
-def _logits(session: Session, data: Dataset) -> NDArray[np.float32]:
+def _outputs(session: Session, data: Dataset) -> NDArray[np.float32]:
     starts = range(0, data.test_count, BATCH)
     return np.concatenate([session(data.x_test[start : start + BATCH]) for start in starts])
 
 
-def _accuracy(logits: NDArray[np.float32], data: Dataset) -> float:
-    return float(np.mean(logits.argmax(axis=1) == data.y_test))
+def _accuracy(outputs: NDArray[np.float32], data: Dataset) -> float:
+    return float(np.mean(outputs.argmax(axis=1) == data.y_test))
 
 
 def export_values(exports: Iterable[Exported]) -> list[dict[str, Any]]:
     """Convert exports to values that JSON can store."""
-    return [asdict(one) | {"path": str(one.path)} for one in exports]
+    return [asdict(one) | {"path": str(one.path), "sidecar": str(one.sidecar)} for one in exports]
 
 
-def export_table(title: str, exports: Iterable[Exported]) -> Table:
+def export_table(title: str, exports: Iterable[Exported]) -> Listing:
     """Build the table of exports for the terminal.
 
     Example:
-        >>> export_table("tiny", [Exported("onnx", "int8", Path("a"), 1, 0.5, 0.99, 0.9, 0.91)]).row_count
-        1
+        >>> one = Exported("onnx", "int8", Path("a"), Path("a.json"), (0.0, 16.0), 1, 0.5, 0.99, 0.9, 0.91)
+        >>> print(export_table("tiny", [one]).caption)
+        The files take pixels from 0 to 16. The .json file beside each of them says more.
     """
+    exports = list(exports)
+    low, high = exports[0].pixels
+    caption = f"The files take pixels from {low:g} to {high:g}. The .json file beside each of them says more."
     rows = [
         (
             str(one.path),
@@ -259,4 +306,4 @@ def export_table(title: str, exports: Iterable[Exported]) -> Table:
         for one in exports
     ]
     columns = ("file", "bytes", "test accuracy", "of the network", "same class", "largest difference")
-    return table_of(title, columns, rows, len(columns) - 1)
+    return table_of(title, columns, rows, len(columns) - 1, caption)

@@ -12,7 +12,10 @@ from invact.data.dataset import Source
 from invact.errors import EnvironmentFault, InputError
 from invact.execution.agenda import ended_runs, same_numbers
 from invact.fronts.pareto import ParetoFront, pareto_front_of
+from invact.fronts.points import Winner
 from invact.fronts.uncertainty import MARGIN
+from invact.measures import MEASURES
+from invact.search.objectives import Objective
 from invact.validation import check_name
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from invact.execution.progress import Progress
     from invact.tracking.record import Record
 
-__all__ = ["data_of", "find_sweep", "front_of", "network_of", "pareto_front"]
+__all__ = ["data_of", "find_sweep", "front_of", "keep_winner", "network_of", "pareto_front"]
 
 SETTINGS, SOURCE = "settings.json", "source.json"
 """Files of the record: the values of the sweep's file after the overrides, and where the data are."""
@@ -79,12 +82,38 @@ def front_of(
     record: Record, table: pd.DataFrame, name: str, margin: float = MARGIN, attainment: bool = False
 ) -> ParetoFront:
     """Build the front of a sweep's record from its table of runs; see `pareto_front`."""
-    objective = json.loads(record.read(SETTINGS))["objective"]
-    measure = objective.get("cost", "macs")
-    budget = objective.get(f"max_{measure}")
+    settings = json.loads(record.read(SETTINGS))
+    objective = Objective.recorded(settings["objective"], f"{SETTINGS} of the record of {name}")
+    budget = objective.budgets.get(objective.cost)
     # A reference at the budget does not change while the sweep goes on.
     reference = (0.0, float(budget)) if budget else None
-    return pareto_front_of(table, name, reference, budget, margin, attainment, measure=measure)
+    front = pareto_front_of(table, name, reference, budget, margin, attainment, measure=objective.cost)
+    return replace(
+        front,
+        budgets=objective.budgets,
+        min_accuracy=objective.min_accuracy,
+        winner=objective.winner((*front.points, *front.dominated)),
+    )
+
+
+def keep_winner(record: Record, winner: Winner) -> None:
+    """Write the winner to the parent run of the sweep and to the run of the winner; see `Record.crown`."""
+    point = winner.point
+    if point is None:
+        record.crown(None)
+        record.summarize({}, {"winner": str(winner), "winner.run_id": ""})
+        return
+    record.crown((point.trial, point.config))
+    numbers = {
+        "value": winner.value,
+        "validation_accuracy": point.accuracy,
+        "test_accuracy": point.test_accuracy,
+    }
+    numbers |= {name: getattr(point, name) for name in MEASURES}
+    record.summarize(
+        {f"winner/{name}": number for name, number in numbers.items() if number is not None},
+        {"winner": str(winner), "winner.run_id": point.run_id},
+    )
 
 
 def data_of(sweep: Record, name: str) -> tuple[Source, Dataset]:

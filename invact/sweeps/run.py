@@ -15,7 +15,8 @@ from invact.fronts.pareto import ParetoFront
 from invact.measures import MEASURES, in_full
 from invact.quiet import check_backend
 from invact.sweeps.file import Sweep, load_sweep
-from invact.sweeps.recorded import SETTINGS, SOURCE, front_of
+from invact.sweeps.recorded import SETTINGS, SOURCE, front_of, keep_winner
+from invact.text import leading
 from invact.training.results import Status
 
 if TYPE_CHECKING:
@@ -42,13 +43,22 @@ class SweepResult:
     front: ParetoFront
     table: pd.DataFrame
 
+    def __repr__(self) -> str:
+        """Name the sweep, its front and its winner; see `to_pandas` for the runs."""
+        told = [f"{len(self.table)} runs", f"{len(self.front.points)} points on the front"]
+        told += [str(self.front.winner)] if self.front.winner else []
+        return f"SweepResult({self.name!r}: {', '.join(told)})"
+
+    def _repr_html_(self) -> str:
+        return self.front._repr_html_()
+
     def count(self, status: Status) -> int:
         """Count the runs with a status. FAILED runs are tried again when the sweep is run again."""
         return int((self.table["status"] == status).sum())
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a copy of the table of runs."""
-        return self.table.copy()
+        """Return the table of runs; label, MACs and accuracies are the first columns."""
+        return leading(self.table, "label", "macs", "validation_accuracy", "test_accuracy")
 
 
 def run_sweep(
@@ -104,7 +114,7 @@ def run_sweep(
             enqueue=file.enqueue,
         )
         with within(str(sweep.path)):
-            gate.check()
+            gate.check(file.seed)
         record = resources.enter_context(
             open_store(store, tracking_uri).record(
                 sweep.name,
@@ -157,6 +167,8 @@ def run_sweep(
             # MLflow shows the tag of this name on the page of the run.
             tags={"mlflow.note.content": description(sweep, data, front)},
         )
+        if front.winner is not None:
+            keep_winner(record, front.winner)
     return SweepResult(sweep.name, record.run_id, front, table)
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "EPOCHS",
     "FINITE",
     "MIXED",
+    "SINGLE",
     "DriverContract",
     "accuracy_of",
     "costs_of",
@@ -54,6 +55,19 @@ FINITE = parse_space(
     }
 )
 """A space of 19 configurations, some of its parameters conditional."""
+
+SINGLE = parse_space(
+    {
+        "filters": {"low": 4, "high": 7},
+        "batch_size": {"low": 8, "high": 64, "log": True},
+        "depth": {"low": 1, "high": 1},
+        "epochs": {"low": 2, "high": 2, "log": True},
+        "learning_rate": {"low": 1e-3, "high": 1e-3, "log": True},
+        "dropout": {"low": 0.5, "high": 0.5, "step": 0.1},
+        "weight_decay": {"low": 0.25, "high": 0.25, "when": {"depth": 1}},
+    }
+)
+"""A space of two ranges, and of ranges of every kind whose two ends are equal."""
 
 BUDGET = Objective(max_macs=60_000)
 """The objective of most tests: the best accuracy within a budget that about half of `MIXED` exceeds."""
@@ -159,6 +173,7 @@ class DriverContract:
         >>> TestRandom().test_the_same_seed_gives_the_same_proposals()
         >>> print(*[name for name in dir(TestRandom) if name.startswith("test")])
         test_a_finite_space_is_proposed_completely
+        test_a_range_with_one_value_is_a_constant
         test_a_search_without_any_accuracy_ends
         test_another_seed_gives_other_proposals
         test_each_kind_of_objective_is_searched
@@ -279,6 +294,20 @@ class DriverContract:
             pytest.skip("this driver does not propose every configuration of a finite space")
         proposals = drive(self.fresh(100, space=FINITE))
         assert sorted(keys_of(proposals)) == sorted(map(proposal_key, FINITE.grid()))
+
+    def test_a_range_with_one_value_is_a_constant(self) -> None:
+        """A range whose ends are equal is never searched, whatever its kind."""
+        constants = {parameter.name for parameter in SINGLE.parameters if parameter.domain.size == 1}
+        driver = self.fresh(4, space=SINGLE)
+        known = SINGLE.check({"filters": 5, "batch_size": 16}, "known")
+        driver.know(known, outcome_of(known), EPOCHS if self.chooses_epochs else None)
+        proposals = drive(driver)
+        assert len(proposals) == 3
+        for proposal in proposals:
+            assert SINGLE.contains(proposal.values), proposal
+            assert {name: proposal.values[name] for name in constants} == {
+                name: known[name] for name in constants
+            }
 
     def test_known_results_count_as_trials_and_are_not_repeated(self) -> None:
         """A search that is resumed goes on where it stopped."""

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from invact.arms import SHIPPED, get_arm
 from invact.config import Config
 from invact.data.dataset import Dataset, load
 from invact.networks.archives import unpack
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from invact.deploy.runtimes import Session
     from invact.training.results import TrialResult
 
-__all__ = ["NETWORKS", "RuntimeContract", "network", "trained"]
+__all__ = ["NETWORKS", "RuntimeContract", "network", "network_of_arms", "trained"]
 
 NETWORKS = (
     {"model": "cnn", "activation": "relu_duplicated"},
@@ -52,6 +53,24 @@ def network(**keys: Any) -> keras.Model:
             # Fresh ones do nothing, and folding them wrongly would not be noticed.
             layer.set_weights([rng.uniform(0.5, 2, weight.shape) for weight in layer.get_weights()])
     return model
+
+
+def network_of_arms(*names: str) -> keras.Model:
+    """Return a network for digits in which one convolution feeds several arms, whose outputs are in a row.
+
+    Args:
+        *names: names of arms.
+
+    Example:
+        >>> network_of_arms("relu", "inverse").output_shape  # Images of 6 x 6, with 2 and with 4 channels.
+        (None, 216)
+    """
+    keras.utils.set_random_seed(3)
+    image = keras.Input(_digits().input_shape)
+    scaled = keras.layers.Rescaling(2 / _digits().maximum, offset=-1.0)(image)
+    x = keras.layers.Conv2D(2, 3, name="conv")(scaled)
+    outputs = [keras.layers.Flatten()(get_arm(name).layer(None)(x)) for name in names]
+    return keras.Model(image, keras.layers.Concatenate()(outputs) if len(outputs) > 1 else outputs[0])
 
 
 @functools.cache
@@ -90,6 +109,7 @@ class RuntimeContract:
         test_a_damaged_artifact_is_refused
         test_a_fixed_batch_computes_the_same_and_refuses_other_images
         test_an_artifact_computes_the_same_as_its_model
+        test_every_arm_is_computed_in_every_precision
         test_int8_predicts_the_same_classes
     """
 
@@ -146,6 +166,23 @@ class RuntimeContract:
         session(digits.x_test[1:2])
         np.testing.assert_array_equal(first, kept, "the second call overwrote the result of the first")
         assert capfd.readouterr() == ("", "")
+
+    def test_every_arm_is_computed_in_every_precision(self) -> None:
+        """A network that contains every arm of invact is converted, and each arm has its values."""
+        images = _digits().x_train[:50]
+        model = network_of_arms(*SHIPPED)
+        widths = [get_arm(name).multiplicity for name in SHIPPED]
+        expected = np.asarray(model(images.astype(np.float32), training=False))
+        ends = np.cumsum(widths)[:-1] * (expected.shape[1] // sum(widths))
+        for precision in self.precisions:
+            artifact = self.convert(model, precision, calibration=images)
+            found = self.load(artifact)(images)
+            # One scale of 8 bits serves all arms, because their values are joined.
+            tolerance = 1e-4 if precision == "float32" else 0.05 * np.abs(expected).max()
+            pairs = zip(np.split(found, ends, 1), np.split(expected, ends, 1), strict=True)
+            for name, (values, right) in zip(SHIPPED, pairs, strict=True):
+                words = f"{name} in {precision}"
+                np.testing.assert_allclose(values, right, atol=tolerance, rtol=1e-4, err_msg=words)
 
     def test_a_fixed_batch_computes_the_same_and_refuses_other_images(self) -> None:
         """An artifact for 3 images equals one for any number; images that do not fit raise an error."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.errors import InputError, InvactError
+from invact.text import csv_of
 from invact.tracking.lease import Lease
 from invact.tracking.page import address_of, server_of, tag_of, view_of
 from invact.tracking.table import (
@@ -33,6 +34,7 @@ from invact.tracking.table import (
     STATUS,
     TRIAL,
     VARIED,
+    WINNER,
     count,
     current,
     frame_of,
@@ -171,7 +173,7 @@ class Record:
         self._hold()
         files = {}
         if result.cost is not None:
-            files[COST] = result.cost.to_pandas().to_csv(index=False).encode()
+            files[COST] = csv_of(result.cost.to_pandas()).encode()
         if result.correct:
             with io.BytesIO() as buffer:
                 np.save(buffer, np.frombuffer(result.correct, np.uint8))
@@ -302,6 +304,19 @@ class Record:
             server: address of the server; unless given, the server that holds the record, or `invact ui`.
         """
         return address_of(server or server_of(self._runs.uri), self.experiment, self.run_id)
+
+    def crown(self, winner: tuple[int, str] | None) -> None:
+        """Tag the runs of the winner: all its seeds and their parent run. An earlier winner loses the tag.
+
+        Args:
+            winner: trial and digest of the configuration; None if there is no winner.
+        """
+        self._hold()
+        for run in self._search():
+            tags = run.data.tags
+            wins = run.info.status == "FINISHED" and (int(tags[TRIAL]), tags[CONFIG]) == winner
+            if wins != (tags.get(WINNER) == "true"):
+                self._runs.log(run.info.run_id, tags={WINNER: str(wins).lower()})
 
     def close(self, status: str = "FINISHED") -> None:
         """End the record with status FINISHED, FAILED or KILLED. Runs that have not ended become KILLED."""

@@ -62,7 +62,7 @@ ROOT, TRIAL, SEED, LABEL = "invact.root", "invact.trial", "invact.seed", "invact
 CONFIG, CONFIG_JSON, VARIED = "invact.config", "invact.config_json", "invact.varied"
 
 
-STATUS, ERROR, COUNTED = "invact.status", "invact.error", "invact.counts"
+STATUS, ERROR, COUNTED, WINNER = "invact.status", "invact.error", "invact.counts", "invact.winner"
 
 
 def tagged(key: str, value: str) -> str:

@@ -89,6 +89,19 @@ class TrialResult:
     model: bytes = field(default=b"", repr=False)
     error: str = ""
 
+    def __repr__(self) -> str:
+        """Give the status, the seed, the validation accuracy and the MACs.
+
+        Example:
+            >>> from invact.config import Config
+            >>> TrialResult(Config(), 3, Status.FINISHED, validation=Scores(0.9712, 0.1))
+            TrialResult(FINISHED, seed 3, validation 97.12%)
+        """
+        told = [str(self.status), f"seed {self.seed}"]
+        told += [] if self.validation is None else [f"validation {self.validation.accuracy:.2%}"]
+        told += [] if self.cost is None else [f"{self.cost.macs:,} MACs"]
+        return f"TrialResult({', '.join([*told, *filter(None, [self.error])])})"
+
     def test_correct(self, count: int) -> NDArray[np.bool_]:
         """Unpack `correct` for a test set of `count` images; shape (count,).
 

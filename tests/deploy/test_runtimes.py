@@ -10,7 +10,9 @@ import keras
 import numpy as np
 import pytest
 import warm
+from scipy.stats import norm
 
+from invact.arms import SHIPPED
 from invact.deploy.runtimes import RUNTIMES, convert, litert, load, onnx, require, tensorflow
 from invact.errors import EnvironmentFault, InputError
 from invact.networks.archives import pack
@@ -58,6 +60,28 @@ class TestLiteRT(Shipped):
 
 class TestONNX(Shipped):
     runtime = onnx
+
+
+@pytest.mark.slow  # The contract converts all arms together.
+@pytest.mark.parametrize("arm", SHIPPED)
+@pytest.mark.parametrize(("runtime", "precision"), [(r, p) for r, some in RUNTIMES.items() for p in some])
+def test_every_arm_runs_alone_on_every_runtime(digits, arm, runtime, precision) -> None:
+    model, images = network(model="cnn", activation=arm), digits.x_train[:50]
+    expected = model(images.astype(np.float32)).numpy()
+    artifact = convert(model, runtime, precision, calibration=images)
+    tolerance = 1e-4 if precision == "float32" else 0.1 * np.abs(expected).max()
+    np.testing.assert_allclose(load(artifact, runtime)(images), expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("precision", RUNTIMES["onnx"])
+def test_gelu_has_its_values_in_onnx_where_it_is_nearly_zero(precision) -> None:
+    """Keras computes it with erfc, which ONNX does not have."""
+    image = keras.Input((200,))
+    model = keras.Model(image, keras.layers.Activation("gelu")(image))
+    values = np.linspace(-9, 9, 200, dtype=np.float32)[np.newaxis]
+    found = load(convert(model, "onnx", precision, calibration=values), "onnx")(values)
+    right = values * norm.cdf(values)
+    np.testing.assert_allclose(found, right, atol=2e-6 if precision == "float32" else 0.06)
 
 
 def test_every_runtime_is_under_the_contract() -> None:
@@ -139,9 +163,12 @@ def test_networks_that_a_runtime_cannot_run_are_an_error_of_one_line(digits) -> 
         convert(two, "litert")
     image = keras.Input((4,))
     odd = keras.Model(image, keras.ops.erfinv(image), name="odd")
-    with pytest.raises(InputError, match="model 'odd': cannot be converted for litert") as error:
-        convert(odd, "litert")
-    assert "\n" not in str(error.value)
+    for runtime, words in (("litert", ""), ("onnx", r" \(ValueError: ONNX has no operation Erfinv\)$")):
+        with pytest.raises(
+            InputError, match=f"model 'odd': cannot be converted for {runtime}{words}"
+        ) as error:
+            convert(odd, runtime)
+        assert "\n" not in str(error.value)
 
 
 def test_a_missing_extra_is_named(monkeypatch) -> None:

@@ -250,6 +250,10 @@ def test_two_data_sets_are_both_refuted_for_one_filter(write_claim, stand_in, di
     # Two runs of the smaller test set can have the same accuracy, and SciPy's test warns of that.
     claim = load_claim(write_claim(ratios=FAR, looks="[3, 4]"), {"data": ["digits", "half.npz"]})
     result = run_claim(claim, show=False)
+    assert repr(result) == f"ClaimResult({result.name!r}: REFUTED, fewer filters: REFUTED)"
+    assert list(result.to_pandas())[:4] == ["label", "macs_ratio", "difference", "data"]
+    assert len(result.to_pandas()) == 2
+    assert "ratio 0.125</td>" in result._repr_html_()
     assert [one.data for one in result.sets] == ["digits", str(folder / "half.npz")]
     for one in result.sets:
         assert p_value(one, "treatment 0.125", "control", 0.03, "less") < 0.02

@@ -40,9 +40,9 @@ def test_json_is_one_document_on_standard_output(invact, folder, write, stand_in
     assert "3/3" in swept.err, "progress is on standard error"
     assert "\x1b" not in swept.err
     again = json.loads(invact("front", "both", "-o", "out", "--format", "csv,svg", "--json").out)
-    assert [Path(file).name for file in again["files"]] == ["front.csv", "front.svg"]
+    assert [Path(file).name for file in again["files"]] == ["both-front.csv", "both-front.svg"]
     assert again["front"] == values["front"]
-    assert sorted(file.name for file in (folder / "out").iterdir()) == ["front.csv", "front.svg"]
+    assert sorted(file.name for file in (folder / "out").iterdir()) == ["both-front.csv", "both-front.svg"]
     (folder / "c.toml").write_text(claim_text())
     planned = json.loads(invact("claim", "c.toml", "--plan", "--json").out)
     courses = {path["name"]: list(path["trainings"]) for path in planned["data_sets"]["digits"]["paths"]}

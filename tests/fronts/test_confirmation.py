@@ -102,7 +102,7 @@ def test_the_costs_of_the_front_decide_which_points_stay():
     header = next(line for line in file.getvalue().splitlines() if "configuration" in line)
     assert header.split()[:3] == ["configuration", "ms", "selected"]
     assert found.to_pandas()["latency_ms"].tolist() == [0.25, 0.5, 0.75]
-    assert list(found.to_pandas())[:5] == ["trial", "config", "label", "macs", "latency_ms"]
+    assert list(found.to_pandas())[:5] == ["label", "macs", "selected", "validation", "test"]
     assert confirmation_values(found)["measure"] == "latency_ms"
     sizes = dataclasses.replace(
         FRONT,

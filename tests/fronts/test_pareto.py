@@ -275,11 +275,12 @@ def test_to_pandas_has_the_columns_of_the_measured_costs():
     ]
     assert not {"activation_bytes", "bytes_moved", "latency_ms"} & set(front_of(run("a")).to_pandas())
     frame = front_of(*MEASURED, run("f", 0, None, None, status="FAILED")).to_pandas().set_index("config")
-    assert list(frame)[4:10] == ["macs", "params", "filters", "activation_bytes", "bytes_moved", "latency_ms"]
-    assert list(map(str, frame.dtypes[7:10])) == ["Int64", "Int64", "float64"]
+    assert list(frame)[:4] == ["label", "macs", "validation_accuracy", "test_accuracy"]
+    assert list(frame)[7:12] == ["params", "filters", "activation_bytes", "bytes_moved", "latency_ms"]
+    assert list(map(str, frame.dtypes[9:12])) == ["Int64", "Int64", "float64"]
     assert frame["latency_ms"].dropna().to_dict() == {one["config"]: one["latency_ms"] for one in MEASURED}
     columns = list(front_of(*fewer, measure="activation_bytes").to_pandas())
-    assert columns[5:10] == ["macs", "params", "filters", "activation_bytes", "validation_accuracy"]
+    assert columns[8:12] == ["params", "filters", "activation_bytes", "seeds"]
 
 
 def test_to_pandas():

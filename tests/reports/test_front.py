@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -84,7 +85,17 @@ def test_a_csv_file_contains_the_whole_front(front):
         na_values=numeric,
         keep_default_na=False,
     )
+    for column in text:
+        formulas = expected[column].str.match("[=+@-]") & ~expected[column].map(is_number)
+        expected[column] = expected[column].where(~formulas, "'" + expected[column])
     assert_frame_equal(read, expected, check_exact=True, check_dtype=False)
+
+
+def is_number(text):
+    try:
+        return not math.isnan(float(text)) or "nan" in text.lower()
+    except ValueError:
+        return False
 
 
 @settings(deadline=None, max_examples=40)
@@ -109,7 +120,7 @@ def test_a_json_file_contains_the_whole_front(front):
 def test_csv_columns(seeds, more):
     header = FORMATS["csv"](a_front(seeds)).decode().splitlines()[0]
     assert header == (
-        "on_front,status,trial,config,label,macs,params,filters,validation_accuracy,test_accuracy,seeds,run_id,"
+        "label,macs,validation_accuracy,test_accuracy,on_front,status,trial,config,params,filters,seeds,run_id,"
         f"{more}param.activation,param.filters"
     )
 
@@ -189,7 +200,8 @@ def test_table_over_any_measure(measure, heads, reference):
     lines = table_of(front, 80).splitlines()
     assert max(map(len, lines)) <= 80
     header = next(line for line in lines if "configuration" in line)
-    assert header.split() == ["configuration", *heads, "filters", "valid.", "test", "seeds", "trial"]
+    assert header.split() == ["configuration", *heads, "filters", "valid.", "test", "trial"]
+    assert lines[1] == "all rows: seeds 1"
     assert f"to (0%, {reference})" in lines[-1]
     assert any(line.split()[:5] == ["inverse", "0", "0.13", "10", "k"] for line in lines) == (
         measure == "latency_ms"
@@ -258,7 +270,7 @@ def test_the_table_of_one_seed_has_no_uncertainty():
     header = next(line for line in text.splitlines() if "configuration" in line)
     assert header.split() == [
         "configuration",
-        *["MACs", "params", "filters", "valid.", "test", "seeds", "trial"],
+        *["MACs", "params", "filters", "valid.", "test", "trial"],
     ]
     assert "hypervolume" in text.strip().splitlines()[-1]
 

@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -5,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invact.errors import InputError
+from invact.fronts.points import Point
 from invact.measures import MEASURES
 from invact.search.objectives import Objective
 from invact.validation import validate
@@ -129,3 +131,98 @@ def test_the_best_result_is_feasible_if_any_result_is(results, budget):
     if feasible:
         assert best[1]["macs"] == min(costs["macs"] for _, costs in feasible)
     assert (objective.violation(*best) == 0) == bool(feasible)
+
+
+def point(trial, accuracy, macs, **others):
+    return Point(trial, f"c{trial}", f"relu {macs}", macs, 10, 8, accuracy, None, 1, f"r{trial}", **others)
+
+
+OBJECTIVES = {
+    "accuracy": (Objective(), lambda one: one.accuracy),
+    "pareto": (Objective(kind="pareto"), lambda one: one.accuracy),
+    "cost": (
+        Objective(kind="cost", min_accuracy=0.5),
+        lambda one: -one.macs if one.accuracy >= 0.5 else -math.inf,
+    ),
+    "weighted": (
+        Objective(kind="weighted", target=5.0, exponent=-0.5),
+        lambda one: one.accuracy / math.sqrt(one.macs / 5),
+    ),
+}
+results = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.4, 0.5, 0.9]), st.integers(1, 9)), min_size=1, max_size=8
+)
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+@given(results, st.randoms())
+def test_the_winner_is_the_best_and_does_not_depend_on_the_order(kind, results, random):
+    objective, merit = OBJECTIVES[kind]
+    points = [point(trial, *result) for trial, result in enumerate(results)]
+    winner = objective.winner(points)
+    assert winner.goal == objective.goal
+    best = max(map(merit, points))
+    if best == -math.inf:
+        assert (winner.point, winner.value) == (None, None)
+        assert str(winner).startswith("no winner: no finished configuration has at least 50% validation")
+        return
+    assert merit(winner.point) == pytest.approx(best)
+    equal = [one for one in points if (one.accuracy, one.macs) == (winner.point.accuracy, winner.point.macs)]
+    assert winner.point.trial == min(one.trial for one in equal)
+    random.shuffle(points)
+    assert objective.winner(points) == winner
+    assert winner.point.label in str(winner)
+    assert objective.goal in str(winner)
+
+
+@pytest.mark.parametrize(
+    ("objective", "results", "expected"),
+    [
+        # Equal accuracy: the lower cost; both equal: the first trial.
+        (Objective(), [(0.9, 7), (0.9, 5), (0.9, 5)], 1),
+        # Equal cost: the higher accuracy.
+        (Objective(kind="cost", min_accuracy=0.5), [(0.6, 5), (0.7, 5), (0.8, 9)], 1),
+        # The mean of three seeds at 0.1 + 0.2 + 0.3 is not exactly 0.2.
+        (Objective(kind="cost", min_accuracy=0.3), [((0.1 + 0.2) * 3 / 3, 9), (0.3 - 1e-16, 5)], 1),
+        (Objective(), [(0.3, 5), ((0.1 + 0.2) * 3 / 3, 9)], 0),
+        (Objective(kind="weighted", target=5.0), [(0.9, 0), (0.9, 1)], 0),
+    ],
+)
+def test_ties_are_resolved(objective, results, expected):
+    points = [point(trial, *result) for trial, result in enumerate(results)]
+    assert objective.winner(points).point.trial == expected
+    assert objective.winner(points[::-1]).point.trial == expected
+
+
+def test_nothing_qualifies():
+    assert str(Objective().winner([])) == "no winner: no configuration finished on all its seeds"
+    over = Objective(max_macs=5).winner([point(0, 0.9, 6)])
+    assert str(over) == "no winner: no finished configuration is within 5 MACs"
+    below = Objective(kind="cost", min_accuracy=0.975).winner([point(0, 0.9, 6), point(1, 0.95, 9)])
+    assert str(below).endswith("at least 97.5% validation accuracy (the highest is 95.00%)")
+    assert "\n" not in str(below)
+
+
+def test_the_winner_is_over_the_cost_of_the_objective():
+    slow, fast = point(0, 0.9, 5, latency_ms=0.5), point(1, 0.9, 9, latency_ms=0.25)
+    objective = Objective(kind="cost", cost="latency_ms", min_accuracy=0.5)
+    winner = objective.winner([slow, fast])
+    assert (winner.point, winner.value) == (fast, 0.25)
+    assert winner.goal == "fewest ms with at least 50% validation accuracy"
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        *(each for each, _ in OBJECTIVES.values()),
+        Objective(kind="pareto", cost="latency_ms", max_latency_ms=2.0, max_macs=5),
+        Objective(kind="weighted", cost="params", target=7.0),
+    ],
+)
+def test_a_recorded_objective_is_the_same(objective):
+    assert Objective.recorded(json.loads(objective.model_dump_json()), "record") == objective
+
+
+def test_a_damaged_record_is_an_error_in_one_line():
+    with pytest.raises(InputError, match=r"^settings\.json of x: kind: received 'speed'"):
+        Objective.recorded({"kind": "speed"}, "settings.json of x")

@@ -136,7 +136,7 @@ def test_optuna_and_keras_tuner_stay_in_the_space(tables, seed):
     suggested = space.suggest(trial)
     assert space.contains(suggested)
     assert space.suggest(optuna.trial.FixedTrial(suggested)) == suggested
-    searched = {p.name for p in space.parameters if not (isinstance(p.domain, Choice) and p.domain.size == 1)}
+    searched = {p.name for p in space.parameters if p.domain.size > 1}
     assert set(trial.params) == searched & set(suggested)
 
     hp = keras_tuner.HyperParameters()
@@ -194,6 +194,34 @@ def test_every_value_is_drawn(domain, endpoints):
     rng = np.random.default_rng(0)
     drawn = {domain.sample(rng) for _ in range(500)}
     assert drawn == set(domain.values()) >= endpoints
+
+
+SINGLES = [
+    *(Choice((value,)) for value in ("relu", True, 3, 0.5)),
+    *(Integers(3, 3), Integers(3, 3, 2), Integers(3, 3, log=True), Integers(3, 4, 5)),
+    *(Reals(0.5, 0.5), Reals(0.5, 0.5, 0.1), Reals(0.5, 0.5, log=True), Reals(0.5, 0.6, 0.25)),
+]
+
+
+@pytest.mark.parametrize("domain", SINGLES, ids=repr)
+def test_a_single_value_is_a_constant_for_which_nobody_is_asked(domain):
+    import keras_tuner
+
+    (value,) = domain.values()
+    assert (domain.size, domain.bounds) == (1, (value, value))
+    assert value in domain
+    assert domain.sample(np.random.default_rng(0)) == value
+    assert domain.suggest("p", optuna.trial.FixedTrial({})) == value
+    parameters = keras_tuner.HyperParameters()
+    assert domain.declare("p", parameters) == value
+    assert [type(each).__name__ for each in parameters.space] == ["Fixed"]
+
+
+@given(st.lists(st.integers(-9, 9), min_size=1, unique=True), st.booleans())
+def test_the_bounds_of_choices_are_values_not_positions(values, real):
+    options = tuple(float(value) if real else value for value in values)
+    assert Choice(options).bounds == (min(options), max(options))
+    assert Choice(tuple(map(str, options))).bounds == (str(options[0]), str(options[-1]))
 
 
 def test_log_draws_uniformly_on_a_logarithmic_scale():

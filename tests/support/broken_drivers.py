@@ -123,6 +123,7 @@ DRIVERS = [
     (CountsFromOne, "test_proposals_are_valid_and_numbered_and_differ"),
     (LeavesTheSpace, "test_proposals_are_valid_and_numbered_and_differ"),
     (NeverEnds, "test_proposals_are_valid_and_numbered_and_differ"),
+    (LeavesTheSpace, "test_a_range_with_one_value_is_a_constant"),
     (HasNoSeed, "test_the_same_seed_gives_the_same_proposals"),
     (IgnoresTheSeed, "test_another_seed_gives_other_proposals"),
     (EndsAfterAFailure, "test_a_search_without_any_accuracy_ends"),

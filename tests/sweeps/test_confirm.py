@@ -82,8 +82,8 @@ def test_the_command_shows_fronts_with_uncertainty_and_confirms(invact, run, wri
     assert answer.code == 0, answer.err
     values = json.loads(answer.out)
     assert [Path(file).name for file in values["files"]] == [
-        *("front.csv", "front.json", "front.png", "front_gap.png"),
-        *("confirm.csv", "confirm.json", "confirm.png"),
+        *("tiny-front.csv", "tiny-front.json", "tiny-front.png", "tiny-front_gap.png"),
+        *("tiny-confirm.csv", "tiny-confirm.json", "tiny-confirm.png"),
     ]
     assert {file.name for file in (folder / "out").iterdir()} == {Path(file).name for file in values["files"]}
     uncertainty = values["uncertainty"]
@@ -112,9 +112,11 @@ def test_a_sweep_of_one_seed_has_no_uncertainty_and_can_be_confirmed(
     assert "seeds   trial" in plain.out
     for new in ("+-", "P", "seeds;"):
         assert new not in plain.out.splitlines()[2] + plain.out[plain.out.index("hypervolume") :]
-    assert {file.name for file in (folder / "out").iterdir()} == {"front.csv", "front.json", "front.png"}
-    assert "p_non_dominated" not in (folder / "out" / "front.csv").read_text()
-    assert json.loads((folder / "out" / "front.json").read_text())["uncertainty"] is None
+    assert {file.name for file in (folder / "out").iterdir()} == {
+        f"tiny-front.{kind}" for kind in ("csv", "json", "png")
+    }
+    assert "p_non_dominated" not in (folder / "out" / "tiny-front.csv").read_text()
+    assert json.loads((folder / "out" / "tiny-front.json").read_text())["uncertainty"] is None
     for options, words in (
         (["--attainment"], "attainment: insufficient: 'tiny' has one seed"),
         (["--margin", "0.5"], "margin: received 0.5, and 'tiny' has no fronts to compare"),

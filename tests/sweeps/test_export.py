@@ -5,12 +5,18 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import onnx
 import pytest
+import scipy.special
 import warm
 
+from invact._version import __version__
+from invact.config import Config
 from invact.data.dataset import Dataset
 from invact.deploy import formats as formats_module
 from invact.deploy.formats import FORMATS
+from invact.deploy.runtimes import RUNTIMES
+from invact.deploy.sidecar import flat, pixel_range, presented
 from invact.errors import EnvironmentFault, InputError
 from invact.execution.engine import Engine
 from invact.networks.archives import pack, unpack
@@ -63,30 +69,46 @@ def network(swept: tuple[Path, SweepResult], point: int):
     return unpack(record.model(result.front.points[point - 1].run_id))
 
 
-def said(path: Path, name: str, images: np.ndarray) -> np.ndarray:
-    """Compute the logits of a file with its own library only."""
-    images = images.astype(np.float32)
-    if name == "keras":
-        return keras.saving.load_model(path)(images).numpy()
-    if name == "litert":
+def facts(path: Path) -> dict:
+    """Read the sidecar of an exported file."""
+    return json.loads(path.with_name(f"{path.name}.json").read_text())
+
+
+def said(path: Path, images: np.ndarray) -> np.ndarray:
+    """Compute the outputs of a file with its own library only, by the names in its sidecar."""
+    about = facts(path)
+    feed, fetch = about["input"]["name"], about["output"]["name"]
+    images = images.astype(about["input"]["dtype"])
+    if about["format"] == "keras":
+        model = keras.saving.load_model(path)
+        assert (model.inputs[0].name, model.output_names) == (feed, [fetch])
+        return model(images).numpy()
+    if about["format"] == "litert":
         from ai_edge_litert.interpreter import Interpreter
 
-        interpreter = Interpreter(model_path=str(path))
-        (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
-        interpreter.resize_tensor_input(source["index"], images.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(source["index"], images)
-        interpreter.invoke()
-        return interpreter.get_tensor(target["index"])
-    if name == "onnx":
+        run = Interpreter(model_path=str(path)).get_signature_runner("serving_default")
+        return run(**{feed: images})[fetch]
+    if about["format"] == "onnx":
         import onnxruntime
 
-        session = onnxruntime.InferenceSession(path)
-        return session.run(None, {session.get_inputs()[0].name: images})[0]
+        return onnxruntime.InferenceSession(path).run([fetch], {feed: images})[0]
     import tensorflow as tf
 
     loaded = tf.saved_model.load(path)
-    return loaded.serve(images).numpy()
+    return loaded.signatures["serving_default"](**{feed: tf.constant(images)})[fetch].numpy()
+
+
+def understood(path: Path, images: np.ndarray, axes: tuple[str, ...], low: float, high: float) -> np.ndarray:
+    """Return the class names that a file gives to somebody else's images, by its sidecar alone."""
+    about = facts(path)
+    wanted = about["input"]
+    images = images.transpose([axes.index(axis) for axis in wanted["layout"]])
+    assert images.shape[1:] == tuple(wanted["shape"][1:])
+    scaled = (images - low) / (high - low) * (wanted["high"] - wanted["low"]) + wanted["low"]
+    outputs = said(path, scaled)
+    if about["output"]["kind"] == "probabilities":
+        np.testing.assert_allclose(outputs.sum(axis=1), 1, atol=0.02)
+    return np.array(about["output"]["classes"])[outputs.argmax(axis=1)]
 
 
 @pytest.mark.parametrize("point", [pytest.param(1, marks=pytest.mark.slow), 2])
@@ -98,13 +120,19 @@ def test_every_format_has_the_outputs_of_the_network(swept, digits, tmp_path, po
     assert [line.split(": converting")[0] for line in err.splitlines()] == [one.path.name for one in exports]
     stem = f"tiny-point{point}"
     assert [one.path.name for one in exports] == [f"{stem}{each.suffix}" for each in FORMATS.values()]
-    assert {each.name for each in (tmp_path / "new" / "out").iterdir()} == {one.path.name for one in exports}
+    names = {one.path.name for one in exports} | {f"{one.path.name}.json" for one in exports}
+    assert {each.name for each in (tmp_path / "new" / "out").iterdir()} == names
     expected = network(swept, point)(digits.x_test.astype(np.float32)).numpy()
     run_id = result.front.points[point - 1].run_id
     (recorded,) = result.table.loc[result.table["run_id"] == run_id, "test_accuracy"]
+    theirs = (digits.x_test / 16).transpose(0, 3, 1, 2)
     for one in exports:
-        logits = said(one.path, one.format, digits.x_test)
+        logits = said(one.path, digits.x_test)
         np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+        names = understood(one.path, theirs, ("images", "channels", "height", "width"), 0, 1)
+        assert np.mean(names == digits.y_test.astype(str)) == one.accuracy
+        # Without the range of the sidecar, the same pixels would be read as black.
+        assert np.mean(said(one.path, digits.x_test / 16).argmax(axis=1) == digits.y_test) < 0.5
         assert one.max_difference == pytest.approx(np.abs(logits - expected).max(), abs=1e-5)
         assert one.accuracy == np.mean(logits.argmax(axis=1) == digits.y_test) == recorded
         assert (one.agreement, one.original_accuracy, one.precision) == (1, recorded, "float32")
@@ -119,12 +147,93 @@ def test_int8_reports_its_loss(swept, digits, tmp_path) -> None:
     assert [one.path.name for one in exports] == ["tiny-point2-int8.tflite", "tiny-point2-int8.onnx"]
     expected = network(swept, 2)(digits.x_test.astype(np.float32)).numpy()
     for one, wide in zip(exports, plain, strict=True):
-        logits = said(one.path, one.format, digits.x_test)
+        logits = said(one.path, digits.x_test)
         assert one.accuracy == np.mean(logits.argmax(axis=1) == digits.y_test)
         assert one.agreement == np.mean(logits.argmax(axis=1) == expected.argmax(axis=1)) > 0.9
         assert one.max_difference == pytest.approx(np.abs(logits - expected).max(), rel=1e-4)
         assert one.max_difference > 100 * wide.max_difference
         assert one.original_accuracy == wide.accuracy
+        theirs = 255 - digits.x_test[..., 0, np.newaxis] * (255 / 16)
+        names = understood(one.path, theirs, ("images", "height", "width", "channels"), 255, 0)
+        assert np.mean(names == digits.y_test.astype(str)) == one.accuracy == facts(one.path)["test_accuracy"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_probabilities_are_the_softmax_of_the_logits(swept, digits, tmp_path, precision) -> None:
+    formats = [name for name, each in FORMATS.items() if precision in RUNTIMES[each.runtime]]
+    options = {"formats": formats, "folder": tmp_path, "store": swept[0], "show": False}
+    logits = network(swept, 2)(digits.x_test.astype(np.float32)).numpy()
+    expected = scipy.special.softmax(logits, axis=1)
+    for one in export_point("tiny", 2, precision=precision, softmax=True, **options):
+        assert one.path.name.removeprefix("tiny-point2").startswith(("-softmax", "-int8-softmax", "_"))
+        found = said(one.path, digits.x_test)
+        tolerance = 1e-5 if precision == "float32" else one.max_difference + 1e-6
+        np.testing.assert_allclose(found, expected, atol=tolerance)
+        assert one.max_difference == pytest.approx(np.abs(found - expected).max(), abs=1e-5)
+        assert facts(one.path)["output"] | {"classes": 0} == {
+            "name": "probabilities",
+            "kind": "probabilities",
+            "dtype": "float32",
+            "shape": [None, 10],
+            "classes": 0,
+        }
+
+
+def test_the_sidecar_says_what_the_record_says(swept, digits, tmp_path) -> None:
+    store, result = swept
+    (one,) = export_point("tiny", 1, formats=["onnx"], folder=tmp_path, store=store, show=False)
+    found, point = facts(one.path), result.front.points[0]
+    (run,) = result.table[result.table["run_id"] == point.run_id].to_dict("records")
+    assert one.sidecar == tmp_path / "tiny-point1.onnx.json"
+    assert found["input"] == {
+        "name": "image",
+        "dtype": "float32",
+        "shape": [None, 8, 8, 1],
+        "seen": [0, 16],
+        "layout": ["images", "height", "width", "channels"],
+        "low": 0,
+        "high": 16,
+        "scaling": "inside: the file takes pixels from 0 to 16 and scales them itself",
+    }
+    assert found["output"]["name"] == "logits"
+    assert found["output"]["classes"] == [str(digit) for digit in range(10)]
+    for key in ("macs", "params", "validation_accuracy", "config", "seed", "run_id", "label"):
+        assert found[key] == run[key], key
+    assert found["test_accuracy"] == found["recorded_test_accuracy"] == run["test_accuracy"]
+    assert Config(**found["configuration"]).digest() == found["config"]
+    assert (found["sweep"], found["point"], found["invact"]) == ("tiny", 1, __version__)
+    assert found["data"] == {"name": "digits", "digest": digits.digest}
+    inside = {each.key: each.value for each in onnx.load(one.path).metadata_props}
+    measured = found.pop("test_accuracy")
+    assert inside == flat(found)
+    assert inside["recorded_test_accuracy"] == str(measured)
+    assert (inside["input.high"], inside["output.kind"], inside["run_id"]) == ("16.0", "logits", point.run_id)
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("names", [("image", "logits"), ("logits", "last"), ("probabilities", "logits")])
+def test_a_layer_of_a_user_may_have_the_name_of_an_input_or_output(names, softmax) -> None:
+    pixels = keras.Input((4,), name="pixels")
+    model = keras.Model(
+        pixels, keras.layers.Dense(3, name=names[1])(keras.layers.Dense(2, name=names[0])(pixels))
+    )
+    shown = presented(model, softmax=softmax)
+    values = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    expected = model(values).numpy()
+    if softmax:
+        expected = scipy.special.softmax(expected, axis=1)
+    np.testing.assert_allclose(shown(values).numpy(), expected, rtol=1e-5)
+    assert (shown.inputs[0].name, shown.output_names) == ("image", ["probabilities" if softmax else "logits"])
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 255.0), (-2.1179, 2.64), (-1.0, 1.0), (0.0, 16.0)])
+def test_the_range_of_the_pixels_is_read_from_the_network(digits, low, high) -> None:
+    image = keras.Input((8, 8, 1))
+    width = high - low
+    scale = keras.layers.Rescaling(2 / width, offset=-(high + low) / width, name="scale")
+    assert pixel_range(keras.Model(image, scale(image)), digits) == pytest.approx((low, high), rel=1e-8)
+    np.testing.assert_allclose(scale(np.array([low, high])).numpy(), [-1, 1], atol=1e-6)
+    assert pixel_range(keras.Model(image, keras.layers.Flatten()(image)), digits) == (0.0, 16.0)
 
 
 def test_int8_is_calibrated_with_training_images_only(swept, tmp_path, digits, monkeypatch) -> None:
@@ -157,7 +266,8 @@ def test_an_existing_file_is_replaced_or_stays_complete(swept, tmp_path, monkeyp
     assert str(fault.value).startswith(words)
     assert "\n" not in str(fault.value)
     assert first[0].path.read_bytes() == kept
-    assert {each.name for each in tmp_path.iterdir()} == {one.path.name for one in first}
+    names = {name for one in first for name in (one.path.name, one.sidecar.name)}
+    assert {each.name for each in tmp_path.iterdir()} == names
 
 
 def odd_model(digits: Dataset, last: object):
@@ -273,7 +383,9 @@ def test_the_command_prints_json_or_a_table(invact, swept, folder, monkeypatch) 
     ]
     assert all(set(one) == set(Exported.__annotations__) for one in values["exports"])
     assert (folder / "out" / "tiny-point2.tflite").stat().st_size == values["exports"][1]["bytes"]
-    known = tuple(Exported(**one | {"path": Path(one["path"])}) for one in values["exports"])
+    known = tuple(
+        Exported(**one | {key: Path(one[key]) for key in ("path", "sidecar")}) for one in values["exports"]
+    )
     monkeypatch.setattr(export_module, "export_point", lambda *names, **options: known)
     plain = invact(*arguments)
     for one in known:

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from invact import arms
+from invact.arms import Arm
 from invact.errors import EnvironmentFault, Incomplete, InputError
 from invact.execution.coordinator import Coordinator
 from invact.sweeps.file import load_sweep
@@ -157,8 +159,31 @@ def test_a_latency_budget_is_checked_before_training(run, write, trained, monkey
     assert 0 < over.sum() < 6
     assert (over == (table["param.filters"] > 3.5)).all()
     assert len(trained) == (~over).sum()
-    with pytest.raises(InputError, match=r"max_latency_ms 1\.5\..*smallest network of .*: 2 ms"):
+    with pytest.raises(InputError, match=r"max_latency_ms 1\.5\..*fastest of \d+ networks of .*: 2 ms"):
         run(write(more=more), objective__max_latency_ms=1.5)
+
+
+@pytest.mark.parametrize("objective", ["kind = 'pareto', cost = 'latency_ms'", "max_latency_ms = 100.0"])
+def test_an_arm_that_the_runtime_cannot_run_is_reported_before_any_training(
+    run, write, tmp_path, monkeypatch, quick_stopwatch, forbid_engines, objective
+) -> None:
+    monkeypatch.setenv("INVACT_CACHE", str(tmp_path / "cache"))
+    arm = Arm(
+        "users_erfinv", 1, "erfinv x", lambda name: keras.layers.Activation(keras.ops.erfinv, name=name)
+    )
+    monkeypatch.setitem(arms._ARMS, arm.name, arm)
+    forbid_engines()
+    space = """
+    [parameters]
+    activation = { choices = ["relu", "users_erfinv"] }
+    filters = { low = 2, high = 5 }
+    """
+    path = write(more=f"timing = {{ runtime = 'onnx' }}\nobjective = {{ {objective} }}", space=space)
+    with pytest.raises(InputError, match="ONNX has no operation Erfinv") as error:
+        run(path)
+    assert str(error.value).startswith(f"{path}: activation users_erfinv: ")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "mlruns").exists()
 
 
 WIDTHS = """

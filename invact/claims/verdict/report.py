@@ -15,6 +15,7 @@ from invact.claims.verdict.result import ClaimResult, SetResult, row_of, values_
 from invact.errors import InputError
 from invact.reports.figures.style import quantity
 from invact.reports.tables import empty_table
+from invact.text import csv_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -158,9 +159,9 @@ def write_claim(result: ClaimResult, folder: Path) -> None:
     for one in result.sets:
         place = folder if len(result.sets) == 1 else folder / Path(one.data).stem
         files = {
-            "claim.csv": one.to_pandas().to_csv(index=False).encode(),
+            "claim.csv": csv_of(one.to_pandas()).encode(),
             "report.md": _report(result.name, one).encode(),
-            "runs.csv": one.table.to_csv(index=False).encode(),
+            "runs.csv": csv_of(one.table).encode(),
             **_pictures(result, one),
         }
         for name, content in files.items():

@@ -18,6 +18,7 @@ from invact.statistics.ratios.local import LocalRatio
 from invact.statistics.sequential.course import Course
 from invact.statistics.sequential.ladder import Rung, Verdict
 from invact.statistics.sequential.procedure import Outcome
+from invact.text import html_of, leading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,6 +114,9 @@ class SetResult:
     reruns: tuple[Mapping[str, Any], ...]
     table: pd.DataFrame
 
+    def __repr__(self) -> str:
+        return f"SetResult({self.data!r}: {self.verdict}, fewer filters: {self.filters_verdict})"
+
     def to_pandas(self) -> pd.DataFrame:
         """Return the tested ratios as a table with one row for each; accuracies are fractions."""
         import pandas as pd
@@ -149,6 +153,31 @@ class ClaimResult:
     sets: tuple[SetResult, ...]
     over: Mapping[str, OverSets]
     alpha: float
+
+    def __repr__(self) -> str:
+        return f"ClaimResult({self.name!r}: {self._verdicts()})"
+
+    def _repr_html_(self) -> str:
+        return html_of(self.name, [self._verdicts()], self.to_pandas())
+
+    def _verdicts(self) -> str:
+        return f"{self.verdict}, fewer filters: {self.filters_verdict}"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the tested ratios of all data sets as a table with one row for each.
+
+        The first columns are `label`, the ratio of MACs, and the difference of the test accuracies, as a
+        fraction. The others are those of `SetResult.to_pandas`.
+        """
+        import pandas as pd
+
+        rows = [
+            {"label": f"{one.data}, ratio {ratio.rung.ratio:g}", "data": one.data} | row_of(ratio)
+            for one in self.sets
+            for ratio in one.ratios
+        ]
+        columns = ["label", "macs_ratio", "difference"]
+        return leading(pd.DataFrame(rows, columns=None if rows else columns), *columns)
 
     @property
     def verdict(self) -> Verdict:

@@ -31,7 +31,7 @@ def exported(model: Any, kind: str, suffix: str, batch: int | None, **options: A
     import keras
 
     (image,) = model.inputs
-    signature = [keras.InputSpec(shape=(batch, *image.shape[1:]), dtype=image.dtype)]
+    signature = [keras.InputSpec(shape=(batch, *image.shape[1:]), dtype=image.dtype, name=image.name)]
     with tempfile.TemporaryDirectory() as folder, silent_stderr(), warnings.catch_warnings():
         # Keras 3.15 uses a name that NumPy warns about.
         warnings.filterwarnings("ignore", "In the future `np.object` will be defined", FutureWarning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,10 @@ def preload() -> None:
 def convert(model: Any, batch: int | None, calibration: NDArray[Any] | None) -> bytes:
     """Convert the model's TensorFlow graph; see `invact.deploy.runtimes.convert`."""
     load_tensorflow()
+    _teach_erfc()
     content = exported(model, "onnx", ".onnx", batch)
+    _check_operations(content)
+    load(content, 1)  # tf2onnx does not check what it made.
     return content if calibration is None else _quantized(content, calibration, batch)
 
 
@@ -51,6 +55,39 @@ def load(artifact: bytes, threads: int) -> Session:
         return logits
 
     return session
+
+
+@functools.cache
+def _teach_erfc() -> None:
+    """Let tf2onnx convert erfc(x), which Keras' GELU uses and ONNX does not have, as 1 - erf(x)."""
+    from tf2onnx.handler import tf_op
+
+    @tf_op("Erfc")
+    class Erfc:
+        @classmethod
+        def version_9(cls, context: Any, node: Any, **options: Any) -> None:
+            """Replace the node; ONNX has Erf since version 9 of its operations."""
+            shape, dtype = context.get_shape(node.output[0]), context.get_dtype(node.output[0])
+            context.remove_node(node.name)
+            one = context.make_const(f"{node.name}_one", np.array(1, np.float32))
+            erf = context.make_node("Erf", [node.input[0]])
+            context.make_node(
+                "Sub",
+                [one.output[0], erf.output[0]],
+                outputs=node.output,
+                name=node.name,
+                shapes=[shape],
+                dtypes=[dtype],
+            )
+
+
+def _check_operations(content: bytes) -> None:
+    import onnx
+
+    graph = onnx.load_from_string(content).graph
+    kinds = {node.op_type for node in graph.node if node.domain in ("", "ai.onnx")}
+    if missing := sorted(kind for kind in kinds if not onnx.defs.has(kind)):
+        raise ValueError(f"ONNX has no operation {' or '.join(missing)}")
 
 
 def _quantized(content: bytes, calibration: NDArray[Any], batch: int | None) -> bytes:

@@ -85,7 +85,7 @@ def accuracy_limits(front: ParetoFront) -> tuple[float, float] | None:
         return None
     band = front.uncertainty.band
     shown = [100 * point.accuracy for point in (*front.points, *front.dominated)]
-    shown += percent(band.attained)
+    shown += [*percent(band.attained), *percent([front.min_accuracy] if front.min_accuracy else [])]
     low, high = min(shown), max(shown)
     room = max(high - low, 1.0)
     low = min(low, max(100 * min(band.low), low - room, 0.0))

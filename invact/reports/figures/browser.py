@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from invact.fronts.pareto import Apart, ParetoFront, Point
 from invact.measures import MEASURES, Measure
 from invact.reports.figures.bands import accuracy_limits, band_text, possible, stepped, verdict_text
-from invact.reports.figures.front import limits, seeds_text, stairs, statuses, subtitle
+from invact.reports.figures.front import (
+    limits,
+    required_text,
+    seeds_text,
+    stairs,
+    statuses,
+    subtitle,
+    winner_text,
+)
 from invact.reports.figures.style import (
     FAINT,
     INK,
@@ -76,6 +84,24 @@ def interactive_front(front: ParetoFront) -> go.Figure:
                 name=escape(f"{arm or 'configuration'}, {place}"),
                 **_hover(chosen),
             )
+    if front.winner is not None and front.winner.point is not None:
+        best = front.winner.point
+        figure.add_scatter(
+            x=[on_log_axis(best)],
+            y=[100 * best.accuracy],
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 22, "color": LIMIT, "line": {"width": 2}},
+            hoverinfo="skip",
+            name=escape(winner_text(front.winner)),
+        )
+    if front.min_accuracy is not None:
+        figure.add_hline(
+            100 * front.min_accuracy,
+            line={"color": LIMIT, "width": 2, "dash": "dot"},
+            annotation={"text": required_text(front), "font": {"color": LIMIT}},
+            row=1,
+            col=1,
+        )
     for height, (status, group) in enumerate(rows):
         known = [one for one in group if one.cost is not None]
         figure.add_scatter(
@@ -128,14 +154,15 @@ def interactive_front(front: ParetoFront) -> go.Figure:
             col=1,
         )
     gaps = front.uncertainty.gaps if front.uncertainty else ()
-    told = [escape(line) for line in (subtitle(front), *map(verdict_text, gaps))]
+    lines = [subtitle(front), *([str(front.winner)] if front.winner else []), *map(verdict_text, gaps)]
+    told = list(map(escape, lines))
     figure.update_layout(
         template="simple_white",
         title={"text": f"<b>{escape(front.name)}</b>", "subtitle": {"text": "<br>".join(told)}},
         height=600,
         legend={"orientation": "h", "yanchor": "top", "y": -0.14, "x": 0},
         hoverlabel={"align": "left", "bgcolor": "white", "font": {"color": INK}},
-        margin={"t": 90 + 18 * len(gaps), "r": 30},
+        margin={"t": 72 + 18 * len(told), "r": 30},
     )
     return figure
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from invact.reports.figures.style import FAINT, INK, amount, arm_of, arm_styles, style
+from invact.text import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +64,9 @@ def _confirmation_figure(result: Confirmation) -> Figure:
         )
     axes.margins(x=0.04)
     axes.set_ylim(len(result.points) - 0.4, -0.6)
-    names = [f"{one.point.label}\n{amount(one.point.cost, result.front.measure)}" for one in result.points]
+    names = [
+        f"{plain(one.point.label)}\n{amount(one.point.cost, result.front.measure)}" for one in result.points
+    ]
     axes.set_yticks(range(len(names)), [_folded(name) for name in names], fontsize=9)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")

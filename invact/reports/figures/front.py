@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.fronts.pareto import Apart, ParetoFront, Point
+from invact.fronts.points import Winner
 from invact.measures import MEASURES
 from invact.reports.figures.bands import accuracy_limits, draw_band
 from invact.reports.figures.style import (
@@ -25,6 +26,7 @@ from invact.reports.figures.style import (
     style,
     ticks_between,
 )
+from invact.text import plain
 from invact.training.results import Status
 
 if TYPE_CHECKING:
@@ -32,7 +34,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Annotation
 
-__all__ = ["front_figure", "limits", "seeds_text", "stairs", "statuses", "subtitle"]
+__all__ = [
+    "front_figure",
+    "limits",
+    "required_text",
+    "seeds_text",
+    "stairs",
+    "statuses",
+    "subtitle",
+    "winner_text",
+]
 
 _FARTHEST = 3.0
 """The axis shows excluded configurations up to this factor beyond the compared points and the budget."""
@@ -170,6 +181,24 @@ def _front_figure(front: ParetoFront) -> Figure:
         handles.append(pale)
     if front.uncertainty is not None:
         handles += draw_band(axes, front.uncertainty, min(high, front.budget or high))
+    if front.min_accuracy is not None:
+        required = 100 * front.min_accuracy
+        axes.axhline(required, color=LIMIT, linewidth=1.2, linestyle=(0, (1, 2)), zorder=1)
+        handles.append(
+            Line2D([], [], color=LIMIT, linewidth=1.2, linestyle=(0, (1, 2)), label=required_text(front))
+        )
+    if front.winner is not None and front.winner.point is not None:
+        ring: dict[str, Any] = {
+            "color": LIMIT,
+            "marker": "o",
+            "markersize": 15,
+            "markerfacecolor": "none",
+            "markeredgewidth": 1.8,
+            "linestyle": "",
+        }
+        best = front.winner.point
+        axes.plot([on_log_axis(best)], [100 * best.accuracy], zorder=4, **ring)
+        handles.append(Line2D([], [], label=winner_text(front.winner), **(ring | {"markersize": 10})))
     if front.budget:
         for each in {axes, lowest}:
             each.axvline(front.budget, color=LIMIT, linewidth=1.2, linestyle=(0, (5, 3)), zorder=1)
@@ -194,7 +223,7 @@ def _front_figure(front: ParetoFront) -> Figure:
         figure.legend(
             handles=handles,
             loc="outside lower center",
-            ncols=4 if front.uncertainty is not None else len(handles) if len(handles) <= 6 else 5,
+            ncols=_columns([str(handle.get_label()) for handle in handles]),
             columnspacing=1.3,
             fontsize=10,
             handletextpad=0.4,
@@ -203,6 +232,15 @@ def _front_figure(front: ParetoFront) -> Figure:
     axes.set_ylim(accuracy_limits(front))
     _label(figure, axes, front)
     return figure
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """Number of columns of the legend, the most that fit into the figure; texts may differ in length."""
+    for count in range(min(len(labels), 6), 1, -1):
+        # A handle and its margins are as wide as about six characters; 90 of this size fit into a line.
+        if sum(max(map(len, labels[first::count])) + 6 for first in range(count)) <= 90:
+            return count
+    return 1
 
 
 def _strip(axes: Axes, rows: list[tuple[str, list[Apart]]], low: float, high: float) -> None:
@@ -245,7 +283,8 @@ def _label(figure: Figure, axes: Axes, front: ParetoFront) -> None:
     every = [(on_log_axis(point), 100 * point.accuracy) for point in (*front.points, *front.dominated)]
     taken: list[Any] = []
     centres = axes.transData.transform(every) if every else np.empty((0, 2))
-    for point in _outward(front.points):
+    best = [] if front.winner is None or front.winner.point is None else [front.winner.point]
+    for point in dict.fromkeys([*best, *_outward(front.points)]):
         for dx, dy, ha, va in (
             (-7, 5, "right", "bottom"),
             (0, 8, "center", "bottom"),
@@ -272,7 +311,17 @@ def _label(figure: Figure, axes: Axes, front: ParetoFront) -> None:
 
 def point_text(point: Point) -> str:
     """Label of a point, with the share P of resamples in which it is on the front."""
-    return point.label + ("" if point.p_non_dominated is None else f", P {point.p_non_dominated:.2f}")
+    return plain(point.label) + ("" if point.p_non_dominated is None else f", P {point.p_non_dominated:.2f}")
+
+
+def winner_text(winner: Winner) -> str:
+    """Legend of the ring around the winner."""
+    return f"winner: {winner.goal}"
+
+
+def required_text(front: ParetoFront) -> str:
+    """Legend of the line at the required validation accuracy."""
+    return f"required {100 * (front.min_accuracy or 0):g}%"
 
 
 def _outward(points: Sequence[Point]) -> list[Point]:

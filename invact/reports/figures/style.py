@@ -68,6 +68,8 @@ def style() -> Iterator[None]:
                 "grid.alpha": 0.2,
                 "legend.frameon": False,
                 "svg.hashsalt": "invact",
+                # A label may contain dollar signs, which are not formulas.
+                "text.parse_math": False,
                 "xtick.color": INK,
                 "ytick.color": INK,
             }

@@ -11,10 +11,11 @@ from matplotlib.collections import FillBetweenPolyCollection, PathCollection
 
 from invact.errors import InputError
 from invact.fronts.pareto import ParetoFront, Point, pareto_front_of
-from invact.reports.figures import claim_figure, curve_figure, front_figure
+from invact.reports.figures import claim_figure, curve_figure, front_figure, interactive_front
 from invact.reports.figures.bands import gap_figure
 from invact.reports.figures.style import picture
 from invact.reports.front import FORMATS
+from invact.search.objectives import Objective
 from invact.statistics.ratios.local import local_ratio
 
 
@@ -97,6 +98,48 @@ def test_front_figure_shows_every_configuration():
     assert ticks == [3, 1, 0]
     for point in front.points:
         assert point.label in shown
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_winner_has_a_ring_and_an_entry_in_the_legend(seeds):
+    front = a_front(seeds)
+    objective = Objective(kind="cost", min_accuracy=0.94)
+    winner = objective.winner((*front.points, *front.dominated))
+    crowned = dataclasses.replace(front, min_accuracy=0.94, winner=winner)
+    place = (winner.point.macs, 100 * winner.point.accuracy)
+    figure = front_figure(crowned)
+    lines = [list(zip(*line.get_data(), strict=True)) for line in figure.axes[0].lines]
+    assert [place] in lines
+    heights = [line.get_ydata() for line in figure.axes[0].lines if line.get_linestyle() != "None"]
+    assert any(list(each) == [94.0, 94.0] for each in heights)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert f"winner: {objective.goal}" in legend
+    assert "required 94%" in legend
+    assert winner.point.label in texts_of(figure)
+    figure.draw_without_rendering()
+    box, page = figure.legends[0].get_window_extent(), figure.bbox
+    assert page.x0 <= box.x0 < box.x1 <= page.x1
+    interactive = interactive_front(crowned)
+    (ring,) = [trace for trace in interactive.data if trace.name == f"winner: {objective.goal}"]
+    assert (ring.x[0], ring.y[0]) == place
+    assert ring.showlegend is not False
+    assert str(winner) in interactive.layout.title.subtitle.text
+    # Without a winner, nothing is marked.
+    none = dataclasses.replace(crowned, winner=Objective(kind="cost", min_accuracy=1.0).winner(front.points))
+    assert len(interactive_front(none).data) == len(interactive.data) - 1
+    assert not any("winner" in text.get_text() for text in front_figure(none).legends[0].get_texts())
+    assert "no winner: " in interactive_front(none).layout.title.subtitle.text
+
+
+@pytest.mark.parametrize("label", ["$\\frac$ $", "a_b^c $x$", "\x1b[31mred", "a\x00b"])
+def test_a_label_is_drawn_as_it_is(label):
+    front = a_front(1)
+    odd = dataclasses.replace(front.points[0], label=label)
+    figure = front_figure(dataclasses.replace(front, points=(odd, *front.points[1:])))
+    assert picture(figure, "png")
+    svg = picture(figure, "svg").decode()
+    ElementTree.fromstring(svg)
+    assert "\x1b" not in svg
 
 
 def test_labels_do_not_overlap():
