@@ -60,7 +60,8 @@ Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinc
 class Config(Frozen):
     """One network and the recipe that trains it.
 
-    A configuration, a seed and a data set determine every number of a run, its times excluded.
+    A configuration, a seed and a data set determine every number of a run, its times excluded, for the same
+    versions of the libraries on the same kind of processor.
 
     Attributes:
         model: name of a builder in `invact.networks.builders.BUILDERS`, or a user's own builder as
@@ -82,7 +83,8 @@ class Config(Frozen):
             of `reference`, for every arm; the network does not exceed it. A text such as `"200k"` is a
             number too.
         options: keyword arguments for a user's own builder.
-        optimizer: name of the Keras optimizer.
+        optimizer: name of the Keras optimizer. `adam` and `adamw` train identically, because `weight_decay`
+            is decoupled for every optimizer; only the digest differs.
         learning_rate: highest learning rate of the training.
         schedule: `cosine` decays the learning rate to 0 over the training; `constant` keeps it.
         weight_decay: decoupled weight decay, as in AdamW.

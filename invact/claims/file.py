@@ -87,13 +87,14 @@ class Claim:
         from invact.cost.count import count_macs
         from invact.networks.build import build_model
         from invact.networks.saving import check_saved
+        from invact.networks.settings import keras_settings
 
         cells = self.cells() | curve_of(self.file, self.ratios, {})
-        with within(str(self.path)):
+        with within(str(self.path)), keras_settings():
             for cell in cells.values():
                 check_saved(cell.config, data.input_shape, data.classes)
             return {
-                key: count_macs(build_model(cell.config, data.input_shape, data.classes, data.maximum))
+                key: count_macs(build_model(cell.config, data.input_shape, data.classes, data.pixel_range))
                 for key, cell in cells.items()
             }
 
@@ -142,7 +143,8 @@ def load_claim(reference: str | Path, overrides: Mapping[str, Any] | None = None
             path=path,
             file=file,
             sources=tuple(
-                Source(beside(path, name), file.split_seed, file.validation_fraction) for name in file.data
+                Source(beside(path, name), file.split_seed, file.validation_fraction, file.pixel_range)
+                for name in file.data
             ),
         )
 

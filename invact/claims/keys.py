@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from invact.config import ArmName, Seed
+from invact.data.scale import PixelRange
 from invact.statistics.sequential.boundaries import ALPHA
 from invact.validation import Frozen, points
 
@@ -102,6 +103,8 @@ class ClaimFile(Frozen):
         data: the data sets: a name, a path relative to the file, or a list of names and paths.
         split_seed: seed of the split into training and validation images.
         validation_fraction: fraction of the training images that is used for validation.
+        pixel_range: pixel values that networks scale to -1 and 1, in all data sets; None derives them from
+            the images of each.
         control: the arm that the treatment is compared with; it has the number of filters of `config`.
         treatment: the arm that must match the control with fewer filters.
         ratios: filters of the treatment divided by filters of the control; tested from the largest to the
@@ -131,6 +134,7 @@ class ClaimFile(Frozen):
     data: Annotated[tuple[str, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
     split_seed: Seed = 0
     validation_fraction: Annotated[float, Field(strict=True, gt=0, lt=1)] = 1 / 6
+    pixel_range: PixelRange | None = None
     control: ArmName = "relu"
     treatment: ArmName = "inverse"
     ratios: Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=1)], ...], Field(min_length=1)]

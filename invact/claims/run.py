@@ -16,6 +16,7 @@ from invact.claims.protocol import Protocol
 from invact.claims.verdict.result import ClaimResult, OverSets, SetResult
 from invact.errors import InputError
 from invact.files import read_text
+from invact.quiet import check_backend
 from invact.spawning import check_script
 from invact.statistics.comparison.graph import graphical, ladders_graph
 from invact.statistics.sequential.ladder import Verdict
@@ -59,9 +60,11 @@ def run_claim(
     Raises:
         InputError: the input is wrong, or the file was changed after the registration without a deviation.
         EnvironmentFault: the data, the store or the cluster cannot be reached, or the registered design was
-            altered; or each worker would run the calling script again, see `invact.spawning.check_script`.
+            altered; or Keras uses another backend than TensorFlow; or each worker would run the calling
+            script again, see `invact.spawning.check_script`.
         Incomplete: a run failed repeatedly.
     """
+    check_backend()
     if scheduler is None:
         check_script()
 
@@ -77,6 +80,8 @@ def run_claim(
     with stage("loading TensorFlow and the data, and counting the networks", show=show):
         load_tensorflow()
         prepared = [(data := source.load(), claim.costs(data)) for source in claim.sources]
+    for data, _ in prepared:
+        data.report()
     opened = open_store(store, tracking_uri)
     results: list[SetResult] = []
     records: list[Record] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,11 +89,14 @@ def costs_of(
     """
     from invact.cost.count import count_macs
     from invact.networks.saving import saving_problem
+    from invact.networks.settings import keras_settings
 
     check_networks(reference, input_shape)
     shapes = [_shape(text) for text in input_shape or ()]
     networks = networks_of(reference, imports)
-    with within(reference):
+    # A network in a file is the user's own, so it keeps the user's settings.
+    settings = keras_settings() if networks.configs else contextlib.nullcontext()
+    with within(reference), settings:
         costs = {name: count_macs(model, shapes or None) for name, model in networks.models.items()}
     for name, config in networks.configs.items():
         if problem := saving_problem(config, networks.models[name]):
@@ -115,11 +119,12 @@ def networks_of(reference: str, imports: Iterable[str] = ()) -> Networks:
     path = find("sweeps", reference)
     configs, source, imported = _networks(path)
     data = source.load()
+    data.report()
     from invact.networks.build import build_model
 
     with within(str(path)):
         models = {
-            name: build_model(config, data.input_shape, data.classes, data.maximum)
+            name: build_model(config, data.input_shape, data.classes, data.pixel_range)
             for name, config in configs.items()
         }
     # The module of a builder may register layers.

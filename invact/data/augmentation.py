@@ -47,14 +47,15 @@ def augment(
     seed: int,
     epoch: int | Tensor,
     step: int | Tensor,
+    background: float = 0.0,
 ) -> Tensor:
     """Augment a batch; each image gets its own random draws, and augmentations run in the given order.
 
     - `shift` moves an image vertically and horizontally by a whole number of pixels. The largest move is an
-      eighth of the side, and at least one pixel. New pixels are 0, the background.
+      eighth of the side, and at least one pixel. New pixels get the value of the background.
     - `flip` mirrors an image left to right with probability 1/2.
-    - `cutout` sets a square to 0. Its side is a quarter of the shorter side of the image. Its centre can be
-      any pixel of the image, so the border may clip the square (DeVries and Taylor, 2017,
+    - `cutout` sets a square to the background. Its side is a quarter of the shorter side of the image. Its
+      centre can be any pixel of the image, so the border may clip the square (DeVries and Taylor, 2017,
       https://arxiv.org/abs/1708.04552; they use this side for CIFAR-100).
 
     The draws of one augmentation do not depend on the other augmentations in `names`.
@@ -66,6 +67,7 @@ def augment(
         seed: 0 to 2^63 - 1.
         epoch: number of the epoch, below 2^31.
         step: number of the batch in the epoch, below 2^32.
+        background: value of new pixels.
 
     Returns:
         The augmented images, with the same shape and type.
@@ -91,13 +93,14 @@ def augment(
     uniform = tf.unstack(tf.random.stateless_uniform(shape, key, alg="philox"))
     draws = dict(zip(_AUGMENTATIONS, uniform, strict=True))
     for name in names:
-        images = _AUGMENTATIONS[name](images, draws[name])
+        images = _AUGMENTATIONS[name](images, draws[name], background)
     return images
 
 
-def _shift(images: Tensor, draws: Tensor) -> Tensor:
+def _shift(images: Tensor, draws: Tensor, background: float) -> Tensor:
     import tensorflow as tf
 
+    new = tf.cast(background, images.dtype)
     for axis in (1, 2):
         side = images.shape[axis]
         most = min(max(1, side // 8), side - 1)
@@ -105,11 +108,11 @@ def _shift(images: Tensor, draws: Tensor) -> Tensor:
         padding = [[0, 0]] * 4
         padding[axis] = [most, most]
         index = start[:, tf.newaxis] + tf.range(side)
-        images = tf.gather(tf.pad(images, padding), index, axis=axis, batch_dims=1)
+        images = tf.gather(tf.pad(images, padding, constant_values=new), index, axis=axis, batch_dims=1)
     return images
 
 
-def _flip(images: Tensor, draws: Tensor) -> Tensor:
+def _flip(images: Tensor, draws: Tensor, background: float) -> Tensor:
     import tensorflow as tf
 
     columns = tf.range(images.shape[2])
@@ -118,7 +121,7 @@ def _flip(images: Tensor, draws: Tensor) -> Tensor:
     return tf.gather(images, index, axis=2, batch_dims=1)
 
 
-def _cutout(images: Tensor, draws: Tensor) -> Tensor:
+def _cutout(images: Tensor, draws: Tensor, background: float) -> Tensor:
     import tensorflow as tf
 
     height, width = images.shape[1:3]
@@ -128,7 +131,7 @@ def _cutout(images: Tensor, draws: Tensor) -> Tensor:
         first = _integers(draw, side)[:, tf.newaxis] - square // 2
         inside.append((tf.range(side) >= first) & (tf.range(side) < first + square))
     kept = tf.logical_not(inside[0][:, :, tf.newaxis] & inside[1][:, tf.newaxis, :])
-    return images * tf.cast(kept, images.dtype)[..., tf.newaxis]
+    return tf.where(kept[..., tf.newaxis], images, tf.cast(background, images.dtype))
 
 
 def _integers(draws: Tensor, count: int) -> Tensor:
@@ -138,6 +141,6 @@ def _integers(draws: Tensor, count: int) -> Tensor:
     return tf.cast(draws * count, tf.int32)
 
 
-_AUGMENTATIONS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+_AUGMENTATIONS: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = MappingProxyType(
     {"shift": _shift, "flip": _flip, "cutout": _cutout}
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from invact.data.scale import check_range, plain_range, range_of, remark_of
 from invact.data.sources import DATASETS, Location, is_available, locate, read
 from invact.errors import InputError
+from invact.quiet import warn
 
 __all__ = ["DATASETS", "Dataset", "Location", "Source", "is_available", "load", "locate"]
 
@@ -39,10 +42,11 @@ class Dataset:
         classes: number of classes.
         split_seed: seed of the split; it decides which images are in the validation set.
         validation_fraction: part of the stored training set that becomes the validation set.
-        maximum: the pixel value of white: 255 for uint8, 16 for `digits`; for floats the largest magnitude in
-            the stored training set.
-        digest: first 12 hexadecimal digits of the SHA-256 of the arrays and the split. It is part of the
-            identity of a run.
+        pixel_range: the pixel values that networks scale to -1 and 1: (0, 255) for ordinary uint8, (0, 16)
+            for `digits`; `invact.data.scale.range_of` has the rule for the stored training set.
+        digest: first 12 hexadecimal digits of the SHA-256 of the arrays and the split, and of the pixel range
+            if it is not the plain one. It is part of the identity of a run.
+        remark: a sentence on the pixel range if it is unusual, otherwise empty.
     """
 
     name: str
@@ -55,8 +59,9 @@ class Dataset:
     classes: int
     split_seed: int
     validation_fraction: float
-    maximum: float
+    pixel_range: tuple[float, float]
     digest: str
+    remark: str = ""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -79,6 +84,17 @@ class Dataset:
         """Number of images for verdicts."""
         return len(self.x_test)
 
+    @property
+    def plain_range(self) -> tuple[float, float]:
+        """The pixel range that versions of invact before the key `pixel_range` used."""
+        parts = (plain_range(x, _white(self.name)) for x in (self.x_train, self.x_validation))
+        return 0.0, max(high for _, high in parts)
+
+    def report(self) -> None:
+        """Print the remark on standard error, as one line; nothing if there is none."""
+        if self.remark:
+            warn(f"data {self.name!r}: {self.remark}")
+
     def __repr__(self) -> str:
         counts = f"{self.train_count} + {self.validation_count} + {self.test_count}"
         shape = "x".join(map(str, self.input_shape))
@@ -93,19 +109,30 @@ class Source:
         name: a name in `DATASETS`, or a path. A path must be absolute if the source is sent to a worker.
         split_seed: seed of the split; it decides which images are in the validation set.
         validation_fraction: part of the stored training set that becomes the validation set.
+        pixel_range: the pixel values that networks scale to -1 and 1; None derives them from the images.
     """
 
     name: str
     split_seed: int = 0
     validation_fraction: float = VALIDATION_FRACTION
+    pixel_range: tuple[float, float] | None = None
 
     def load(self) -> Dataset:
         """Load the data set; see `load`."""
-        return load(self.name, split_seed=self.split_seed, validation_fraction=self.validation_fraction)
+        return load(
+            self.name,
+            split_seed=self.split_seed,
+            validation_fraction=self.validation_fraction,
+            pixel_range=self.pixel_range,
+        )
 
 
 def load(
-    name: str | Path, *, split_seed: int = 0, validation_fraction: float = VALIDATION_FRACTION
+    name: str | Path,
+    *,
+    split_seed: int = 0,
+    validation_fraction: float = VALIDATION_FRACTION,
+    pixel_range: Sequence[float] | None = None,
 ) -> Dataset:
     """Load a data set and split its training set; a second call in the same process returns the same object.
 
@@ -128,10 +155,12 @@ def load(
         split_seed: seed of the split, 0 to 2^32 - 1; it decides which images are in the validation set.
         validation_fraction: part of the training set that becomes the validation set, in (0, 1), stratified
             by class.
+        pixel_range: the pixel values that networks scale to -1 and 1, low and high; None derives them from
+            the stored training set, see `invact.data.scale.range_of`.
 
     Raises:
-        InputError: the name or the file does not exist, the file has the wrong content, or the split is
-            impossible.
+        InputError: the name or the file does not exist, the file has the wrong content, the split is
+            impossible, or the pixel range is empty.
         EnvironmentFault: a named data set cannot be found or downloaded, or its file is damaged.
 
     Example:
@@ -149,12 +178,15 @@ def load(
         raise InputError(
             f"validation_fraction: received {validation_fraction}. Allowed: between 0 and 1, exclusive"
         )
-    return _load(locate(name), int(split_seed), float(validation_fraction))
+    chosen = None if pixel_range is None else check_range(*pixel_range)
+    return _load(locate(name), int(split_seed), float(validation_fraction), chosen)
 
 
 # Only two are cached, because a data set may take some hundred megabytes.
 @functools.lru_cache(maxsize=2)
-def _load(location: Location, split_seed: int, fraction: float) -> Dataset:
+def _load(
+    location: Location, split_seed: int, fraction: float, chosen: tuple[float, float] | None
+) -> Dataset:
     x, y, x_test, y_test = read(location).values()
     x_train, x_validation, y_train, y_validation = _split(x, y, split_seed, fraction)
     parts = (x_train, y_train, x_validation, y_validation, x_test, y_test)
@@ -163,10 +195,18 @@ def _load(location: Location, split_seed: int, fraction: float) -> Dataset:
         sha.update(f"{array.shape}{array.dtype.str}".encode())
         sha.update(array.data)
         array.setflags(write=False)
-    white = 16 if location.kind == "scikit-learn" else 255
-    maximum = float(white if x.dtype == np.uint8 else max(x.max(), -x.min()))
+    white = _white(location.name)
+    plain, used = plain_range(x, white), chosen or range_of(x, white)
+    if used != plain:
+        sha.update(f"pixels from {used[0]!r} to {used[1]!r}".encode())
+    remark = remark_of(x, used, plain, chosen is not None)
     classes = int(y.max()) + 1
-    return Dataset(location.name, *parts, classes, split_seed, fraction, maximum, sha.hexdigest()[:12])
+    return Dataset(location.name, *parts, classes, split_seed, fraction, used, sha.hexdigest()[:12], remark)
+
+
+def _white(name: str) -> float:
+    """The highest value that the integers of a data set can have."""
+    return 16.0 if name == "digits" else 255.0
 
 
 def _split(x: NDArray[Any], y: NDArray[Any], seed: int, fraction: float) -> list[NDArray[Any]]:

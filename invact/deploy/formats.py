@@ -17,6 +17,7 @@ from invact.deploy.sidecar import presented
 from invact.errors import EnvironmentFault
 from invact.files import write_atomically
 from invact.networks.archives import pack, unpack
+from invact.networks.settings import keras_settings
 from invact.quiet import silent_stderr
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 """The formats that `export_point` can write, by name."""
 
 
+@keras_settings()  # No setting of the user changes the file.
 def write_format(
     path: Path,
     name: str,

@@ -70,14 +70,14 @@ def pixel_range(model: keras.Model, data: Dataset) -> tuple[float, float]:
         >>> from invact.data.dataset import load
         >>> from invact.networks.build import build_model
         >>> data = load("digits")
-        >>> pixel_range(build_model(Config(), data.input_shape, data.classes, data.maximum), data)
+        >>> pixel_range(build_model(Config(), data.input_shape, data.classes, data.pixel_range), data)
         (0.0, 16.0)
     """
     for layer in model.layers:
         if layer.name == "scale" and hasattr(layer, "offset"):
             factor, offset = float(np.ravel(layer.scale)[0]), float(np.ravel(layer.offset)[0])
             low, high = sorted(((-1 - offset) / factor, (1 - offset) / factor))
-            # 2 / maximum is rounded, and so is the way back.
+            # The factor is rounded, and so is the way back.
             return float(f"{low:.9g}"), float(f"{high:.9g}")
     return float(data.x_train.min()), float(data.x_train.max())
 

@@ -21,6 +21,7 @@ from invact.errors import EnvironmentFault, InputError, within
 from invact.files import cache_folder, write_atomically
 from invact.networks.widths import network_cost, network_key
 from invact.tracking.lock import exclusive
+from invact.tracking.provenance import environment
 from invact.validation import Frozen
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ class Timer:
     Every network runs in turns with one reference, the network of `Config()`. The latency of a network is the
     latency of the reference, as measured first on this machine, times the median ratio of their turns. So
     latencies are comparable even if they were measured at different times and beside other work. They are
-    stored in `latency.json`, by processor, runtime, version, batch, threads and network. The file is in the
-    folder `$INVACT_CACHE`, by default `~/.cache/invact`.
+    stored in `latency.json`, by processor, runtime, version, batch, threads, network and the environment
+    variables that choose how TensorFlow computes. The file is in the folder `$INVACT_CACHE`, by default
+    `~/.cache/invact`.
 
     Args:
         timing: how networks are timed.
@@ -95,6 +97,8 @@ class Timer:
         self._setting = [
             *(processor(), runtime_version(self._kind), __version__),
             *(timing.runtime, timing.batch, timing.threads),
+            # Without such a variable, the key is that of the versions before it was recorded.
+            *([variables] if (variables := environment()) else []),
         ]
         self._reference: Contender | None = None
 
@@ -149,7 +153,7 @@ class Timer:
 
         data = self._data
         with keras_draws(0):  # The weights of the next model must not depend on which networks were timed.
-            model = build_model(config, data.input_shape, data.classes, data.maximum)
+            model = build_model(config, data.input_shape, data.classes, data.pixel_range)
         scale = data.x_train[:CALIBRATION] if self._precision == "int8" else None
         artifact = convert(model, self._kind, self._precision, batch=self._timing.batch, calibration=scale)
         # The module of a user's builder may register layers.

@@ -8,7 +8,7 @@ import gc
 import importlib
 import queue
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from invact._version import __version__
 from invact.errors import EnvironmentFault, InputError, one_line
 from invact.execution.cluster import connect, send
 from invact.processors import allowed_processors
+from invact.tracking.provenance import differences, numerics
 from invact.training.results import Epoch, Scores, Status, TrialResult
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Engine:
     ) -> None:
         if workers is not None and not 1 <= workers <= 1024:
             raise InputError(f"workers: received {workers}. Allowed: 1 to 1024")
-        self._setting = _Setting(source, data.digest, imports, f"invact-{uuid.uuid4().hex}")
+        self._setting = _Setting(source, data.digest, imports, f"invact-{uuid.uuid4().hex}", numerics())
         allowed = set(allowed_processors())
         self._processors = allowed - set(reserved) or allowed
         self._workers = workers or len(self._processors)
@@ -188,6 +189,7 @@ class _Setting:
     digest: str
     imports: tuple[str, ...]
     topic: str
+    numerics: Mapping[str, str]
 
 
 def _prepare(setting: _Setting) -> str:
@@ -195,6 +197,9 @@ def _prepare(setting: _Setting) -> str:
     from invact.quiet import load_tensorflow
 
     own_warnings()
+    if found := differences(setting.numerics, numerics()):
+        words = (f"{name}: received {here}. Allowed: {there}" for name, (there, here) in found.items())
+        raise EnvironmentFault(f"{'; '.join(words)}, as on the coordinator, because it decides last digits")
     load_tensorflow()
     import tensorflow as tf
 

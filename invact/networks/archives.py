@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from invact.errors import InputError, one_line
+from invact.networks.settings import keras_settings
 
 __all__ = ["brief", "pack", "read_model", "unpack"]
 
@@ -30,7 +31,9 @@ def pack(model: Any) -> bytes:
 
 
 def unpack(content: bytes, place: str = "archive") -> Any:
-    """Read a model from the bytes of a `.keras` archive, in safe mode as `read_model` does.
+    """Read a model that `pack` has written, in safe mode as `read_model` does.
+
+    The global settings of Keras do not change the model; see `keras_settings`.
 
     Args:
         content: the bytes.
@@ -42,11 +45,12 @@ def unpack(content: bytes, place: str = "archive") -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         path.write_bytes(content)
-        return _load(path, place)
+        with keras_settings():
+            return _load(path, place)
 
 
 def saved_copy(model: Any) -> Any:
-    """Save a model and read it again in safe mode; raise the errors of Keras as they are.
+    """Save a model and read it again in safe mode, as `unpack` does; raise the errors of Keras as they are.
 
     Example:
         >>> import keras
@@ -56,7 +60,8 @@ def saved_copy(model: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         _save(model, path)
-        return _read(path)
+        with keras_settings():
+            return _read(path)
 
 
 def read_model(path: Path) -> Any:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from invact.config import Config
@@ -14,14 +13,20 @@ from invact.cost.rules import Shape
 from invact.errors import BuildError, EnvironmentFault, InputError, choices, one_line, one_of
 from invact.networks.builders import BUILDERS, Builder
 from invact.networks.ending import probabilities
+from invact.networks.settings import keras_settings
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["assemble", "get_builder"]
+__all__ = ["BYTES", "assemble", "get_builder"]
+
+BYTES = (0.0, 255.0)
+"""The range of pixels of 8 bits."""
 
 
-def assemble(config: Config, input_shape: Shape, classes: int, maximum: float = 255.0) -> keras.Model:
+def assemble(
+    config: Config, input_shape: Shape, classes: int, pixel_range: tuple[float, float] = BYTES
+) -> keras.Model:
     """Build the network of a configuration whose `filters` are explicit, with one number for each stage.
 
     This function ignores the width rule; `invact.networks.build.build_model` applies it.
@@ -32,11 +37,15 @@ def assemble(config: Config, input_shape: Shape, classes: int, maximum: float = 
     """
     import keras
 
+    low, high = pixel_range
+    # A sum with 0.0 turns -0.0 into 0.0.
+    scale, offset = 2 / (high - low), 0.0 - (low + high) / (high - low)
     builder = get_builder(config.model)
-    with _precision(config.precision):
+    # An arm makes its layer without any of these settings.
+    with keras_settings(config.precision):
         pixels = keras.Input(input_shape, name="pixels")
         # The scaling is in float32, because bfloat16 would round pixel values above 256.
-        images = keras.layers.Rescaling(2 / maximum, offset=-1.0, dtype="float32", name="scale")(pixels)
+        images = keras.layers.Rescaling(scale, offset=offset, dtype="float32", name="scale")(pixels)
         try:
             logits = builder(config, images, classes)
         except (BuildError, EnvironmentFault):
@@ -46,20 +55,9 @@ def assemble(config: Config, input_shape: Shape, classes: int, maximum: float = 
             if config.model in BUILDERS:  # then the fault is in an arm
                 named += f", activation {' and '.join(dict.fromkeys(config.activations))}"
             raise BuildError(f"{named}: {one_line(error)}") from error
-    return keras.Model(pixels, logits, name=config.model.rpartition(":")[2])
-
-
-@contextlib.contextmanager
-def _precision(policy: str) -> Iterator[None]:
-    """Set the dtype policy of Keras in a block, because an arm makes its layer without a policy argument."""
-    import keras
-
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+    # The whole model has no precision of its own: with one of 16 bits, it would round the pixels.
+    with keras_settings():
+        return keras.Model(pixels, logits, name=config.model.rpartition(":")[2])
 
 
 def get_builder(name: str) -> Builder:

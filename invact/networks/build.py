@@ -5,8 +5,10 @@ names it as `package.module:function`. This is its contract:
 
 - It receives the configuration with explicit `filters`, one number for each stage, after the width rule is
   applied. It receives `config.options` as keyword arguments.
-- Its model takes images of `input_shape` that are already scaled to [-1, 1], and returns `classes` logits in
-  float32, without softmax or sigmoid. Keras can save the model and load it in safe mode.
+- Its model takes images of `input_shape` whose pixel range is already scaled to [-1, 1], and returns
+  `classes` logits in float32, without softmax or sigmoid. Keras can save the model and load it in safe mode.
+- invact calls it with the global settings of Keras at `channels_last`, `float32` and an epsilon of 1e-7,
+  whatever `~/.keras/keras.json` and the calling script say, and with the configuration's dtype policy.
 - It makes each activation with `invact.arms.get_arm(name).layer(layer_name)`. An activation should directly
   follow a convolution, a dense layer or a normalisation, so that an inverse activation sees both signs.
 """
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from invact.config import Config
 from invact.cost.rules import Shape
-from invact.networks.assembly import assemble, get_builder
+from invact.networks.assembly import BYTES, assemble, get_builder
 from invact.networks.builders import BUILDERS, Builder
 from invact.networks.widths import explicit, stage_filters
 
@@ -27,11 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["BUILDERS", "Builder", "build_model", "get_builder", "stage_filters"]
 
 
-def build_model(config: Config, input_shape: Shape, classes: int, maximum: float = 255.0) -> keras.Model:
+def build_model(
+    config: Config, input_shape: Shape, classes: int, pixel_range: tuple[float, float] = BYTES
+) -> keras.Model:
     """Build the network of a configuration; the Keras seed determines its initial weights.
 
-    The model takes raw pixels and scales them to [-1, 1] itself with x -> 2 x / maximum - 1, so that an
-    exported model needs no other code. It returns logits in float32 for every `config.precision`.
+    The model takes raw pixels and scales their range [low, high] to [-1, 1] itself, so that an exported model
+    needs no other code: x -> (2 x - low - high) / (high - low). It returns logits in float32 for every
+    `config.precision`. The global settings of Keras, such as `image_data_format`, do not change it.
 
     The weights of all hidden layers are initialised from He's normal distribution, for every arm. This
     distribution keeps the variance of the signal behind a ReLU. It also keeps it behind an inverse ReLU,
@@ -41,7 +46,7 @@ def build_model(config: Config, input_shape: Shape, classes: int, maximum: float
         config: the configuration of the network.
         input_shape: (height, width, channels) of one image.
         classes: number of logits.
-        maximum: the largest pixel value.
+        pixel_range: the pixel values that become -1 and 1, as in `Dataset.pixel_range`.
 
     Raises:
         InputError: a user's own builder cannot be found.
@@ -51,9 +56,9 @@ def build_model(config: Config, input_shape: Shape, classes: int, maximum: float
         He et al., Delving deep into rectifiers, 2015, https://arxiv.org/abs/1502.01852
 
     Example:
-        >>> model = build_model(Config(filters=4, depth=1), (8, 8, 1), 10, maximum=16)
+        >>> model = build_model(Config(filters=4, depth=1), (8, 8, 1), 10, pixel_range=(0, 16))
         >>> [layer.name for layer in model.layers]
         ['pixels', 'scale', 'stage1_conv', 'stage1_act', 'stage1_pool', 'flatten', 'logits']
     """
     filters = stage_filters(config, input_shape, classes)
-    return assemble(explicit(config, filters), input_shape, classes, maximum)
+    return assemble(explicit(config, filters), input_shape, classes, pixel_range)

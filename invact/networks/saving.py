@@ -18,6 +18,7 @@ from invact.cost.rules import Shape
 from invact.errors import BuildError, InputError, one_line
 from invact.networks.archives import brief, saved_copy
 from invact.networks.assembly import assemble, get_builder
+from invact.networks.settings import keras_settings
 from invact.networks.widths import explicit, layer_classes, network_cost, stage_filters
 from invact.seeding import keras_draws
 
@@ -76,7 +77,7 @@ def _check(config: Config, input_shape: Shape, classes: int, layers: tuple[type,
     if (structure, layers) in _SAVED:
         return
     plain = explicit(config, stage_filters(config, input_shape, classes))
-    with keras_draws(0):
+    with keras_draws(0), keras_settings():
         problem = saving_problem(plain, assemble(plain, input_shape, classes))
     if problem:
         raise BuildError(f"model {config.model!r}: {problem}")

@@ -15,6 +15,7 @@ from invact.cost.count import Cost, count_macs
 from invact.cost.rules import Shape
 from invact.errors import InputError
 from invact.networks.assembly import assemble
+from invact.networks.settings import keras_settings
 from invact.seeding import keras_draws
 
 __all__ = ["explicit", "layer_classes", "network_cost", "network_key", "stage_filters", "width_slack"]
@@ -206,7 +207,7 @@ def _cost(network: _Network) -> tuple[Cost, tuple[type, ...]]:
     """Return the cost of a network, and the classes of its layers."""
     # Without keras_draws, building the model would draw seeds, and the weights of the next model would depend
     # on whether this cost was in the cache.
-    with keras_draws(0):
+    with keras_draws(0), keras_settings():
         model = assemble(network.config, network.input_shape, network.classes)
         return count_macs(model), tuple(map(type, model._flatten_layers(include_self=False)))
 

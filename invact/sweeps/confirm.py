@@ -12,6 +12,7 @@ from invact.config import digest
 from invact.errors import InputError
 from invact.fronts.confirmation import Confirmation, confirm_points
 from invact.fronts.pareto import ParetoFront
+from invact.quiet import check_backend
 from invact.reports.confirmation import write_confirmation
 from invact.spawning import check_script
 from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of
@@ -88,6 +89,7 @@ def confirm_front(
         EnvironmentFault: the store, the data or the cluster cannot be reached, or the data have changed; or
             each worker would run the calling script again, see `invact.spawning.check_script`.
     """
+    check_backend()
     if scheduler is None:
         check_script()
 

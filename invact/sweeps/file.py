@@ -9,21 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from invact.config import Config, Scalar, Seed, Seeds, digest
+from invact.config import Config, Scalar, Seed, Seeds
 from invact.data.augmentation import check_augmentations
 from invact.data.dataset import Source
+from invact.data.scale import PixelRange
 from invact.deploy.timer import Timing
 from invact.errors import InputError, one_of, within
 from invact.files import beside, find, read_toml
 from invact.search.drivers import DRIVERS, check_sampler
 from invact.search.objectives import Objective
 from invact.spaces.space import SearchSpace, load_space
+from invact.sweeps.identity import earlier_identity, identity_of
 from invact.validation import Frozen, check_name, import_all, override, validate
 
 if TYPE_CHECKING:
     from invact.data.dataset import Dataset
 
 __all__ = ["Sweep", "SweepFile", "load_sweep"]
+
+_ELSEWHERE = {"space", "data", "config", "trials", "pixel_range", "sampler"}
+"""Keys that have no effect by themselves: the space, the data or the sampler contain what they decide."""
 
 
 class SweepFile(Frozen):
@@ -34,6 +39,7 @@ class SweepFile(Frozen):
         data: the name of a data set, or a path relative to the file.
         split_seed: the seed that chooses the training images used for validation.
         validation_fraction: the share of the training images used for validation.
+        pixel_range: the pixel values that networks scale to -1 and 1; None derives them from the images.
         objective: what the search optimizes, and the budgets.
         timing: how networks are timed, if the objective uses latency.
         driver: the library that proposes configurations, `optuna` or `keras_tuner`.
@@ -50,6 +56,7 @@ class SweepFile(Frozen):
     data: str
     split_seed: Seed = 0
     validation_fraction: Annotated[float, Field(strict=True, gt=0, lt=1)] = 1 / 6
+    pixel_range: PixelRange | None = None
     objective: Objective = Objective()
     timing: Timing = Timing()
     driver: str = "optuna"
@@ -85,11 +92,22 @@ class Sweep:
     def identity(self, data: Dataset) -> str:
         """Hash everything that affects the results; the name and the number of trials do not.
 
-        A sweep with the same name and identity as a recorded one continues it.
+        A sweep with the same name and identity as a recorded one continues it. The digest of the data covers
+        the split and the pixel range. The timing has no effect unless the search uses latency. The versions
+        of the libraries are not part of the identity: each run keeps its own.
         """
-        settings = self.file.model_dump(mode="json", exclude={"space", "data", "config", "trials"})
-        space = repr(self.space.parameters)
-        return digest(settings | {"space": space, "data": data.digest, "sampler": self.sampler})
+        left_out = {*_ELSEWHERE, "split_seed", "validation_fraction"}
+        if not self.file.objective.timed:
+            left_out.add("timing")
+        settings = self.file.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
+        return identity_of(settings, self.space, self.sampler, data.digest)
+
+    def earlier_identities(self, data: Dataset) -> tuple[str, ...]:
+        """The identities under which earlier versions of invact may have recorded this sweep."""
+        every = self.file.model_dump(mode="json", exclude=_ELSEWHERE)
+        settings = self.file.model_dump(mode="json", exclude=_ELSEWHERE, exclude_defaults=True)
+        found = earlier_identity(every, settings, self.space, self.sampler, data.digest)
+        return () if found is None else (found,)
 
 
 def load_sweep(reference: str | Path, overrides: Mapping[str, Any] | None = None) -> Sweep:
@@ -136,6 +154,8 @@ def load_sweep(reference: str | Path, overrides: Mapping[str, Any] | None = None
             path=path,
             file=file,
             space=space,
-            source=Source(beside(path, file.data), file.split_seed, file.validation_fraction),
+            source=Source(
+                beside(path, file.data), file.split_seed, file.validation_fraction, file.pixel_range
+            ),
             sampler=file.sampler or DRIVERS[file.driver][0],
         )

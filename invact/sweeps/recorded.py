@@ -145,8 +145,15 @@ def data_of(sweep: Record, name: str) -> tuple[Source, Dataset]:
     known = kept.pop("digest")
     if unknown := kept.keys() - {field.name for field in fields(Source)}:
         raise damaged(sweep.run_id, f"file {SOURCE!r}", min(unknown), "the keys of a data source")
-    source = Source(**kept)
+    # JSON has lists, and earlier versions did not write the key.
+    chosen = kept.pop("pixel_range", None)
+    source = Source(**kept, pixel_range=chosen and tuple(chosen))
     data = source.load()
+    if data.digest != known and source.pixel_range is None:
+        # An earlier version may have trained the sweep with another scale of the same images.
+        earlier = replace(source, pixel_range=data.plain_range)
+        if (found := earlier.load()).digest == known:
+            return earlier, found
     if data.digest != known:
         raise EnvironmentFault(
             f"data {source.name!r}: digest {data.digest}. Allowed: {known}, as in the sweep's record"

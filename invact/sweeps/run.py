@@ -14,6 +14,7 @@ from invact.errors import within
 from invact.files import read_text
 from invact.fronts.pareto import ParetoFront
 from invact.measures import MEASURES, in_full
+from invact.quiet import check_backend
 from invact.spawning import check_script
 from invact.sweeps.file import Sweep, load_sweep
 from invact.sweeps.recorded import SETTINGS, SOURCE, front_of, keep_winner
@@ -83,9 +84,11 @@ def run_sweep(
 
     Raises:
         InputError: the sweep is not valid, or no configuration of the space is within the budget.
-        EnvironmentFault: the data, the store or the cluster cannot be reached; or each worker would run the
-            calling script again, see `invact.spawning.check_script`.
+        EnvironmentFault: the data, the store or the cluster cannot be reached, or Keras uses another backend
+            than TensorFlow; or each worker would run the calling script again, see
+            `invact.spawning.check_script`.
     """
+    check_backend()
     if scheduler is None:
         check_script()
 
@@ -106,6 +109,7 @@ def run_sweep(
         data = sweep.source.load()
     with stage("loading TensorFlow", show=show):
         load_tensorflow()
+    data.report()
     with contextlib.ExitStack() as resources:
         timer = None
         if file.objective.timed:
@@ -135,6 +139,7 @@ def run_sweep(
                 params=file.model_dump(mode="json"),
                 driver=file.driver,
                 data=data,
+                earlier=sweep.earlier_identities(data),
                 tags={} if timer is None else {"invact.timed_on": timer.place},
             )
         )

@@ -81,7 +81,7 @@ class BuilderContract:
         if not self.builder:
             raise NotImplementedError(f"{type(self).__name__}: set `builder` to the name of a builder")
         config = Config(model=self.builder, options=dict(self.options), **keys)
-        return build_model(config, shape or self.shapes[0], classes, maximum)
+        return build_model(config, shape or self.shapes[0], classes, (0, maximum))
 
     def inverse_layers(self, depth: int) -> int:
         """Return how many inverse activations a network of `depth` stages has: one each unless overridden."""

@@ -46,7 +46,7 @@ def network(**keys: Any) -> keras.Model:
     """
     data = _digits()
     keras.utils.set_random_seed(3)
-    model = build_model(Config(filters=3, depth=2, **keys), data.input_shape, data.classes, data.maximum)
+    model = build_model(Config(filters=3, depth=2, **keys), data.input_shape, data.classes, data.pixel_range)
     rng = np.random.default_rng(3)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -67,7 +67,7 @@ def network_of_arms(*names: str) -> keras.Model:
     """
     keras.utils.set_random_seed(3)
     image = keras.Input(_digits().input_shape)
-    scaled = keras.layers.Rescaling(2 / _digits().maximum, offset=-1.0)(image)
+    scaled = keras.layers.Rescaling(2 / _digits().pixel_range[1], offset=-1.0)(image)
     x = keras.layers.Conv2D(2, 3, name="conv")(scaled)
     outputs = [keras.layers.Flatten()(get_arm(name).layer(None)(x)) for name in names]
     return keras.Model(image, keras.layers.Concatenate()(outputs) if len(outputs) > 1 else outputs[0])

@@ -19,7 +19,7 @@ from invact.tracking.lease import Lease
 from invact.tracking.lock import exclusive, private_folder
 from invact.tracking.opening import SERVERS, SQLITE, has_store, open_runs, without_user
 from invact.tracking.places import ARTIFACTS, location_of
-from invact.tracking.provenance import commit, versions
+from invact.tracking.provenance import continued, provenance_tags
 from invact.tracking.record import Record
 from invact.tracking.stored import counts_of, started, text_in
 from invact.tracking.table import COUNTED, ROOT, count, current, tagged
@@ -94,6 +94,7 @@ class Store:
         driver: str = "",
         data: Dataset | None = None,
         tags: Mapping[str, str] | None = None,
+        earlier: Sequence[str] = (),
     ) -> Record:
         """Begin a record, or continue the newest record with the same name, kind and identity.
 
@@ -109,6 +110,7 @@ class Store:
             driver: the driver of a sweep.
             data: the data set of the runs; each run refers to it.
             tags: more tags to show in MLflow.
+            earlier: identities that earlier versions of invact gave the same record.
 
         Raises:
             InputError: the name or the identity has characters that are not allowed.
@@ -121,35 +123,37 @@ class Store:
         lock = exclusive(self._locks() / f"{named}.lock", f"{kind} {name}")
         try:
             experiment = self.runs.experiment(name, self._location(name))
-            provenance = _provenance()
+            provenance = {**provenance_tags(), "mlflow.user": getpass.getuser()}
             told = {
                 KIND: kind,
                 IDENTITY: identity,
                 "invact.coordinator": f"{os.getpid()} on {socket.gethostname()}",
             }
             told |= provenance | ({DRIVER: driver} if driver else {}) | dict(tags or {})
-            mine = {KIND: kind, IDENTITY: identity}
-            earlier = self._parents([experiment], mine)
-            if earlier:
-                run_id = earlier[0].info.run_id
+            found: list[Any] = []
+            for one in (identity, *earlier):
+                found = found or self._parents([experiment], {KIND: kind, IDENTITY: one})
+            if found:
+                run_id = found[0].info.run_id
             else:
                 title = name if kind in ("sweep", "claim") else f"{name} {kind}"
                 run_id = self.runs.begin(experiment, title, told)
                 # If another process has begun the same record at the same moment, the earlier one stays.
-                first = min(
-                    self._parents([experiment], mine), key=lambda run: (run.info.start_time, run.info.run_id)
-                )
+                same = self._parents([experiment], {KIND: kind, IDENTITY: identity})
+                first = min(same, key=lambda run: (run.info.start_time, run.info.run_id))
                 if first.info.run_id != run_id:
                     self.runs.delete(run_id)
-                    run_id, earlier = first.info.run_id, [first]
+                    run_id, found = first.info.run_id, [first]
             lease = Lease(self.runs, run_id, f"{kind} {name}")
             lock.callback(lease.release)
-            if earlier:
+            if found:
+                told |= continued(found[0].data.tags, provenance, f"{kind} {name}")
+                told[IDENTITY] = found[0].data.tags[IDENTITY]
                 self.runs.resume(run_id)
             elif data is not None:
                 self.runs.log_data(run_id, data)
             # MLflow cannot change a param, so a different setting of this session becomes a tag.
-            known = earlier[0].data.params if earlier else {}
+            known = found[0].data.params if found else {}
             texts = {key: text_of(value) for key, value in (params or {}).items()}
             told |= {f"now.{key}": text for key, text in texts.items() if known.get(key, text) != text}
             self.runs.log(
@@ -158,7 +162,7 @@ class Store:
             self.runs.keep(run_id, {key: text.encode() for key, text in (files or {}).items()})
             return Record(
                 *(self.runs, experiment, run_id),
-                resumed=bool(earlier),
+                resumed=bool(found),
                 data=data,
                 tags=provenance,
                 lock=lock,
@@ -282,14 +286,6 @@ class Store:
 
     def _locks(self) -> Path:
         return self.folder / "locks" if self.folder else private_folder("locks")
-
-
-def _provenance() -> dict[str, str]:
-    tags = {f"version.{name}": version for name, version in versions().items()}
-    tags |= {"mlflow.user": getpass.getuser(), "mlflow.source.name": "invact", "mlflow.source.type": "LOCAL"}
-    if found := commit():
-        tags |= {"mlflow.source.git.commit": found[0], "mlflow.source.git.dirty": str(found[1]).lower()}
-    return tags
 
 
 def open_store(

@@ -16,6 +16,8 @@ from invact.data.augmentation import augment
 from invact.networks.archives import pack
 from invact.networks.build import build_model
 from invact.networks.saving import check_saved
+from invact.networks.settings import keras_settings
+from invact.quiet import check_backend
 from invact.seeding import derive_seed, keras_seed
 from invact.training.optimizers import make_optimizer
 from invact.training.results import Epoch, Scores, Status, TrialResult
@@ -30,7 +32,7 @@ __all__ = ["train"]
 
 EVALUATION_BATCH = 1000
 
-# Keras keeps its seed and its dtype policy in global state, so a process runs one training at a time.
+# Keras keeps its seed and its settings in global state, so a process runs one training at a time.
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -47,7 +49,7 @@ def train(
     The seed decides every source of randomness. Batch order and augmentation depend only on the seed, so two
     arms trained with the same seed see the same batches. Initialisation and dropout depend on the seed and
     the configuration. With one thread, as in invact's workers, the same arguments give bit-identical numbers
-    on one machine.
+    on one machine. The global settings of Keras do not change them; see `keras_settings`.
 
     The loop reads the training and validation splits. The test set is read once, after the last epoch, with
     the last weights; no epoch is selected.
@@ -66,6 +68,7 @@ def train(
         InputError: a user's own builder cannot be found.
         BuildError: the configuration's network cannot be built for these data, or cannot be saved although
             `keep_model` is set.
+        EnvironmentFault: Keras uses another backend than TensorFlow.
 
     Example:
         >>> from invact.config import Config
@@ -75,12 +78,17 @@ def train(
         >>> result.status, len(result.epochs), result.test.accuracy > 0.5
         (<Status.FINISHED: 'FINISHED'>, 1, True)
     """
+    check_backend()
     if keep_model:
-        with _ONE_AT_A_TIME:
+        with _ONE_AT_A_TIME, keras_settings():
             # Before the seed is set, because reading a network may draw from Keras' generators.
             check_saved(config, data.input_shape, data.classes)
-    with _ONE_AT_A_TIME, keras_seed(derive_seed("initialisation", seed, config.digest())):
-        model = build_model(config, data.input_shape, data.classes, data.maximum)
+    with (
+        _ONE_AT_A_TIME,
+        keras_settings(),
+        keras_seed(derive_seed("initialisation", seed, config.digest())),
+    ):
+        model = build_model(config, data.input_shape, data.classes, data.pixel_range)
         return _fit(model, config, seed, data, on_epoch, keep_model)
 
 
@@ -144,6 +152,8 @@ def _epoch_function(model: Any, config: Config, seed: int, data: Dataset, batch:
     optimizer = make_optimizer(config, steps)
     optimizer.build(weights)
     order_seed = derive_seed("augmentation", seed)
+    low, high = data.pixel_range
+    background = min(max(0.0, low), high)
 
     @tf.function  # type: ignore[untyped-decorator]
     def run_epoch(images: Any, labels: Any, epoch: Any, order: Any) -> Any:
@@ -151,7 +161,7 @@ def _epoch_function(model: Any, config: Config, seed: int, data: Dataset, batch:
         while step < steps and tf.math.is_finite(total):
             index = order[step]
             inputs, targets = tf.gather(images, index), tf.gather(labels, index)
-            inputs = augment(inputs, config.augmentations, order_seed, epoch, step)
+            inputs = augment(inputs, config.augmentations, order_seed, epoch, step, background)
             with tf.GradientTape() as tape:
                 logits = model(inputs, training=True)
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)

@@ -57,7 +57,9 @@ def test_a_configuration_gives_its_network(folder: Path, digits: Dataset) -> Non
     assert cost.macs == 64 * 9 * 3 + 16 * 6 * 10
     assert cost.params == 3 * 10 + (16 * 6 + 1) * 10
     assert cost == count_macs(
-        build_model(Config(activation="inverse", filters=3, depth=1), digits.input_shape, 10, digits.maximum)
+        build_model(
+            Config(activation="inverse", filters=3, depth=1), digits.input_shape, 10, digits.pixel_range
+        )
     )
 
 
@@ -100,7 +102,7 @@ def test_open_dimensions_of_a_saved_model_are_given(folder: Path) -> None:
 
 
 def test_a_saved_model_has_the_costs_of_the_built_one(folder: Path, digits: Dataset) -> None:
-    model = build_model(Config(activation="inverse", filters=3), digits.input_shape, 10, digits.maximum)
+    model = build_model(Config(activation="inverse", filters=3), digits.input_shape, 10, digits.pixel_range)
     model.save(folder / "m.keras")
     assert costs_of(str(folder / "m.keras"))["m.keras"].macs == count_macs(model).macs
 

@@ -53,6 +53,16 @@ def test_a_shift_is_an_exact_translation(shape):
     assert len(set(found)) > 2 * max(reach_down, reach_right) + 1  # Both axes move independently.
 
 
+@pytest.mark.parametrize(("names", "dtype"), [(("shift",), np.uint8), (("cutout", "shift"), np.float32)])
+def test_new_pixels_are_the_background(names, dtype):
+    images = noise(SHAPES[0], dtype)
+    dark = augment(images, names, 0, 1, 2).numpy()
+    other = augment(images, names, 0, 1, 2, background=7.0).numpy()
+    assert other.dtype == dtype
+    assert (dark == 0).any()
+    np.testing.assert_array_equal(other, np.where(dark == 0, 7, dark))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_flip_mirrors_some_images_and_leaves_the_others(shape):
     images = noise(shape)

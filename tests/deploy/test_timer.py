@@ -74,6 +74,20 @@ def test_another_setting_is_measured_again(digits: Dataset, races, quick_stopwat
     assert len(races) == 3
 
 
+def test_a_variable_that_changes_how_tensorflow_computes_is_another_setting(
+    digits: Dataset, monkeypatch
+) -> None:
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    keys = set()
+    for value in (None, "0", "1"):
+        if value is not None:
+            monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
+        with Timer(LITERT, digits) as timer:
+            keys.add(timer._key(SMALL))
+            assert len(timer._setting) == 6 + (value is not None), "old latencies are still found"
+    assert len(keys) == 3
+
+
 def test_the_place_names_machine_and_runtime(digits: Dataset) -> None:
     with Timer(Timing(runtime="onnx", batch=2), digits) as timer:
         assert "1 threads, onnxruntime" in timer.place

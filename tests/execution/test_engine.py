@@ -20,6 +20,7 @@ from invact.config import Config
 from invact.data.dataset import Dataset, Source
 from invact.errors import EnvironmentFault, InputError
 from invact.execution.engine import Engine, EpochDone, Job, JobDone
+from invact.tracking.provenance import numerics
 from invact.training.loop import train
 from invact.training.results import Status
 
@@ -109,6 +110,22 @@ def test_a_worker_with_other_data_is_refused(cluster: str, digits: Dataset) -> N
         Engine(DIGITS, replace(digits, digest="0" * 12), scheduler=cluster).__enter__()
     line = str(fault.value)
     assert f"received digest {digits.digest} on this worker. Allowed: 000000000000, " in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    "name", ["python", "tensorflow", "keras", "numpy", "TF_ENABLE_ONEDNN_OPTS", "NVIDIA_TF32_OVERRIDE"]
+)
+def test_a_worker_that_would_compute_other_digits_is_refused(
+    cluster: str, digits: Dataset, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = numerics()
+    monkeypatch.setattr("invact.execution.engine.numerics", lambda: here | {name: "9.9"})
+    with pytest.raises(EnvironmentFault) as fault:
+        Engine(DIGITS, digits, scheduler=cluster).__enter__()
+    line = str(fault.value)
+    assert f": {name}: received {here.get(name, 'unset')}. Allowed: 9.9, as on the coordinator" in line
+    assert line.startswith("worker tcp://")
     assert "\n" not in line
 
 

@@ -70,22 +70,31 @@ SAVED += [(arm, "none") for arm in ARMS if arm != "inverse"]
 def test_every_arm_and_normalization_saves_and_loads(arm, normalization, tmp_path):
     config = Config(activation=arm, filters=2, normalization=normalization, dropout=0.5)
     images = np.random.default_rng(0).integers(0, 17, (3, 8, 8, 1)).astype("uint8")
-    network = build_model(config, (8, 8, 1), 4, maximum=16)
+    network = build_model(config, (8, 8, 1), 4, pixel_range=(0, 16))
     network.save(tmp_path / "network.keras")
     loaded = keras.saving.load_model(tmp_path / "network.keras")
     np.testing.assert_array_equal(loaded(images), network(images))
     assert count_macs(loaded) == count_macs(network)
 
 
-@pytest.mark.parametrize("maximum", [16.0, 255.0, 65535.0])
+RANGES = [(0, 16), (0, 255), (0, 65535), (-2.5, 2.5), (-59.5, 0), (100, 140), (-1000, -900)]
+
+
+@pytest.mark.parametrize(("low", "high"), RANGES)
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_raw_pixels_are_scaled_by_the_model(maximum, precision):
-    network = build_model(Config(precision=precision, filters=2), (2, 1, 1), 3, maximum)
+def test_raw_pixels_are_scaled_by_the_model(low, high, precision):
+    network = build_model(Config(precision=precision, filters=2), (3, 1, 1), 3, (low, high))
     scaled = keras.Model(network.inputs[0], network.get_layer("scale").output)
-    pixels = np.array([0, maximum]).reshape(1, 2, 1, 1)
-    np.testing.assert_allclose(np.ravel(scaled(pixels)), [-1, 1], atol=1e-6)
-    if maximum == 255.0:
-        integers = network(pixels.astype("uint8"))
+    pixels = np.array([low, (low + high) / 2, high]).reshape(1, 3, 1, 1)
+    np.testing.assert_allclose(np.ravel(scaled(pixels)), [-1, 0, 1], atol=2e-6)
+    layer = network.get_layer("scale")
+    if low == 0:  # As it was when only the maximum counted, to the bit.
+        assert (layer.scale, str(layer.offset)) == (2 / high, "-1.0")
+    if low == -high:
+        assert (layer.scale, str(layer.offset)) == (1 / high, "0.0")
+    if high == 255:
+        pixels = pixels.astype("uint8")
+        integers = network(pixels)
         np.testing.assert_array_equal(integers, network(pixels.astype("float32")))
 
 

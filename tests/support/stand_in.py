@@ -110,6 +110,6 @@ def network(config: Config, data: Dataset) -> tuple[Cost, bytes]:
     """Build and count a network, once for all of its seeds."""
     key = config.digest(), data.digest
     if key not in _networks:
-        model = build_model(config, data.input_shape, data.classes, data.maximum)
+        model = build_model(config, data.input_shape, data.classes, data.pixel_range)
         _networks[key] = count_macs(model), pack(model)
     return _networks[key]

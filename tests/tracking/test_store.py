@@ -14,6 +14,7 @@ from recording import write
 
 from invact.config import Config
 from invact.errors import EnvironmentFault, InputError
+from invact.tracking.provenance import versions
 from invact.tracking.store import Store, open_store
 from invact.training.results import Status
 
@@ -39,6 +40,36 @@ def test_a_record_is_continued_and_changed_settings_are_stored(store):
     other = store.record("mine", "sweep", "abd")
     assert (other.resumed, other.run_id == first.run_id) == (False, False)
     other.close()
+
+
+def test_each_run_keeps_the_versions_of_its_session(store, monkeypatch, capfd):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    with store.record("mine", "sweep", "abc") as first:
+        write(first, 0, Config(), 0, 1)
+    assert capfd.readouterr().err == ""
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    changed = versions() | {"tensorflow": "2.99.0"}
+    monkeypatch.setattr("invact.tracking.provenance.versions", lambda: changed)
+    for _ in range(2):
+        with store.record("mine", "sweep", "new", earlier=["none", "abc"]) as second:
+            write(second, 1, Config(), 0, 1)
+        assert second.run_id == first.run_id
+    tensorflow = versions()["tensorflow"]
+    assert capfd.readouterr().err == (
+        "invact: warning: sweep mine continues under other versions or variables, which may change last "
+        f"digits: tensorflow {tensorflow} -> 2.99.0, TF_ENABLE_ONEDNN_OPTS 0 -> unset, NVIDIA_TF32_OVERRIDE "
+        "unset -> 1. Each run keeps its own\n"
+    )
+    # Newest first: two runs of the second session and of the third, and one of the first.
+    runs = store.runs.search([first.experiment], f"tags.`invact.root` = '{first.run_id}'")
+    kept = [
+        (run.data.tags["version.tensorflow"], "environment.TF_ENABLE_ONEDNN_OPTS" in run.data.tags)
+        for run in runs
+    ]
+    assert kept == [("2.99.0", False)] * 2 + [(tensorflow, True)]
+    assert first.tags["invact.identity"] == "abc"
 
 
 def clone(folder: Path, run_id: str, count: int) -> None:

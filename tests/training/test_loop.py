@@ -17,6 +17,7 @@ from invact.errors import InputError
 from invact.networks.build import build_model
 from invact.seeding import derive_seed, keras_seed
 from invact.training.loop import train
+from invact.training.optimizers import make_optimizer
 from invact.training.results import Status
 
 # Keras 3.15 converts TensorFlow variables with a method that NumPy 2 deprecates.
@@ -62,7 +63,7 @@ def test_weights_agree_with_a_simple_keras_loop(
 
     initialisation = derive_seed("initialisation", 5, config.digest())
     with keras_seed(initialisation):
-        model = build_model(config, data.input_shape, data.classes, data.maximum)
+        model = build_model(config, data.input_shape, data.classes, data.pixel_range)
     classes = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
     momentum = {"momentum": 0.9, "nesterov": True} if optimizer == "sgd" else {}
     byhand = classes[optimizer](0.01, weight_decay=0.1, **momentum)
@@ -159,6 +160,24 @@ def test_arms_share_batches_and_augmentation_but_not_weights(digits: Dataset, tm
     assert not np.array_equal(batches["relu", 1], batches["relu", 2])
     assert not np.array_equal(batches["relu", 1][:8], batches["relu", 1][8:]), "each epoch has its own order"
     assert not np.array_equal(starts["relu", 1], starts["elu", 1])
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+def test_adam_and_adamw_train_identically_under_two_digests(decay: float) -> None:
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(5, 3)).astype(np.float32)
+    slopes = rng.normal(size=(4, 2, 5, 3)).astype(np.float32)
+    ends = {}
+    for name in ("adam", "adamw", "sgd"):
+        optimizer = make_optimizer(Config(optimizer=name, weight_decay=decay, learning_rate=0.1), 2)
+        weights = [keras.Variable(start, name=each) for each in ("kernel", "bias")]
+        optimizer.build(weights)
+        for gradients in slopes:
+            optimizer.apply([tf.constant(each) for each in gradients], weights)
+        ends[name] = [weight.numpy().tobytes() for weight in weights]
+    assert ends["adam"] == ends["adamw"] != ends["sgd"]
+    digests = {Config(optimizer=name, weight_decay=decay).digest() for name in ends}
+    assert len(digests) == 3
 
 
 def test_the_test_set_does_not_affect_training(digits: Dataset) -> None:

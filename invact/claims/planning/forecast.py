@@ -22,6 +22,7 @@ from invact.config import Config
 from invact.errors import InputError
 from invact.execution.stages import track
 from invact.processors import allowed_processors
+from invact.quiet import check_backend
 from invact.statistics.sequential.course import CONFIRMATION, PILOT, SCREEN, Network, Rules, advance, follow
 from invact.statistics.sequential.failures import Runs
 from invact.statistics.sequential.power import power
@@ -265,11 +266,13 @@ def plan_claim(
         InputError: the input is wrong.
         EnvironmentFault: the data or the store cannot be reached.
     """
+    check_backend()
     if not isinstance(claim, Claim):
         claim = load_claim(claim)
     found = {}
     for name, source in zip(claim.file.data, claim.sources, strict=True):
         data = source.load()
+        data.report()
         costs = claim.costs(data)
         rules = rules_of(claim, data, costs)
         plan = _known_plan(claim, name, data, rules, store, tracking_uri)

@@ -7,8 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from invact.claims.keys import ClaimFile
 from invact.claims.planning.pilots import Pilot
 from invact.errors import EnvironmentFault, InputError, one_line
 from invact.tracking.stored import object_of
@@ -16,7 +20,7 @@ from invact.tracking.stored import object_of
 if TYPE_CHECKING:
     from invact.tracking.record import Record
 
-__all__ = ["Deviation", "Preregistration", "changes_between", "fix", "read", "register"]
+__all__ = ["Deviation", "Preregistration", "changes_between", "completed", "fix", "read", "register"]
 
 FILE, FIXED, DEVIATIONS = "preregistration.json", "pilot.json", "deviations.json"
 SCHEMA = "invact.preregistration/2"
@@ -73,8 +77,36 @@ class Preregistration:
         return self.deviations[-1].design if self.deviations else self.registered
 
     def changes(self, settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """The settings of a file that differ from the current design: key -> (was, now)."""
-        return changes_between(self.design["settings"], settings)
+        """The settings of a file that differ from the current design: key -> (was, now).
+
+        A key that the registered file did not have, because a later version introduced it, counts with its
+        default value.
+        """
+        was, now = (completed(each, ClaimFile) for each in (self.design["settings"], settings))
+        return changes_between(was, now)
+
+
+def completed(settings: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Add the default values of the keys of a model that JSON-like settings lack, also in inner tables.
+
+    Example:
+        >>> from invact.claims.keys import TuningFile
+        >>> completed({"trials": 2, "learning_rate": [1e-3, 1e-2]}, TuningFile)["seeds"]
+        1
+    """
+    found = dict(settings)
+    for key, field in model.model_fields.items():
+        if key in found:
+            inner = [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_model(kind)]
+            if inner and isinstance(found[key], Mapping):
+                found[key] = completed(found[key], inner[0])
+        elif not field.is_required():
+            found[key] = to_jsonable_python(field.get_default(call_default_factory=True))
+    return found
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def changes_between(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -144,7 +176,10 @@ def register(
         parts = {f"{PART}{key}": _part(value) for key, value in design.items()}
         record.summarize({}, tags={HASH: sha256(design), "invact.registered": made, **parts})
         return Preregistration(made, sha256(design), design, pilots)
-    return _deviate(record, known, reason, changes_between(known.design, design), design)
+    was, now = (
+        {**each, "settings": completed(each["settings"], ClaimFile)} for each in (known.design, design)
+    )
+    return _deviate(record, known, reason, changes_between(was, now), design)
 
 
 def _deviate(

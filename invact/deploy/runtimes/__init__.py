@@ -19,6 +19,7 @@ import numpy as np
 
 from invact.errors import EnvironmentFault, InputError, InvactError, one_line, one_of
 from invact.files import install
+from invact.networks.settings import keras_settings
 from invact.quiet import same_logging
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def convert(
 
     The artifact for `tensorflow` is a `.keras` archive. It has no fixed batch: its session is compiled for
     each batch size. `int8` is post-training quantisation of weights and activations to 8 bits. Their scales
-    come from their values on the calibration images. Inputs and outputs stay float32.
+    come from their values on the calibration images. Inputs and outputs stay float32. The global settings of
+    Keras do not change the artifact.
 
     Args:
         model: a model with one input and one output that computes in float32.
@@ -91,7 +93,7 @@ def convert(
     _check_model(model, runtime)
     images = _checked(calibration, tuple(model.input_shape[1:])) if precision == "int8" else None
     try:
-        with same_logging():
+        with same_logging(), keras_settings():
             content: bytes = module.convert(model, batch, images)
     except InvactError:
         raise

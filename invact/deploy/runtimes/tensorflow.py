@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.networks.archives import pack, unpack
+from invact.networks.settings import keras_settings
 from invact.quiet import load_tensorflow
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def load(artifact: bytes, threads: int) -> Session:
         graph = graphs.get(images.shape)
         if graph is None:
             spec = tf.TensorSpec(images.shape, image.dtype)
-            graph = graphs[images.shape] = compute.get_concrete_function(spec)
+            with keras_settings():
+                graph = graphs[images.shape] = compute.get_concrete_function(spec)
         logits: NDArray[np.float32] = graph(tensor).numpy()
         return logits
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from invact.claims.keys import ClaimFile, CurveFile
 from invact.claims.planning.registration import changes_between, fix, read, register, sha256
 from invact.errors import EnvironmentFault, InputError
 from invact.tracking.store import open_store
@@ -24,6 +25,31 @@ def test_a_registration_is_read_back_with_its_hash(record) -> None:
     assert found.sha256 == sha256(found.registered)
     assert not found.changes({"alpha": 0.05, "looks": [5, 7]})
     assert found.changes({"alpha": 0.1, "looks": [5, 7]}) == {"alpha": (0.05, 0.1)}
+
+
+class Later(ClaimFile):
+    """The keys of a later version: two more, and one more in an inner table."""
+
+    class LaterCurve(CurveFile):
+        degree: int = 3
+
+    curve: LaterCurve | None = None
+    patience: int = 4
+    extra: tuple[str, ...] = ()
+
+
+def test_a_key_of_a_later_version_changes_a_registered_claim_only_if_it_is_used(record, monkeypatch) -> None:
+    values = {"data": ["digits"], "ratios": [0.5], "curve": {"treatment": [2, 4, 8]}}
+    register(record, {"settings": ClaimFile(**values).model_dump(mode="json")})
+    monkeypatch.setattr("invact.claims.planning.registration.ClaimFile", Later)
+    found = read(record)
+    assert found.changes(Later(**values).model_dump(mode="json")) == {}
+    changed = values | {"patience": 5, "extra": ["a"], "curve": values["curve"] | {"degree": 1}}
+    settings = Later(**changed).model_dump(mode="json")
+    expected = {"curve.degree": (3, 1), "extra": ([], ["a"]), "patience": (4, 5)}
+    assert found.changes(settings) == expected
+    made = register(record, {"settings": settings}, "a reason")
+    assert made.deviations[0].changes == {f"settings.{key}": change for key, change in expected.items()}
 
 
 def test_a_deviation_does_not_replace_the_registered_design(record) -> None:
