@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Hits = NDArray[np.bool_]
 
-__all__ = ["Images", "Known", "noise_of"]
+__all__ = ["Images", "Known", "Split", "noise_of"]
 
 Split = Literal["test", "validation"]
 
@@ -50,38 +50,32 @@ class Images:
 
 
 def noise_of(
-    images: Images, runs: Sequence[Sequence[str]], validation: Floats, test: Floats
-) -> tuple[tuple[Floats | None, Known], tuple[Floats | None, Known]]:
-    """Estimate the noise of validation and test accuracies that comes from the choice of the images.
+    images: Images, runs: Sequence[Sequence[str]], accuracy: Floats, split: Split
+) -> tuple[Floats | None, Known]:
+    """Estimate the noise of the accuracies on a split that comes from the choice of its images.
 
     Args:
         images: what is known about the images.
         runs: ids of the runs of each configuration, one for each seed.
-        validation: mean validation accuracy of each configuration.
-        test: mean test accuracy of each configuration.
+        accuracy: mean accuracy of each configuration on the split.
+        split: the split.
 
     Returns:
-        For validation and test: the root of the noise (see `image_root`), and what it comes from.
+        The root of the noise (see `image_root`), and what it comes from.
 
     Example:
-        >>> (root, known), _ = noise_of(Images({"validation": 100}), [["a"]], np.array([0.9]), np.array([0.9]))
+        >>> root, known = noise_of(Images({"test": 100}), [["a"]], np.array([0.9]), "test")
         >>> root.round(3).tolist(), str(known)
         ([[0.03]], 'count')
     """
-    tested = _root(images, runs, "test")
-    seen = _root(images, runs, "validation")
     counts = images.counts
-    answers: list[tuple[Floats | None, Known]] = []
-    for split, root, accuracy in (("validation", seen, validation), ("test", tested, test)):
-        if root is not None:
-            answers.append((root, Known.HITS))
-        elif split == "validation" and tested is not None and split in counts:
-            answers.append((tested * np.sqrt(counts["test"] / counts[split]), Known.TEST_HITS))
-        elif split in counts:
-            answers.append((binomial_root(accuracy, counts[split]), Known.COUNT))
-        else:
-            answers.append((None, Known.NOTHING))
-    return answers[0], answers[1]
+    if (root := _root(images, runs, split)) is not None:
+        return root, Known.HITS
+    if split not in counts:
+        return None, Known.NOTHING
+    if split == "validation" and (root := _root(images, runs, "test")) is not None:
+        return root * np.sqrt(counts["test"] / counts[split]), Known.TEST_HITS
+    return binomial_root(accuracy, counts[split]), Known.COUNT
 
 
 def _root(images: Images, runs: Sequence[Sequence[str]], split: Split) -> Floats | None:

@@ -13,7 +13,7 @@ from invact.errors import InputError
 from invact.fronts.confirmation import Confirmation, confirm_points
 from invact.fronts.pareto import ParetoFront
 from invact.reports.confirmation import write_confirmation
-from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of
+from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of, images_of
 from invact.training.results import Status
 from invact.validation import import_all
 
@@ -125,7 +125,7 @@ def confirm_front(
                 progress.message(f"{name}: {engine.slots} workers, {data!r}")
                 coordinator = Coordinator(engine, record, progress)
                 coordinator.run(lambda: next(queue, None), lambda trial, runs: None)
-        result = confirm_points(front, record.table(), chosen, record.run_id)
+        result = confirm_points(front, record.table(), chosen, record.run_id, images_of(record))
         with tempfile.TemporaryDirectory() as folder:
             write_confirmation(result, Path(folder))
             record.log_folder(Path(folder), "confirmation")

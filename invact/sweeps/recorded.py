@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from invact.data.dataset import Source
 from invact.errors import EnvironmentFault, InputError
+from invact.fronts.images import Images
 from invact.fronts.pareto import ParetoFront, pareto_front_of
 from invact.fronts.uncertainty import MARGIN
 from invact.validation import check_name
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from invact.data.dataset import Dataset
     from invact.tracking.record import Record
 
-__all__ = ["data_of", "find_sweep", "front_of", "pareto_front"]
+__all__ = ["data_of", "find_sweep", "front_of", "images_of", "pareto_front"]
 
 SETTINGS, SOURCE = "settings.json", "source.json"
 """Files of the record: the values of the sweep's file after the overrides, and where the data are."""
@@ -85,7 +89,23 @@ def front_of(
     budget = objective.get(f"max_{measure}")
     # A reference at the budget does not change while the sweep goes on.
     reference = (0.0, float(budget)) if budget else None
-    return pareto_front_of(table, name, reference, budget, margin, attainment, measure=measure)
+    return pareto_front_of(
+        *(table, name, reference, budget, margin, attainment), measure=measure, images=images_of(record)
+    )
+
+
+def images_of(record: Record) -> Images:
+    """What a record knows about the images that its runs were measured on; a file is read when it is used."""
+    counts = record.images()
+
+    @functools.cache
+    def hits(run_id: str, split: Literal["test", "validation"]) -> NDArray[np.bool_] | None:
+        try:
+            return record.correct(run_id, counts[split], split)
+        except InputError:
+            return None
+
+    return Images(counts, hits)
 
 
 def data_of(sweep: Record, name: str) -> tuple[Source, Dataset]:

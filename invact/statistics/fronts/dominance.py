@@ -66,9 +66,7 @@ def best_so_far(accuracy: NDArray[np.float64]) -> NDArray[np.intp]:
     return found
 
 
-def non_dominated_draws(
-    accuracy: NDArray[np.float64], cost: NDArray[np.float64]
-) -> NDArray[np.bool_]:
+def non_dominated_draws(accuracy: NDArray[np.float64], cost: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Mark the non-dominated points of each of many draws of the accuracies, as `non_dominated` does.
 
     Args:

@@ -1,4 +1,4 @@
-"""The noise of measured accuracies: the part of the images that a split contains, and that of the training seeds."""
+"""The noise of measured accuracies: the part of the images of a split, and the part of the seeds."""
 
 from __future__ import annotations
 

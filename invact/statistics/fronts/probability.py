@@ -1,7 +1,7 @@
-"""How probable it is that a configuration is on the true front, given noisy accuracies of all configurations."""
-# Resampling the data would count the noise twice: the best of many measured accuracies is too high already, and
-# a resample takes the best of many again. The model below expects this, and pulls accuracies towards their trend
-# as far as the noise demands.
+"""The probability of being on the true front, given noisy accuracies of all configurations."""
+# Resampling the data would count the noise twice: the best of many measured accuracies is too high already,
+# and a resample takes the best of many again. The model below expects this, and moves accuracies towards
+# their trend as far as the noise demands.
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ POOR, SLAB, PASSES = np.exp(-1.0), 2.0, 3
 """Odds that a configuration is a poor one, far below the trend; the spread of these; passes to find them."""
 
 FLAT = 1e3
-"""Variance of the level and the slope of the trend, in squared spreads; so large that any trend is possible."""
+"""Variance of the level and the slope of the trend, in squared spreads; so large that any is possible."""
 
 REPEATS = 2
 """How many variances of the runs are drawn for each set of parameters of the trend."""
@@ -51,13 +51,12 @@ def front_probability(
         mu = a + b x + g(x) + d,    x = log cost,
 
     where R is the root of the noise of the images, D the standard deviations of single runs (`seed_noise`;
-    each has a scaled inverse chi-square distribution), C their correlations, a and b any numbers, g a Gaussian
-    process with a squared exponential covariance, and d_i ~ N(0, t^2) the part of each configuration. A
-    configuration may also be a poor one; then d_i has a larger spread. This part is decided for each set of
-    parameters by the residuals of leaving out one configuration. The parameters of g and t come from a grid
-    and are weighted by the likelihood of y and by a prior that is flat in t^2. `draws` vectors mu are drawn
-    from the posterior distribution, and the share of them with a configuration on their front is its
-    probability.
+    each variance has a scaled inverse chi-square distribution), C their correlations, a and b any numbers, g
+    a Gaussian process with a squared exponential covariance, and d_i ~ N(0, t^2) the part of each
+    configuration. A poor configuration, far below the trend, has a d_i of larger spread; the residual of
+    leaving it out tells whether it is one. The parameters of g and t come from a grid and are weighted by the
+    likelihood of y and by a prior that is flat in t^2. `draws` vectors mu are drawn from the posterior
+    distribution, and the share of them with a configuration on their front is its probability.
 
     A configuration that is far below a cheaper one has probability 0 and is no part of the model.
 
@@ -78,7 +77,8 @@ def front_probability(
     Source: Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, sections 2.7 and 5.4.
 
     Example:
-        >>> front_probability([[0.80, 0.81, 0.82], [0.90, 0.89, 0.91], [0.70, 0.71, 0.69]], [1, 2, 3]).tolist()
+        >>> seen = [[0.80, 0.81, 0.82], [0.90, 0.89, 0.91], [0.70, 0.71, 0.69]]
+        >>> front_probability(seen, [1, 2, 3]).tolist()
         [1.0, 1.0, 0.0]
     """
     scores, costs = np.asarray(accuracy, dtype=float), np.asarray(cost, dtype=float)
@@ -90,10 +90,11 @@ def front_probability(
     variance = noise.variance / seeds + (root**2).sum(axis=1)
     chosen = np.flatnonzero(contenders(mean, costs, variance))
     found = np.zeros(len(costs))
-    unit = float(mean[chosen].std())
-    if not variance.any() or unit == 0:
+    if not variance.any():
         found[non_dominated(mean.round(12), costs)] = 1.0
         return found
+    # Means that are equal by chance must not look like an exact trend.
+    unit = float(np.sqrt(max(mean[chosen].var(), variance[chosen].mean())))
     rng = np.random.default_rng(seed)
     grid = [(spread, *bend) for spread in SPREADS for bend in BENDS] * REPEATS
     spread, height, length = np.array(grid).T
@@ -143,9 +144,8 @@ def contenders(mean: Floats, cost: Floats, variance: Floats) -> NDArray[np.bool_
         [True, False, True]
     """
     lead = mean[:, None] - mean
-    cheaper = cost[:, None] <= cost
-    mask: NDArray[np.bool_] = ~(cheaper & (lead > BEHIND * np.sqrt(variance[:, None] + variance))).any(axis=0)
-    return mask
+    far = lead > BEHIND * np.sqrt(variance[:, None] + variance)
+    return np.asarray((far & (cost[:, None] <= cost)).sum(axis=0) == 0)
 
 
 def _own(y: Floats, shared: Floats, ordinary: Floats) -> tuple[Floats, Floats]:

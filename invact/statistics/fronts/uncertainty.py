@@ -244,8 +244,8 @@ def resample(
 ) -> tuple[Floats, Floats]:
     """Draw mean validation and test accuracies, each of shape (resamples, configurations).
 
-    Two arms with the same seed and the same columns of their noise get the same seeds and images. The noise of
-    the images is multiplied by sqrt((S - 1) / S), because the mean over S resampled seeds varies by this
+    Two arms with the same seed and the same columns of their noise get the same seeds and images. The noise
+    of the images is multiplied by sqrt((S - 1) / S), because the mean over S resampled seeds varies by this
     factor too little, and `standard_error` divides by it.
     """
     check_confidence(confidence)
