@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from invact.fronts.pareto import Apart, ParetoFront, Point
 from invact.measures import MEASURES, Measure
-from invact.reports.figures.bands import accuracy_limits, band_text, possible, stepped, verdict_text
+from invact.reports.figures.bands import (
+    accuracy_limits,
+    band_text,
+    possible,
+    stepped,
+    trust_text,
+    verdict_text,
+)
 from invact.reports.figures.front import limits, seeds_text, stairs, statuses, subtitle
 from invact.reports.figures.style import (
     FAINT,
@@ -128,14 +135,15 @@ def interactive_front(front: ParetoFront) -> go.Figure:
             col=1,
         )
     gaps = front.uncertainty.gaps if front.uncertainty else ()
-    told = [escape(line) for line in (subtitle(front), *map(verdict_text, gaps))]
+    trust = trust_text(front)
+    told = [escape(line) for line in (subtitle(front), *([trust] if trust else []), *map(verdict_text, gaps))]
     figure.update_layout(
         template="simple_white",
         title={"text": f"<b>{escape(front.name)}</b>", "subtitle": {"text": "<br>".join(told)}},
         height=600,
         legend={"orientation": "h", "yanchor": "top", "y": -0.14, "x": 0},
         hoverlabel={"align": "left", "bgcolor": "white", "font": {"color": INK}},
-        margin={"t": 90 + 18 * len(gaps), "r": 30},
+        margin={"t": 90 + 18 * (len(told) - 1), "r": 30},
     )
     return figure
 
