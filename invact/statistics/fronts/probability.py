@@ -35,6 +35,9 @@ POOR, SLAB, PASSES = np.exp(-1.0), 2.0, 3
 FLAT = 1e3
 """Variance of the level and the slope of the trend, in squared spreads; so large that any is possible."""
 
+EXACT, DIGITS = 1e-20, 12
+"""Variances below this are rounding errors; and the decimals to which exact accuracies are compared."""
+
 REPEATS = 2
 """How many variances of the runs are drawn for each set of parameters of the trend."""
 
@@ -90,8 +93,8 @@ def front_probability(
     variance = noise.variance / seeds + (root**2).sum(axis=1)
     chosen = np.flatnonzero(contenders(mean, costs, variance))
     found = np.zeros(len(costs))
-    if not variance.any():
-        found[non_dominated(mean.round(12), costs)] = 1.0
+    if variance.max() < EXACT:
+        found[non_dominated(mean.round(DIGITS), costs)] = 1.0
         return found
     # Means that are equal by chance must not look like an exact trend.
     unit = float(np.sqrt(max(mean[chosen].var(), variance[chosen].mean())))
