@@ -145,7 +145,7 @@ def test_a_wrong_number_of_test_images_is_refused(record):
 def test_a_record_without_answers_to_the_validation_images_can_be_read(record):
     run_id, _ = write(record, 0, Config(), validation_correct=b"")
     np.testing.assert_array_equal(record.correct(run_id, BITS.size), BITS)
-    with pytest.raises(InputError, match="has no file 'correct_validation.npy'"):
+    with pytest.raises(InputError, match=r"has no file 'correct_validation\.npy'"):
         record.correct(run_id, SEEN.size, "validation")
 
 
