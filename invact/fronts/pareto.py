@@ -219,7 +219,7 @@ def pareto_front_of(
         images: what is known about the images of both splits, for the uncertainty.
 
     Raises:
-        InputError: the measure, a column, a status or a cost is unknown or missing; the margin is out of range.
+        InputError: the measure, a column, a status or a cost is not known, or the margin is out of range.
         EnvironmentFault: the extra is not installed.
 
     Example:
