@@ -324,8 +324,8 @@ MUTATIONS = (
     Mutation(
         "fronts: selection by test accuracy",
         "statistics/fronts/uncertainty.py",
-        "for of in (candidates.validation, candidates.test))\n        validation =",
-        "for of in (candidates.test, candidates.test))\n        validation =",
+        "best_so_far(validation[:, order]",
+        "best_so_far(test[:, order]",
         ("statistics/fronts/test_uncertainty.py::test_selection_never_reads_the_test_set",),
     ),
     Mutation(
@@ -340,16 +340,30 @@ MUTATIONS = (
     Mutation(
         "fronts: different resamples for the two arms",
         "statistics/fronts/gaps.py",
-        "- Selection(control, weights, limits).test\n    data",
-        "- Selection(control, resample(seeds, resamples, confidence, seed + 1), limits).test\n    data",
+        "*resample(arm, resamples, confidence, seed, images=images)",
+        "*resample(arm, resamples, confidence, seed + (arm is control), images=images)",
         ("statistics/fronts/test_uncertainty.py::test_arms_that_vary_together_have_a_constant_gap",),
     ),
     Mutation(
         "fronts: a standard error without the factor sqrt(S / (S - 1))",
         "statistics/fronts/uncertainty.py",
-        "drawn.std(axis=0) * np.sqrt(seeds / (seeds - 1))",
-        "drawn.std(axis=0)",
+        "of.std(axis=0) * np.sqrt(seeds / (seeds - 1))",
+        "of.std(axis=0)",
         ("statistics/fronts/test_uncertainty.py::test_one_configuration_has_the_t_interval_of_its_mean",),
+    ),
+    Mutation(
+        "fronts: P without the noise of the images",
+        "statistics/fronts/probability.py",
+        "root[chosen] @ root[chosen].T / unit**2 + 1e-8",
+        "1e-8",
+        ("statistics/fronts/test_probability.py::test_more_seeds_do_not_remove_the_noise_of_the_images",),
+    ),
+    Mutation(
+        "fronts: accuracies are not moved towards their trend",
+        "statistics/fronts/probability.py",
+        "SPREADS = 2.0 ** np.arange(-7, 2)",
+        "SPREADS = 2.0 ** np.arange(5, 6)",
+        ("statistics/fronts/test_probability.py::test_p_is_right_in_worlds_whose_front_is_known",),
     ),
 )
 

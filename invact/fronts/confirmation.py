@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from invact.fronts.images import Images, noise_of
 from invact.fronts.pareto import ParetoFront, Point
 from invact.statistics.fronts.dominance import non_dominated
-from invact.statistics.fronts.uncertainty import DIGITS, Candidates, front_bootstrap
+from invact.statistics.fronts.probability import front_probability
+from invact.statistics.fronts.uncertainty import DIGITS
 from invact.statistics.intervals import t_quantile
 from invact.text import html_of, leading
 from invact.training.results import Status
@@ -44,8 +46,8 @@ class ConfirmedPoint:
         optimism: accuracy that selected the point minus `validation`.
         non_dominated: whether the point stays on the front: no other point has at least its fresh test
             accuracy at equal or lower cost.
-        p_non_dominated: share of the resamples of the fresh seeds in which the point stays on the front; None
-            while a run of any point is missing.
+        p_non_dominated: probability that the point is on the front of the true accuracies of the points, from
+            test accuracies on the fresh seeds; None while a run of any point is missing.
     """
 
     point: Point
@@ -113,7 +115,11 @@ class Confirmation:
 
 
 def confirm_points(
-    front: ParetoFront, table: pd.DataFrame, seeds: Sequence[int], run_id: str = ""
+    front: ParetoFront,
+    table: pd.DataFrame,
+    seeds: Sequence[int],
+    run_id: str = "",
+    images: Images | None = None,
 ) -> Confirmation:
     """Compare the points of a front with their runs on fresh seeds, at the costs that the sweep found.
 
@@ -123,6 +129,7 @@ def confirm_points(
             or seeds are ignored.
         seeds: the fresh seeds.
         run_id: parent run of the confirmation in MLflow.
+        images: what is known about the images. Without it, the noise of the images is left out.
     """
     configs = [point.config for point in front.points]
     mine = table[table["config"].isin(configs) & table["seed"].isin(seeds)]
@@ -139,7 +146,9 @@ def confirm_points(
     optimism = None
     if all(len(rows) == len(seeds) for rows in by_config.values()):
         fresh = np.array([test[config].loc[list(seeds)] for config in configs])
-        shares = front_bootstrap(Candidates(fresh, fresh, cost)).p_non_dominated
+        ids = [by_config[config]["run_id"].loc[list(seeds)].tolist() for config in configs]
+        root, _ = noise_of(images or Images(), ids, fresh.mean(axis=1), "test")
+        shares = front_probability(fresh, cost, root).tolist()
         drops = [point.accuracy - validation[point.config].loc[list(seeds)] for point in front.points]
         optimism = _mean(np.mean(drops, axis=0))
     return Confirmation(

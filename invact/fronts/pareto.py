@@ -21,6 +21,8 @@ from invact.training.results import Status
 if TYPE_CHECKING:
     import pandas as pd
 
+    from invact.fronts.images import Images
+
 __all__ = ["Apart", "ParetoFront", "Point", "hypervolume", "non_dominated", "pareto_front_of"]
 
 
@@ -36,7 +38,7 @@ class ParetoFront:
         reference: (accuracy, cost) that bounds the hypervolume.
         hypervolume: hypervolume of the front.
         budget: largest cost that was allowed; None without a budget.
-        uncertainty: uncertainty of the front over the seeds; None with one seed.
+        uncertainty: its uncertainty over seeds and images; None with one seed.
         measure: the measure of the cost, one of `invact.measures.MEASURES`.
         budgets: all budgets of the sweep by measure; `budget` is that of `measure`.
         min_accuracy: validation accuracy that the sweep's objective requires, or None. Points below it stay
@@ -135,15 +137,15 @@ def pareto_front_of(
     margin: float = MARGIN,
     attainment: bool = False,
     measure: str = "macs",
+    images: Images | None = None,
 ) -> ParetoFront:
     """Build the front from the table of runs.
 
-    A configuration takes part in the comparison if all its seeds are FINISHED; the mean of their validation
-    accuracies counts. Otherwise it is excluded, with the first status that occurs of OVER_BUDGET, DIVERGED
-    and FAILED. A seed that occurs twice (tried again, or proposed again) counts once, by its FINISHED row if
-    it has one. A finished seed whose validation accuracy is not finite counts as DIVERGED. The latency of a
-    configuration is the median over its seeds. With several seeds, the result includes `uncertainty_of` the
-    compared configurations.
+    A configuration is compared if all its seeds are FINISHED; the mean of their validation accuracies counts.
+    Otherwise it is excluded, with the first status that occurs of OVER_BUDGET, DIVERGED and FAILED. A seed
+    that occurs twice (tried or proposed again) counts once, by its FINISHED row if it has one. A finished
+    seed whose validation accuracy is not finite counts as DIVERGED. The latency of a configuration is the
+    median over its seeds. With several seeds, the result includes `uncertainty_of` the compared ones.
 
     Args:
         table: one row for each (config, seed), with columns `trial, config, label, seed, status, macs,
@@ -156,10 +158,10 @@ def pareto_front_of(
         margin: non-inferiority margin between the fronts of two arms, in points.
         attainment: whether to add attainment surfaces, which need the extra `eaf`.
         measure: the measure of the cost, one of `invact.measures.MEASURES`.
+        images: what is known about the images of both splits, for the uncertainty.
 
     Raises:
-        InputError: the measure is unknown, a column is missing, a status is unknown, a finished run has no
-            cost, or the margin is out of range.
+        InputError: the measure, a column, a status or a cost is not known, or the margin is out of range.
         EnvironmentFault: the extra is not installed.
 
     Example:
@@ -180,7 +182,7 @@ def pareto_front_of(
         configurations = [_configuration(rows, measure) for _, rows in runs.groupby("config", sort=False)]
         configurations.sort(key=lambda one: (one.trial, one.config))
         compared = {one.config for one in configurations if isinstance(one, Point)}
-        uncertainty = uncertainty_of(runs[runs["config"].isin(compared)], margin, attainment, measure)
+        uncertainty = uncertainty_of(runs[runs["config"].isin(compared)], margin, attainment, measure, images)
     if uncertainty is not None:
         shares = dict(zip(uncertainty.configs, uncertainty.band.p_non_dominated, strict=True))
         configurations = [

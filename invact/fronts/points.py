@@ -30,8 +30,7 @@ class Point:
         seeds: number of seeds.
         run_id: MLflow run of the first seed.
         values: the parameters that the sweep varies.
-        p_non_dominated: share of the resamples over the seeds in which the configuration is on the front;
-            None with one seed, or while a run of the configuration is missing.
+        p_non_dominated: probability of being on the true front; None with one seed, or without all runs.
         activation_bytes: peak memory of the activations, in bytes; None if it was not measured.
         bytes_moved: bytes that one inference reads and writes; None if it was not measured.
         latency_ms: time of one inference in milliseconds; None if it was not measured.

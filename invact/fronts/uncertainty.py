@@ -1,18 +1,24 @@
-"""The uncertainty of a front over its seeds: its band over budgets, and the gaps between its arms."""
+"""The uncertainty of a front over seeds and images: its band over budgets, and the gaps between its arms."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from invact.arms import ARMS
 from invact.errors import InputError
+from invact.fronts.images import Images, Known, Split, noise_of
 from invact.statistics.fronts.gaps import FrontGap, front_gap
+from invact.statistics.fronts.noise import seed_noise
+from invact.statistics.fronts.probability import contenders
 from invact.statistics.fronts.surfaces import Surface, attainment_surfaces
 from invact.statistics.fronts.uncertainty import Candidates, UncertainFront, front_bootstrap
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
 __all__ = ["MARGIN", "ArmGap", "Uncertainty", "uncertainty_of"]
 
@@ -55,16 +61,18 @@ class ArmGap:
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """The uncertainty of a front over its training seeds; configurations are fixed and not resampled.
+    """The uncertainty of a front over seeds and images; configurations are fixed and not resampled.
 
     Attributes:
         seeds: the training seeds.
         configs: digests of the configurations that finished on all seeds.
         confidence: confidence level of the pointwise band.
-        resamples: number of bootstrap resamples of the seeds.
+        resamples: number of resamples of the seeds and images.
         band: test accuracy of the front over budgets; its `p_non_dominated` is in the order of `configs`.
         gaps: gap between each other arm and the control; empty with fewer than two arms or three seeds.
         surfaces: attainment surfaces; empty unless requested.
+        validation_images: what the noise of the validation images is estimated from.
+        test_images: what the noise of the test images is estimated from.
     """
 
     seeds: tuple[int, ...]
@@ -74,12 +82,18 @@ class Uncertainty:
     band: UncertainFront
     gaps: tuple[ArmGap, ...] = ()
     surfaces: tuple[Surface, ...] = ()
+    validation_images: Known = Known.NOTHING
+    test_images: Known = Known.NOTHING
 
 
 def uncertainty_of(
-    runs: pd.DataFrame, margin: float = MARGIN, attainment: bool = False, measure: str = "macs"
+    runs: pd.DataFrame,
+    margin: float = MARGIN,
+    attainment: bool = False,
+    measure: str = "macs",
+    images: Images | None = None,
 ) -> Uncertainty | None:
-    """Bootstrap a front and the gaps between the fronts of its arms over the seeds.
+    """Compute the uncertainty of a front and of the gaps between the fronts of its arms.
 
     A configuration takes part if it has a run for every seed that occurs, each with both accuracies. The arms
     are the values of `param.activation`. The control is `relu`, or the first arm in the order of
@@ -89,10 +103,11 @@ def uncertainty_of(
     Args:
         runs: one row for each finished (config, seed), with columns `trial, config, seed,
             validation_accuracy, test_accuracy`, the column of the measure (the same for all runs of a
-            configuration), and `param.activation` if the activation varies.
+            configuration), `param.activation` if the activation varies, and `run_id` with `images`.
         margin: non-inferiority margin in points (1 point = 0.01).
         attainment: whether to add the attainment surfaces, which need the extra `eaf`.
         measure: the measure of the cost, one of `invact.measures.MEASURES`.
+        images: what is known about the images. Without it, the noise of the images is left out.
 
     Returns:
         The uncertainty; None with fewer than two seeds, or if no configuration takes part.
@@ -124,7 +139,8 @@ def uncertainty_of(
         return None
     first = first.loc[wide.index]
     cost = first[measure].astype(float)
-    candidates = Candidates(wide["validation_accuracy"], wide["test_accuracy"], cost)
+    arms = first.get("param.activation")
+    candidates, known = _measured(runs, wide, cost.to_numpy(), arms, images or Images())
     resamples = min(10_000, max(1_000, CELLS // len(cost)))
     return Uncertainty(
         seeds=tuple(map(int, seeds)),
@@ -132,9 +148,49 @@ def uncertainty_of(
         confidence=CONFIDENCE,
         resamples=resamples,
         band=front_bootstrap(candidates, resamples=resamples, confidence=CONFIDENCE),
-        gaps=_gaps(candidates, first.get("param.activation"), margin / 100, resamples),
+        gaps=_gaps(candidates, arms, margin / 100, resamples),
         surfaces=attainment_surfaces(candidates) if attainment else (),
+        validation_images=known[0],
+        test_images=known[1],
     )
+
+
+def _measured(
+    runs: pd.DataFrame,
+    wide: pd.DataFrame,
+    cost: NDArray[Any],
+    arms: pd.Series[str] | None,
+    images: Images,
+) -> tuple[Candidates, list[Known]]:
+    """The candidates with the noise of their images.
+
+    The hits of a run are a file. They are read for those configurations only that can be on a front.
+    """
+    validation, test = (
+        np.asarray(wide[f"{split}_accuracy"], dtype=float) for split in ("validation", "test")
+    )
+    mean = validation.mean(axis=1)
+    variance = seed_noise(validation).variance / len(validation[0])
+    if "validation" in images.counts:
+        variance += mean * (1 - mean) / images.counts["validation"]
+    near = contenders(mean, cost, variance)
+    for arm in [] if arms is None else set(arms.dropna()):
+        mine = np.asarray(arms == arm)
+        near[mine] |= contenders(mean[mine], cost[mine], variance[mine])
+    ids: list[list[str]] = []
+    if images.counts:
+        by_seed = runs.pivot(index="config", columns="seed", values="run_id")
+        ids = by_seed.loc[wide.index[near]].to_numpy().tolist()
+    roots, known = [], []
+    splits: dict[Split, NDArray[Any]] = {"validation": mean, "test": test.mean(axis=1)}
+    for split, accuracy in splits.items():
+        root, source = noise_of(images, ids, accuracy[near], split)
+        whole = np.zeros((len(cost), 0 if root is None else len(root)))
+        if root is not None:
+            whole[near] = root
+        roots.append(whole)
+        known.append(source)
+    return Candidates(validation, test, cost, *roots), known
 
 
 def _gaps(
@@ -150,8 +206,7 @@ def _gaps(
         return ()
 
     def of(arm: str) -> Candidates:
-        mine = (arms == arm).to_numpy()
-        return Candidates(candidates.validation[mine], candidates.test[mine], candidates.cost[mine])
+        return candidates.only((arms == arm).to_numpy())
 
     control, *treatments = present
     confidence = 1 - (1 - CONFIDENCE) / len(treatments)

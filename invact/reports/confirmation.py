@@ -35,7 +35,8 @@ def confirmation_table(result: Confirmation) -> Listing:
     caption = [
         "selected: validation accuracy that selected the point; optimism: selected - valid., in points",
         f"valid., test: accuracy on fresh seeds; +-: {CONFIDENCE:.0%} interval of test, in points",
-        f"{stay} of {len(result.points)} stay non-dominated by fresh test accuracy; P: share of resamples",
+        f"{stay} of {len(result.points)} stay non-dominated by fresh test accuracy; "
+        "P: probability of being on the true front",
     ]
     if (mean := result.optimism) is not None:
         assert mean.low is not None

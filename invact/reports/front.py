@@ -16,7 +16,7 @@ from invact.files import write_atomically
 from invact.fronts.pareto import ParetoFront, Point
 from invact.measures import MEASURES
 from invact.reports.figures import claim_figure, front_figure, interactive_front
-from invact.reports.figures.bands import gap_figure, verdict_text
+from invact.reports.figures.bands import gap_figure, trust_text, verdict_text
 from invact.reports.figures.front import statuses
 from invact.reports.figures.style import amount, picture, quantity
 from invact.reports.tables import Column, Listing
@@ -32,7 +32,7 @@ SCHEMA = "invact.front/3"
 """From version 3 on, `budget` and all costs below `uncertainty` are values of `measure`, MACs or another."""
 
 NEAR = 0.05
-"""The table shows a dominated configuration that is on the front in at least this share of resamples."""
+"""The table shows a dominated configuration that is on the front with at least this probability."""
 
 
 def write_front(
@@ -114,6 +114,7 @@ def front_values(front: ParetoFront) -> dict[str, Any]:
         "dominated": [asdict(point) for point in front.dominated],
         "apart": [asdict(one) for one in front.apart],
         "uncertainty": uncertainty,
+        "note": trust_text(front) or None,
         "versions": {"invact": __version__, "python": platform.python_version(), **libraries},
     }
 
@@ -175,10 +176,13 @@ def front_table(front: ParetoFront) -> Listing:
     if sure is not None:
         near = [one for one in front.dominated if (one.p_non_dominated or 0) >= NEAR]
         caption += [
-            f"{len(sure.seeds)} seeds; +-: {sure.confidence:.0%} interval of the test accuracy, points",
-            f"P: share of resamples on the front{f'; below the line: dominated, P >= {NEAR:g}' * bool(near)}",
+            f"{len(sure.seeds)} seeds; +-: {sure.confidence:.0%} interval of test (pointwise), in points",
+            "P: probability of being on the true front"
+            f"{f'; below the line: dominated, P >= {NEAR:g}' * bool(near)}",
             *map(verdict_text, sure.gaps),
         ]
+    if trust := trust_text(front):
+        caption.append(trust)
     costs = _costs(front)
     shown = [*front.points, *near]
     # Digest and run are only in the files, because 80 columns are not enough for them.

@@ -15,7 +15,7 @@ from invact.fronts.pareto import ParetoFront
 from invact.quiet import check_backend
 from invact.reports.confirmation import write_confirmation
 from invact.spawning import check_script
-from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of
+from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of, images_of
 from invact.tracking.stored import config_of
 from invact.validation import import_all
 
@@ -140,7 +140,7 @@ def confirm_front(
             Coordinator(
                 record, progress, engine, table, trials, about=f"{name}: {data.train_count:,} training images"
             ).run()
-        result = confirm_points(front, record.table(), chosen, record.run_id)
+        result = confirm_points(front, record.table(), chosen, record.run_id, images_of(record))
         with tempfile.TemporaryDirectory() as folder:
             write_confirmation(result, Path(folder))
             record.log_folder(Path(folder), "confirmation")

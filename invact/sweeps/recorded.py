@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from invact.data.dataset import Source
 from invact.errors import EnvironmentFault, InputError
 from invact.execution.agenda import ended_runs, same_numbers
+from invact.fronts.images import Images
 from invact.fronts.pareto import ParetoFront, pareto_front_of
 from invact.fronts.points import Winner
 from invact.fronts.uncertainty import MARGIN
@@ -18,13 +20,23 @@ from invact.tracking.stored import config_of, damaged
 from invact.validation import check_name, points
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from invact.data.dataset import Dataset
     from invact.execution.progress import Progress
     from invact.tracking.record import Record
 
-__all__ = ["data_of", "find_sweep", "front_of", "keep_winner", "network_of", "pareto_front"]
+__all__ = [
+    "data_of",
+    "find_sweep",
+    "front_of",
+    "images_of",
+    "keep_winner",
+    "network_of",
+    "pareto_front",
+]
 
 SETTINGS, SOURCE = "settings.json", "source.json"
 """Files of the record: the values of the sweep's file after the overrides, and where the data are."""
@@ -95,7 +107,11 @@ def front_of(
     budget = objective.budgets.get(objective.cost)
     # A reference at the budget does not change while the sweep goes on.
     reference = (0.0, float(budget)) if budget else None
-    front = pareto_front_of(table, name, reference, budget, margin, attainment, measure=objective.cost)
+    front = pareto_front_of(
+        *(table, name, reference, budget, margin, attainment),
+        measure=objective.cost,
+        images=images_of(record),
+    )
     return replace(
         front,
         budgets=objective.budgets,
@@ -122,6 +138,20 @@ def keep_winner(record: Record, winner: Winner) -> None:
         {f"winner/{name}": number for name, number in numbers.items() if number is not None},
         {"winner": str(winner), "winner.run_id": point.run_id},
     )
+
+
+def images_of(record: Record) -> Images:
+    """What a record knows about the images that its runs were measured on; a file is read when it is used."""
+    counts = record.images()
+
+    @functools.cache
+    def hits(run_id: str, split: Literal["test", "validation"]) -> NDArray[np.bool_] | None:
+        try:
+            return record.correct(run_id, counts[split], split)
+        except InputError:
+            return None
+
+    return Images(counts, hits)
 
 
 def data_of(sweep: Record, name: str) -> tuple[Source, Dataset]:

@@ -175,6 +175,12 @@ class MlflowRuns:
         self.client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
 
     @_explained
+    def profile(self, run_id: str) -> dict[str, int]:
+        """Return the counts of the data set of a run, see `log_data`; empty if none is noted."""
+        inputs = self.client.get_run(run_id).inputs.dataset_inputs
+        return dict(json.loads(inputs[0].dataset.profile)) if inputs else {}
+
+    @_explained
     def keep(self, run_id: str, files: Mapping[str, bytes]) -> None:
         """Store files with a run."""
         if not files:

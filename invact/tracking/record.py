@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -61,7 +61,8 @@ __all__ = ["Record"]
 PARENT = "mlflow.parentRunId"
 
 RUNNING = "attributes.status = 'RUNNING'"
-CORRECT, COST, MODEL = "correct.npy", "cost.csv", "model.keras"
+CORRECT = {"test": "correct.npy", "validation": "correct_validation.npy"}
+COST, MODEL = "cost.csv", "model.keras"
 
 
 class Record:
@@ -175,10 +176,11 @@ class Record:
         files = {}
         if result.cost is not None:
             files[COST] = csv_of(result.cost.to_pandas()).encode()
-        if result.correct:
-            with io.BytesIO() as buffer:
-                np.save(buffer, np.frombuffer(result.correct, np.uint8))
-                files[CORRECT] = buffer.getvalue()
+        for split, bits in {"test": result.correct, "validation": result.validation_correct}.items():
+            if bits:
+                with io.BytesIO() as buffer:
+                    np.save(buffer, np.frombuffer(bits, np.uint8))
+                    files[CORRECT[split]] = buffer.getvalue()
         if result.model:
             files[MODEL] = result.model
         self._runs.keep(run_id, files)
@@ -257,23 +259,31 @@ class Record:
         """The tags of the parent run."""
         return self._runs.tags(self.run_id)
 
-    def correct(self, run_id: str, count: int) -> NDArray[np.bool_]:
-        """Read which test images a run classified correctly; shape (count,).
+    def correct(
+        self, run_id: str, count: int, split: Literal["test", "validation"] = "test"
+    ) -> NDArray[np.bool_]:
+        """Read which images a run classified correctly; shape (count,).
 
         Args:
             run_id: the id of the run.
-            count: number of images in the test set.
+            count: number of images in the split.
+            split: the split. Records of old versions have no data for `validation`.
 
         Raises:
             InputError: the run has no such data, or has them for another number of images.
             EnvironmentFault: the file is damaged.
         """
-        packed = bits_of(run_id, f"file {CORRECT!r}", self._runs.read(run_id, CORRECT))
+        name = CORRECT[split]
+        packed = bits_of(run_id, f"file {name!r}", self._runs.read(run_id, name))
         if packed.size != math.ceil(count / 8):
             raise InputError(
                 f"count: received {count}. Allowed: {max(8 * packed.size - 7, 0)} to {8 * packed.size}"
             )
         return np.unpackbits(packed, count=count).astype(bool)
+
+    def images(self) -> dict[str, int]:
+        """Number of images in each split, as noted with the parent run; empty if it is not known."""
+        return {split: count for split, count in self._runs.profile(self.run_id).items() if split in CORRECT}
 
     def model(self, run_id: str) -> bytes:
         """Read the `.keras` archive of a run.

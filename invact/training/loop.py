@@ -115,7 +115,7 @@ def _fit(
         accuracy, loss, taken = (value.numpy().item() for value in run_epoch(tf.constant(number), batches))
         seconds = time.perf_counter() - start
         images += taken * batch
-        validation, _ = evaluate(data.x_validation, data.y_validation)
+        validation, seen = evaluate(data.x_validation, data.y_validation)
         epochs.append(Epoch(number, Scores(accuracy, loss), validation, seconds))
         if on_epoch is not None:
             on_epoch(epochs[-1])
@@ -139,6 +139,7 @@ def _fit(
         seconds=seconds,
         images_per_second=images / seconds,
         correct=np.packbits(correct).tobytes(),
+        validation_correct=np.packbits(seen).tobytes(),
         model=pack(model) if keep_model else b"",
         error=error,
     )

@@ -71,6 +71,7 @@ class TrialResult:
         images_per_second: number of training images divided by `seconds`.
         correct: one bit for each test image, 1 if it was classified correctly; the first image is the highest
             bit of the first byte (`numpy.packbits`).
+        validation_correct: the same for the validation images.
         model: the trained network as the bytes of a `.keras` archive; empty if it was not requested.
         error: one line that describes the error, for FAILED and DIVERGED.
     """
@@ -86,6 +87,7 @@ class TrialResult:
     seconds: float = 0.0
     images_per_second: float = 0.0
     correct: bytes = field(default=b"", repr=False)
+    validation_correct: bytes = field(default=b"", repr=False)
     model: bytes = field(default=b"", repr=False)
     error: str = ""
 

@@ -5,6 +5,7 @@ The folder `old_store` was made on digits by the version before the packages (co
 """
 
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -13,6 +14,10 @@ import pytest
 from invact.execution.engine import Engine
 
 OLD = Path(__file__).parent / "old_store"
+ESTIMATED = re.compile(
+    r"p_non_dominated|band\.(low|high|optimism)|gap\.(low|high|domin)|verdict|note|_images"
+)
+"""Values that say how certain the results are; they include the noise of the images since then."""
 
 
 @pytest.fixture
@@ -38,9 +43,14 @@ def test_an_old_sweep_resumes_with_the_same_result(invact, old_store, monkeypatc
     assert found.pop("winner")["point"] == max(found["front"], key=lambda point: point["accuracy"])
     assert (found.pop("budgets"), found.pop("min_accuracy")) == ({"macs": 20_000}, None)
     expected = json.loads((OLD / "sweep.json").read_text(encoding="utf-8"))
-    assert leaves(found) == {
+    assert found["uncertainty"]["validation_images"] == "test hits"
+
+    def kept(document):
+        return {key: value for key, value in leaves(document).items() if not ESTIMATED.search(key)}
+
+    assert kept(found) == {
         key: pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
-        for key, value in leaves(expected).items()
+        for key, value in kept(expected).items()
     }
 
 

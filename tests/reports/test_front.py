@@ -8,6 +8,7 @@ import sys
 
 import pandas as pd
 import pytest
+from helpers import texts_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_fronts import EMPTY, a_front, a_front_over, noisy_front
@@ -16,8 +17,11 @@ from rich.console import Console
 
 from invact.errors import EnvironmentFault, InputError
 from invact.files import write_atomically
+from invact.fronts.images import Known
 from invact.fronts.pareto import Apart, ParetoFront, Point
 from invact.measures import MEASURES
+from invact.reports.figures.bands import trust_text
+from invact.reports.figures.front import front_figure
 from invact.reports.front import FORMATS, front_table, write_front
 from invact.training.results import Status
 
@@ -104,6 +108,7 @@ def test_a_json_file_contains_the_whole_front(front):
     content = json.loads(FORMATS["json"](front))
     assert content.pop("schema") == "invact.front/3"
     assert set(content.pop("versions")) == {"invact", "python", "numpy", "pandas"}
+    assert content.pop("note") == (trust_text(front) or None)
     reference = content.pop("reference")
     read = ParetoFront(
         uncertainty=content.pop("uncertainty"),
@@ -137,6 +142,32 @@ def test_json_contains_the_uncertainty():
     points = content["front"] + content["dominated"]
     assert {point["config"]: point["p_non_dominated"] for point in points} == shares
     assert json.loads(FORMATS["json"](a_front(1)))["uncertainty"] is None
+
+
+def test_every_report_says_what_one_seed_cannot_tell():
+    one, several = a_front(1), a_front()
+    said = "one seed cannot tell: "
+    assert trust_text(one).startswith(said)
+    assert said in " ".join(table_of(one).split())
+    assert json.loads(FORMATS["json"](one))["note"] == trust_text(one)
+    assert said in texts_of(front_figure(one))
+    assert said in FORMATS["html"](one).decode()
+    for other in (several, EMPTY):
+        assert said not in table_of(other)
+        assert said not in texts_of(front_figure(other))
+    assert json.loads(FORMATS["json"](EMPTY))["note"] is None
+
+
+@pytest.mark.parametrize("known", Known)
+def test_every_report_says_where_the_noise_of_the_images_is_missing(known):
+    front = a_front()
+    front = dataclasses.replace(
+        front, uncertainty=dataclasses.replace(front.uncertainty, validation_images=known)
+    )
+    assert bool(trust_text(front)) is (known is not Known.HITS)
+    for shown in (" ".join(table_of(front).split()), FORMATS["html"](front).decode()):
+        assert (trust_text(front) in shown) or known is Known.HITS
+        assert ("noise of the validation images" in shown) is (known is not Known.HITS)
 
 
 @pytest.mark.parametrize("front", [a_front(), a_front(1), EMPTY], ids=["front", "one seed", "empty"])
@@ -202,7 +233,7 @@ def test_table_over_any_measure(measure, heads, reference):
     header = next(line for line in lines if "configuration" in line)
     assert header.split() == ["configuration", *heads, "filters", "valid.", "test", "trial"]
     assert lines[1] == "all rows: seeds 1"
-    assert f"to (0%, {reference})" in lines[-1]
+    assert f"to (0%, {reference})" in lines[-2]
     assert any(line.split()[:5] == ["inverse", "0", "0.13", "10", "k"] for line in lines) == (
         measure == "latency_ms"
     )
@@ -261,7 +292,7 @@ def test_table_of_several_seeds_has_intervals_and_shares():
     assert all(any(line.strip().startswith(f"{point.label} ") for line in lines) for point in near)
     assert not any(line.strip().startswith(f"{point.label} ") for line in lines for point in far)
     text = "\n".join(lines)
-    for shown in ("4 seeds; +-: 95%", "below the line", "inverse - relu: ", "margin 0.3"):
+    for shown in ("4 seeds; +-: 95%", "pointwise", "below the line", "inverse - relu: ", "margin 0.3"):
         assert shown in text
 
 
@@ -272,7 +303,7 @@ def test_the_table_of_one_seed_has_no_uncertainty():
         "configuration",
         *["MACs", "params", "filters", "valid.", "test", "trial"],
     ]
-    assert "hypervolume" in text.strip().splitlines()[-1]
+    assert "hypervolume" in text.strip().splitlines()[-2]
 
 
 def test_a_label_is_not_read_as_markup():

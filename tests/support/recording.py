@@ -18,6 +18,7 @@ COST = Cost(
 
 
 BITS = np.random.default_rng(0).random(1_803) < 0.9
+SEEN = np.random.default_rng(1).random(301) < 0.9
 
 
 def a_result(
@@ -31,6 +32,7 @@ def a_result(
         "seconds": 1.25,
         "images_per_second": 1e4 / 3,
         "correct": np.packbits(BITS).tobytes(),
+        "validation_correct": np.packbits(SEEN).tobytes(),
     }
     return TrialResult(config, seed, status, **(given | values))
 

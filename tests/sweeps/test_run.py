@@ -230,6 +230,9 @@ def test_models_of_the_whole_front_are_kept_and_load(
         correct = model.predict(digits.x_test, verbose=0).argmax(1) == digits.y_test
         assert correct.mean() == row["test_accuracy"]
         np.testing.assert_array_equal(record.correct(row["run_id"], digits.test_count), correct)
+        seen = model.predict(digits.x_validation, verbose=0).argmax(1) == digits.y_validation
+        found = record.correct(row["run_id"], digits.validation_count, "validation")
+        np.testing.assert_array_equal(found, seen)
     # For each finished trial, a point of the front is at least as good in accuracy and in MACs.
     for row in result.table.itertuples():
         assert any(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import warm
-from recording import BITS, COST, a_result, an_epoch, write
+from recording import BITS, COST, SEEN, a_result, an_epoch, write
 
 from invact.config import Config
 from invact.data.dataset import load
@@ -43,6 +43,7 @@ def test_a_result_is_read_back_bit_for_bit(store, record):
         assert row[f"param.{name}"] == value
         assert type(row[f"param.{name}"]) is type(value)
     np.testing.assert_array_equal(record.correct(run_id, BITS.size), BITS)
+    np.testing.assert_array_equal(record.correct(run_id, SEEN.size, "validation"), SEEN)
 
 
 def test_mlflow_has_the_curves_the_params_and_the_cost_by_layer(store, record):
@@ -139,6 +140,21 @@ def test_a_wrong_number_of_test_images_is_refused(record):
     run_id, _ = write(record, 0, Config())
     with pytest.raises(InputError, match=r"count: received 1792\. Allowed: 1801 to 1808"):
         record.correct(run_id, 1_800 - 8)
+
+
+def test_a_record_without_answers_to_the_validation_images_can_be_read(record):
+    run_id, _ = write(record, 0, Config(), validation_correct=b"")
+    np.testing.assert_array_equal(record.correct(run_id, BITS.size), BITS)
+    with pytest.raises(InputError, match=r"has no file 'correct_validation\.npy'"):
+        record.correct(run_id, SEEN.size, "validation")
+
+
+def test_the_number_of_images_is_read_from_the_parent_run(store):
+    data = load("digits")
+    with store.record("noted", "sweep", "0123456789abcdef", data=data) as record:
+        assert record.images() == {"validation": data.validation_count, "test": data.test_count}
+    with store.record("silent", "sweep", "0123456789abcdef") as record:
+        assert record.images() == {}
 
 
 def test_versions_are_stored_with_every_run(store, record):

@@ -190,6 +190,16 @@ def test_the_test_set_does_not_affect_training(digits: Dataset) -> None:
     honest, blind = train(TINY, 0, digits), train(TINY, 0, corrupt)
     assert numbers(replace(honest, test=None, correct=b"")) == numbers(replace(blind, test=None, correct=b""))
     assert honest.test != blind.test
+    assert honest.validation_correct == blind.validation_correct
+
+
+def test_the_answers_to_each_image_have_the_accuracies(digits: Dataset) -> None:
+    found = train(TINY, 0, digits)
+    for bits, count, scores in (
+        (found.correct, digits.test_count, found.test),
+        (found.validation_correct, digits.validation_count, found.validation),
+    ):
+        assert np.unpackbits(np.frombuffer(bits, np.uint8), count=count).mean() == scores.accuracy
 
 
 def test_validation_images_are_not_trained_on(digits: Dataset) -> None:

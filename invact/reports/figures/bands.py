@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from invact.fronts.images import Known
 from invact.fronts.pareto import ParetoFront
 from invact.reports.figures.style import (
     FAINT,
@@ -33,8 +34,19 @@ __all__ = [
     "percent",
     "possible",
     "stepped",
+    "trust_text",
     "verdict_text",
 ]
+
+ONE_SEED = "one seed cannot tell: in simulations 1 point in 6 is wrong, 1 in 3 is missing"
+"""The shares are the means over the worlds of `python -m benchmarks.true_fronts --only one-seed`."""
+
+_IMAGES: Mapping[Known, str] = {
+    Known.HITS: "",
+    Known.TEST_HITS: "the noise of the validation images is taken from the test images",
+    Known.COUNT: "the noise of the validation images is known from their number only, so P is cautious",
+    Known.NOTHING: "P does not include the noise of the validation images",
+}
 
 DASHED, DOTTED = (0, (4, 2)), (0, (1, 1.5))
 
@@ -56,7 +68,24 @@ def percent(values: Sequence[float]) -> list[float]:
 
 def band_text(uncertainty: Uncertainty) -> str:
     """Text of the band in legends."""
-    return f"test, {uncertainty.confidence:.0%} band"
+    return f"test, pointwise {uncertainty.confidence:.0%} band"
+
+
+def trust_text(front: ParetoFront) -> str:
+    """Write one line on what the front does not show: with one seed, or without the noise of the images.
+
+    It is empty if there is nothing to say.
+
+    Example:
+        >>> from invact.fronts.pareto import pareto_front_of
+        >>> import pandas as pd
+        >>> trust_text(pareto_front_of(pd.DataFrame(), "empty"))
+        ''
+    """
+    if front.uncertainty is not None:
+        return _IMAGES[front.uncertainty.validation_images]
+    one = front.points and all(point.seeds == 1 for point in (*front.points, *front.dominated))
+    return ONE_SEED if one else ""
 
 
 def verdict_text(one: ArmGap) -> str:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from invact.fronts.pareto import Apart, ParetoFront, Point
 from invact.measures import MEASURES, Measure
-from invact.reports.figures.bands import accuracy_limits, band_text, possible, stepped, verdict_text
+from invact.reports.figures.bands import (
+    accuracy_limits,
+    band_text,
+    possible,
+    stepped,
+    trust_text,
+    verdict_text,
+)
 from invact.reports.figures.front import (
     limits,
     required_text,
@@ -154,8 +161,9 @@ def interactive_front(front: ParetoFront) -> go.Figure:
             col=1,
         )
     gaps = front.uncertainty.gaps if front.uncertainty else ()
-    lines = [subtitle(front), *([str(front.winner)] if front.winner else []), *map(verdict_text, gaps)]
-    told = list(map(escape, lines))
+    winner = str(front.winner) if front.winner else ""
+    lines = [subtitle(front), winner, trust_text(front), *map(verdict_text, gaps)]
+    told = [escape(line) for line in lines if line]
     figure.update_layout(
         template="simple_white",
         title={"text": f"<b>{escape(front.name)}</b>", "subtitle": {"text": "<br>".join(told)}},

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from invact.fronts.pareto import Apart, ParetoFront, Point
 from invact.fronts.points import Winner
 from invact.measures import MEASURES
-from invact.reports.figures.bands import accuracy_limits, draw_band
+from invact.reports.figures.bands import accuracy_limits, draw_band, trust_text
 from invact.reports.figures.style import (
     FAINT,
     INK,
@@ -105,7 +106,7 @@ def front_figure(front: ParetoFront) -> Figure:
     """Draw validation accuracy against cost (logarithmic axis), with the front as a step function.
 
     Each activation has its own colour and marker. With several seeds, the figure shows the band of test
-    accuracy over budgets, and labels show the share P of resamples in which a configuration is on the front.
+    accuracy over budgets, and labels show the probability P of being on the true front.
     Excluded configurations are ticks in one row for each status below the axis; ticks beyond the axis are
     counted.
     """
@@ -126,9 +127,11 @@ def _front_figure(front: ParetoFront) -> Figure:
     grid = figure.add_gridspec(1 + bool(rows), 1, height_ratios=[20, 1.3 * len(rows)][: 1 + bool(rows)])
     axes = figure.add_subplot(grid[0])
     lowest = figure.add_subplot(grid[1], sharex=axes) if rows else axes
-    axes.set_title(front.name, loc="left", fontsize=14, fontweight="bold", color=INK, pad=24)
+    told = "\n".join([subtitle(front), *textwrap.wrap(trust_text(front), 110)])
+    pad = 24 + 12 * told.count("\n")
+    axes.set_title(front.name, loc="left", fontsize=14, fontweight="bold", color=INK, pad=pad)
     axes.annotate(
-        subtitle(front),
+        told,
         (0, 1),
         (0, 7),
         "axes fraction",
@@ -310,7 +313,7 @@ def _label(figure: Figure, axes: Axes, front: ParetoFront) -> None:
 
 
 def point_text(point: Point) -> str:
-    """Label of a point, with the share P of resamples in which it is on the front."""
+    """Label of a point, with the probability P of being on the true front."""
     return plain(point.label) + ("" if point.p_non_dominated is None else f", P {point.p_non_dominated:.2f}")
 
 

@@ -11,7 +11,7 @@ from invact.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["hypervolume", "non_dominated"]
+__all__ = ["best_so_far", "hypervolume", "non_dominated", "non_dominated_draws"]
 
 
 def non_dominated(accuracy: ArrayLike, cost: ArrayLike) -> NDArray[np.bool_]:
@@ -43,6 +43,51 @@ def non_dominated(accuracy: ArrayLike, cost: ArrayLike) -> NDArray[np.bool_]:
     order = known[np.lexsort((known, -gain[known], loss[known]))]
     best_before = np.maximum.accumulate(np.concatenate(([-np.inf], gain[order])))[:-1]
     mask[order[gain[order] > best_before]] = True
+    return mask
+
+
+def best_so_far(accuracy: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Find, for each column, the most accurate of this and all earlier columns; the first one among equals.
+
+    Args:
+        accuracy: shape (draws, n).
+
+    Returns:
+        Numbers of columns, shape (draws, n).
+
+    Example:
+        >>> best_so_far(np.array([[0.8, 0.7, 0.9, 0.9]])).tolist()
+        [[0, 0, 2, 2]]
+    """
+    record = np.maximum.accumulate(accuracy, axis=1)
+    new = np.ones(accuracy.shape, dtype=bool)
+    new[:, 1:] = accuracy[:, 1:] > record[:, :-1]
+    found: NDArray[np.intp] = np.maximum.accumulate(np.where(new, np.arange(accuracy.shape[1]), 0), axis=1)
+    return found
+
+
+def non_dominated_draws(accuracy: NDArray[np.float64], cost: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Mark the non-dominated points of each of many draws of the accuracies, as `non_dominated` does.
+
+    Args:
+        accuracy: finite, shape (draws, n).
+        cost: finite, the same in all draws, shape (n,).
+
+    Returns:
+        Mask, shape (draws, n).
+
+    Example:
+        >>> non_dominated_draws(np.array([[0.9, 0.8], [0.7, 0.8]]), np.array([100.0, 200.0])).tolist()
+        [[True, False], [True, True]]
+    """
+    order = np.argsort(cost, kind="stable")
+    best = best_so_far(accuracy[:, order])
+    # Once all points of one cost are compared, the most accurate one so far is on the front.
+    last = np.append(np.diff(cost[order]) > 0, True)
+    ranked = np.zeros(accuracy.shape, dtype=bool)
+    np.put_along_axis(ranked, best[:, last], True, axis=1)
+    mask = np.empty_like(ranked)
+    mask[:, order] = ranked
     return mask
 
 

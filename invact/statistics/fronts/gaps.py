@@ -13,9 +13,9 @@ from invact.statistics.fronts.uncertainty import (
     Candidates,
     Selection,
     common_budgets,
+    means,
     resample,
     standard_error,
-    whole,
 )
 
 if TYPE_CHECKING:
@@ -64,10 +64,11 @@ def front_gap(
 ) -> FrontGap:
     """Compare the fronts of two arms at all budgets at once.
 
-    A resample draws the same seeds for both arms. The band is gap -+ c se, with se as in `front_bootstrap`.
-    c is the quantile of the largest |Z| over the budgets, where Z is normal with the correlations of the
-    resampled gaps. This quantile is converted to the quantile of Student's t with S - 1 degrees of freedom
-    that has the same tail probability. With few seeds, correlations are overestimated; therefore each r^2 is
+    A resample draws the same seeds and the same noise of the images for both arms. The band is gap -+ c se,
+    with se and its degrees of freedom as in `front_bootstrap`. c is the quantile of the largest |Z| over the
+    budgets, where Z is normal with the correlations of the resampled gaps. This quantile is converted to the
+    quantile of Student's t, with the degrees of freedom of each budget, that has the same tail probability.
+    With few seeds, correlations are overestimated; therefore each r^2 is
     first adjusted to 1 - (1 - r^2) (S - 1) / (S - 2). Both errors of `dominates` are one-sided, so their
     level is (1 - confidence) / 2.
 
@@ -102,11 +103,20 @@ def front_gap(
     if not 0 < margin < 1:
         raise InputError(f"margin: received {margin!r}. Allowed: a fraction in (0, 1), such as 0.005")
     limits = common_budgets(budgets, control, treatment)
-    weights = resample(seeds, resamples, confidence, seed)
-    drawn = Selection(treatment, weights, limits).test - Selection(control, weights, limits).test
-    data = whole(seeds)
-    gap = (Selection(treatment, data, limits).test - Selection(control, data, limits).test)[0]
-    half = _critical(drawn, seeds, confidence, seed) * standard_error(drawn, seeds)
+    both = (control, treatment)
+
+    def gaps(images: bool) -> NDArray[np.float64]:
+        old, new = (
+            Selection(arm.cost, *resample(arm, resamples, confidence, seed, images=images), limits).test
+            for arm in both
+        )
+        return np.asarray(new - old)
+
+    drawn = gaps(images=True)
+    old, new = (Selection(arm.cost, *means(arm), limits).test[0] for arm in both)
+    gap = new - old
+    se, df = standard_error(drawn, gaps(images=False), seeds)
+    half = special.stdtrit(df, 1 - _tail(drawn, seeds, confidence, seed)) * se
     low, high = gap - half, gap + half
     return FrontGap(
         budgets=tuple(limits.tolist()),
@@ -119,12 +129,12 @@ def front_gap(
     )
 
 
-def _critical(drawn: NDArray[np.float64], seeds: int, confidence: float, seed: int) -> float:
-    """Half-width of the simultaneous band in standard errors; drawn has shape (resamples, budgets)."""
+def _tail(drawn: NDArray[np.float64], seeds: int, confidence: float, seed: int) -> float:
+    """Tail probability of one side of the simultaneous band; drawn has shape (resamples, budgets)."""
     # A budget whose gap does not vary (except for rounding) has no correlation, and its band is a point.
     moving = drawn[:, drawn.std(axis=0) > 1e-12]
     if not moving.size:
-        return 0.0
+        return 0.5
     r = np.atleast_2d(np.corrcoef(moving, rowvar=False))
     r = np.sign(r) * np.sqrt(np.maximum(1 - (1 - r**2) * (seeds - 1) / (seeds - 2), 0))
     # After the adjustment the matrix may have negative eigenvalues. Setting them to 0 makes it a valid
@@ -133,5 +143,4 @@ def _critical(drawn: NDArray[np.float64], seeds: int, confidence: float, seed: i
     root = vectors * np.sqrt(np.maximum(values, 0))
     root /= np.linalg.norm(root, axis=1, keepdims=True)
     z = np.random.default_rng([seed, 1]).standard_normal((DRAWS, len(r))) @ root.T
-    tail = special.ndtr(-np.quantile(np.abs(z).max(axis=1), confidence))
-    return float(-special.stdtrit(seeds - 1, tail))
+    return float(special.ndtr(-np.quantile(np.abs(z).max(axis=1), confidence)))

@@ -10,7 +10,8 @@ import numpy as np
 
 from invact.errors import EnvironmentFault, InputError
 from invact.files import install
-from invact.statistics.fronts.uncertainty import Candidates, Selection, resample
+from invact.statistics.fronts.dominance import non_dominated_draws
+from invact.statistics.fronts.uncertainty import DIGITS, Candidates, resample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,10 +78,10 @@ def attainment_surfaces(
         from moocore import eaf
     except ImportError:
         raise EnvironmentFault(f"attainment surfaces need moocore: {install('eaf')}") from None
-    weights = resample(candidates.test.shape[1], resamples, 0.95, seed)
-    fronts, configurations = np.nonzero(Selection(candidates, weights, candidates.cost).non_dominated)
+    validation, test = resample(candidates, resamples, 0.95, seed)
+    fronts, configurations = np.nonzero(non_dominated_draws(validation.round(DIGITS), candidates.cost))
     # moocore minimises all objectives.
-    losses = -(weights @ candidates.test.T)[fronts, configurations]
+    losses = -test[fronts, configurations]
     points = np.column_stack([candidates.cost[configurations], losses])
     surfaces = []
     for share in shares:

@@ -178,7 +178,7 @@ def test_the_figure_shows_the_band():
     shown = texts_of(axes.figure)
     for point in front.points[:1]:
         assert f"{point.label}, P {point.p_non_dominated:.2f}" in shown
-    for text in ("test, 95% band", "grey: test", "mean of 4 seeds"):
+    for text in ("test, pointwise 95% band", "grey: test", "mean of 4 seeds"):
         assert text in shown
     assert "band" not in texts_of(front_figure(a_front(1)))
 
