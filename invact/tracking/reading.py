@@ -2,7 +2,7 @@
 
 `StoredRuns` has the reading methods of `invact.tracking.mlflow.MlflowRuns`. It reads the tables
 `experiments`, `runs`, `tags`, `params` and `latest_metrics`, whose columns are those of MLflow 1 to 3, and
-changes nothing.
+`inputs` and `datasets`, and changes nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from invact.errors import EnvironmentFault, InputError, one_line
 from invact.tracking.places import moved, place_of
+from invact.tracking.stored import object_of
 
 if TYPE_CHECKING:
     from invact.tracking.mlflow import MlflowRuns
@@ -130,6 +131,15 @@ class StoredRuns:
     def tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run."""
         return dict(self._rows("SELECT key, value FROM tags WHERE run_uuid = ?", [run_id]))
+
+    def profile(self, run_id: str) -> dict[str, int]:
+        """Return the counts of the data set of a run; empty if none is noted."""
+        rows = self._rows(
+            "SELECT dataset_profile FROM datasets JOIN inputs ON dataset_uuid = source_id "
+            "WHERE destination_id = ? AND source_type = 'DATASET'",
+            [run_id],
+        )
+        return object_of(run_id, "profile of the data set", rows[0][0]) if rows else {}
 
     def has(self, run_id: str, name: str) -> bool:
         """Return whether a file is stored with a run, `name` or `folder/name`."""

@@ -30,22 +30,23 @@ def held(**changes: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("tag", "free"),
+    ("changes", "free"),
     [
-        (held(), False),
-        (held(host="elsewhere"), False),
-        (held(expires=0.0), True),
-        (held(host="elsewhere", expires=0.0), True),
-        (held(pid=2**22 + 1), True),
-        (held(began=0.0), True),  # the number of a process that has ended was given to another
-        ("", True),
-        ("{}", True),
-        ("[1]", True),
-        ("no JSON", True),
+        ({}, False),
+        ({"host": "elsewhere"}, False),
+        ({"expires": 0.0}, True),
+        ({"host": "elsewhere", "expires": 0.0}, True),
+        ({"pid": 2**22 + 1}, True),
+        ({"began": 0.0}, True),  # the number of a process that has ended was given to another
     ],
 )
-def test_a_lease_is_free_if_it_expired_or_its_process_ended(tag: str, free: bool) -> None:
-    assert (may_take(tag, socket.gethostname(), time.time()) is None) == free
+def test_a_lease_is_free_if_it_expired_or_its_process_ended(changes: dict[str, object], free: bool) -> None:
+    assert (may_take(held(**changes), socket.gethostname(), time.time()) is None) == free
+
+
+@pytest.mark.parametrize("tag", ["", "{}", "[1]", "no JSON", "null"])
+def test_a_tag_that_is_no_lease_is_free(tag: str) -> None:
+    assert may_take(tag, socket.gethostname(), time.time()) is None
 
 
 @given(st.text())
