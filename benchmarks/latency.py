@@ -22,7 +22,7 @@ import pandas as pd
 
 from invact import Config, count_macs, measure_latency
 from invact.networks.build import build_model
-from invact.quiet import load_tensorflow
+from invact.process.quiet import load_tensorflow
 
 HERE = Path(__file__).parent
 RUNTIMES = ("tensorflow", "litert", "litert:int8", "onnx", "onnx:int8")

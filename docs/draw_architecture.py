@@ -90,7 +90,8 @@ def root_modules() -> list[str]:
         >>> "config" in root_modules()
         True
     """
-    return sorted(path.stem for path in (ROOT / "invact").glob("*.py") if not path.stem.startswith("_"))
+    modules = (path.stem for path in (ROOT / "invact").glob("*.py") if not path.stem.startswith("_"))
+    return sorted(["process", *modules])
 
 
 def imports() -> set[tuple[str, str]]:
@@ -182,7 +183,8 @@ def draw(path: Path) -> None:
 
 
 def _is_package(name: str) -> bool:
-    return (ROOT / "invact" / name / "__init__.py").is_file()
+    # Like the modules of the root, every package may import it, so its arrows would say nothing.
+    return name != "process" and (ROOT / "invact" / name / "__init__.py").is_file()
 
 
 def _curves(

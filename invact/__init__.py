@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from invact._version import __version__
-from invact.noise import hide_start_messages
+from invact.process.noise import hide_start_messages
 
 if TYPE_CHECKING:
     from invact.arms import ARMS, Arm, register_arm

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from invact.errors import InputError, choices, one_line
-from invact.quiet import load_tensorflow
+from invact.process.quiet import load_tensorflow
 
 __all__ = ["Frozen", "check_name", "import_all", "override", "points", "quantity", "validate"]
 

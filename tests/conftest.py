@@ -135,7 +135,7 @@ def forbid_engines(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The database of a new store, which all processes share because MLflow takes seconds to make one."""
-    from invact.tracking.database import create
+    from invact.tracking.backend.database import create
 
     own = tmp_path_factory.getbasetemp()
     database = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "empty" / "mlflow.db"
@@ -149,7 +149,9 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def quick_stores(empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """New stores are copies of the empty one. The tests of `tracking` make a real one."""
-    monkeypatch.setattr("invact.tracking.database.create", functools.partial(shutil.copy, empty_store))
+    monkeypatch.setattr(
+        "invact.tracking.backend.database.create", functools.partial(shutil.copy, empty_store)
+    )
 
 
 @pytest.fixture

@@ -53,5 +53,8 @@ def test_no_module_changes_the_environment_but_the_two_switches_of_mlflow() -> N
     done = warm.run(["-c", SCRIPT, ROOT], env={"PATH": "/usr/bin:/bin", "TF_CPP_MIN_LOG_LEVEL": "3"})
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {
-        "invact/tracking/mlflow.py": ["MLFLOW_DISABLE_TELEMETRY", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"]
+        "invact/tracking/backend/mlflow.py": [
+            "MLFLOW_DISABLE_TELEMETRY",
+            "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR",
+        ]
     }

@@ -16,8 +16,8 @@ from invact.claims.protocol import Protocol
 from invact.claims.verdict.result import ClaimResult, OverSets, SetResult
 from invact.errors import InputError
 from invact.files import read_text
-from invact.quiet import check_backend
-from invact.spawning import check_script
+from invact.process.quiet import check_backend
+from invact.process.spawning import check_script
 from invact.statistics.comparison.graph import graphical, ladders_graph
 from invact.statistics.sequential.ladder import Verdict
 
@@ -61,7 +61,7 @@ def run_claim(
         InputError: the input is wrong, or the file was changed after the registration without a deviation.
         EnvironmentFault: the data, the store or the cluster cannot be reached, or the registered design was
             altered; or Keras uses another backend than TensorFlow; or each worker would run the calling
-            script again, see `invact.spawning.check_script`.
+            script again, see `invact.process.spawning.check_script`.
         Incomplete: a run failed repeatedly.
     """
     check_backend()
@@ -70,7 +70,7 @@ def run_claim(
 
     from invact.claims.trainer import ClaimTrainer
     from invact.execution.stages import stage
-    from invact.quiet import load_tensorflow
+    from invact.process.quiet import load_tensorflow
     from invact.tracking.store import open_store
 
     if not isinstance(claim, Claim):

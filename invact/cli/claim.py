@@ -22,7 +22,7 @@ from invact.cli.options import (
     overrides,
     show,
 )
-from invact.quiet import load_tensorflow, stdout_to_stderr
+from invact.process.quiet import load_tensorflow, stdout_to_stderr
 
 __all__ = ["claim"]
 

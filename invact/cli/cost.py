@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from invact.cli.options import Imports, Json, Networks, check_formats, echo, show
-from invact.quiet import load_tensorflow, stdout_to_stderr
+from invact.process.quiet import load_tensorflow, stdout_to_stderr
 from invact.reports.tables import Column, Listing
 from invact.text import csv_of
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from invact.cli.options import Driver, Json, Output, Store, SweepName, TrackingUri, show
-from invact.quiet import stdout_to_stderr
+from invact.process.quiet import stdout_to_stderr
 
 __all__ = ["export"]
 

@@ -20,7 +20,7 @@ from invact.cli.options import (
     show,
 )
 from invact.errors import Incomplete, InputError, one_of
-from invact.quiet import stdout_to_stderr
+from invact.process.quiet import stdout_to_stderr
 
 __all__ = ["front"]
 

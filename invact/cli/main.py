@@ -21,8 +21,8 @@ from invact.cli.list import list_
 from invact.cli.sweep import sweep
 from invact.cli.ui import ui
 from invact.errors import InvactError
-from invact.noise import own_warnings
-from invact.streams import steady_error, steady_output, tell
+from invact.process.noise import own_warnings
+from invact.process.streams import steady_error, steady_output, tell
 
 __all__ = ["app", "main"]
 

@@ -21,7 +21,7 @@ from invact.cli.options import (
     show,
 )
 from invact.errors import Incomplete
-from invact.quiet import stdout_to_stderr
+from invact.process.quiet import stdout_to_stderr
 from invact.search.drivers import DRIVERS
 
 __all__ = ["sweep"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from invact.data.scale import check_range, plain_range, range_of, remark_of
 from invact.data.sources import DATASETS, Location, is_available, locate, read
 from invact.errors import InputError
-from invact.quiet import warn
+from invact.process.quiet import warn
 
 __all__ = ["DATASETS", "Dataset", "Location", "Source", "is_available", "load", "locate"]
 

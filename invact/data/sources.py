@@ -222,7 +222,7 @@ def _download(location: Location) -> Arrays:
     socket.setdefaulttimeout(_STALL_SECONDS)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            from invact.quiet import load_tensorflow
+            from invact.process.quiet import load_tensorflow
 
             load_tensorflow()
             import keras

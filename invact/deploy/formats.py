@@ -18,7 +18,7 @@ from invact.errors import EnvironmentFault
 from invact.files import write_atomically
 from invact.networks.archives import pack, unpack
 from invact.networks.settings import keras_settings
-from invact.quiet import silent_stderr
+from invact.process.quiet import silent_stderr
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

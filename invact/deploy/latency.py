@@ -20,8 +20,8 @@ import numpy as np
 from invact.deploy.stopwatch import Contender, Stopwatch, spare_processors
 from invact.errors import InputError
 from invact.execution.stages import track
-from invact.quiet import check_backend
-from invact.spawning import check_script
+from invact.process.quiet import check_backend
+from invact.process.spawning import check_script
 from invact.text import html_of
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def measure_latency(
     Raises:
         InputError: an argument is not valid, or a runtime cannot run a model.
         EnvironmentFault: a runtime's extra is missing, or the process would run the calling script again, see
-            `invact.spawning.check_script`; or Keras uses another backend than TensorFlow.
+            `invact.process.spawning.check_script`; or Keras uses another backend than TensorFlow.
 
     Example:
         >>> import keras

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.errors import EnvironmentFault, InputError
-from invact.noise import own_warnings
-from invact.processors import allowed_processors, can_pin, pin
-from invact.spawning import GUARD, check_script
+from invact.process.noise import own_warnings
+from invact.process.processors import allowed_processors, can_pin, pin
+from invact.process.spawning import GUARD, check_script
 from invact.validation import import_all
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ class Stopwatch:
 
     Raises:
         InputError: this process may use fewer processors than `threads`.
-        EnvironmentFault: the process would run the calling script again, see `invact.spawning.check_script`.
+        EnvironmentFault: the process would run the calling script again, see `check_script` in
+            `invact.process.spawning`.
     """
 
     def __init__(self, threads: int = 1, imports: Sequence[str] = ()) -> None:

@@ -20,7 +20,7 @@ from invact.deploy.stopwatch import Contender, Stopwatch
 from invact.errors import EnvironmentFault, InputError, within
 from invact.files import cache_folder, write_atomically
 from invact.networks.widths import network_cost, network_key
-from invact.tracking.lock import exclusive
+from invact.tracking.backend.lock import exclusive
 from invact.tracking.provenance import environment
 from invact.validation import Frozen
 

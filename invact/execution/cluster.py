@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from invact.errors import EnvironmentFault, InputError, one_line
-from invact.spawning import GUARD, check_script, imports_script
-from invact.streams import tell
+from invact.process.spawning import GUARD, check_script, imports_script
+from invact.process.streams import tell
 
 __all__ = ["connect", "send"]
 
@@ -99,7 +99,7 @@ def _start(resources: contextlib.ExitStack, workers: int, processors: Collection
                 # Ctrl-C reaches every process of the terminal, but only the coordinator must handle it.
                 preload=[
                     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
-                    f"from invact.processors import pin; pin({set(processors)})",
+                    f"from invact.process.processors import pin; pin({set(processors)})",
                 ],
                 env={"TF_CPP_MIN_LOG_LEVEL": "3"},
             )

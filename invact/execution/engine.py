@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from invact._version import __version__
 from invact.errors import EnvironmentFault, InputError, one_line
 from invact.execution.cluster import connect, send
-from invact.processors import allowed_processors
+from invact.process.processors import allowed_processors
 from invact.tracking.provenance import differences, numerics
 from invact.training.results import Epoch, Scores, Status, TrialResult
 
@@ -193,8 +193,8 @@ class _Setting:
 
 
 def _prepare(setting: _Setting) -> str:
-    from invact.noise import own_warnings
-    from invact.quiet import load_tensorflow
+    from invact.process.noise import own_warnings
+    from invact.process.quiet import load_tensorflow
 
     own_warnings()
     if found := differences(setting.numerics, numerics()):

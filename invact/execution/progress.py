@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from invact.execution.bars import Bar, bars, clock, trial_line
 from invact.execution.stages import terminal
 from invact.measures import amount
-from invact.streams import is_terminal, tell
+from invact.process.streams import is_terminal, tell
 from invact.text import plain
 from invact.training.results import Epoch, Status, TrialResult
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from invact.execution.bars import Bar, bars, clock
-from invact.streams import is_terminal
+from invact.process.streams import is_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console

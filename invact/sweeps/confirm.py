@@ -12,9 +12,9 @@ from invact.config import digest
 from invact.errors import InputError
 from invact.fronts.confirmation import Confirmation, confirm_points
 from invact.fronts.pareto import ParetoFront
-from invact.quiet import check_backend
+from invact.process.quiet import check_backend
+from invact.process.spawning import check_script
 from invact.reports.confirmation import write_confirmation
-from invact.spawning import check_script
 from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of, images_of
 from invact.tracking.stored import config_of
 from invact.validation import import_all
@@ -87,7 +87,7 @@ def confirm_front(
     Raises:
         InputError: no sweep has the name, its front is empty, or `seeds` is out of range.
         EnvironmentFault: the store, the data or the cluster cannot be reached, or the data have changed; or
-            each worker would run the calling script again, see `invact.spawning.check_script`.
+            each worker would run the calling script again, see `invact.process.spawning.check_script`.
     """
     check_backend()
     if scheduler is None:
@@ -98,7 +98,7 @@ def confirm_front(
     from invact.execution.engine import on_demand
     from invact.execution.progress import make_progress
     from invact.execution.stages import stage
-    from invact.quiet import load_tensorflow
+    from invact.process.quiet import load_tensorflow
     from invact.tracking.store import open_store
 
     fresh_seeds(seeds)

@@ -18,7 +18,7 @@ from invact.errors import EnvironmentFault, InputError, one_of, within
 from invact.execution.progress import LineProgress, Progress
 from invact.files import write_atomically
 from invact.networks.archives import unpack
-from invact.quiet import load_tensorflow
+from invact.process.quiet import load_tensorflow
 from invact.reports.tables import Listing, table_of
 from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of, network_of
 from invact.tracking.stored import config_of

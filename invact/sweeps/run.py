@@ -14,8 +14,8 @@ from invact.errors import within
 from invact.files import read_text
 from invact.fronts.pareto import ParetoFront
 from invact.measures import MEASURES, in_full
-from invact.quiet import check_backend
-from invact.spawning import check_script
+from invact.process.quiet import check_backend
+from invact.process.spawning import check_script
 from invact.sweeps.file import Sweep, load_sweep
 from invact.sweeps.recorded import SETTINGS, SOURCE, front_of, keep_winner
 from invact.text import leading
@@ -86,7 +86,7 @@ def run_sweep(
         InputError: the sweep is not valid, or no configuration of the space is within the budget.
         EnvironmentFault: the data, the store or the cluster cannot be reached, or Keras uses another backend
             than TensorFlow; or each worker would run the calling script again, see
-            `invact.spawning.check_script`.
+            `invact.process.spawning.check_script`.
     """
     check_backend()
     if scheduler is None:
@@ -96,7 +96,7 @@ def run_sweep(
     from invact.execution.engine import on_demand
     from invact.execution.progress import make_progress
     from invact.execution.stages import stage, track
-    from invact.quiet import load_tensorflow
+    from invact.process.quiet import load_tensorflow
     from invact.reports.front import write_front
     from invact.search.gate import Gate
     from invact.search.search import Search

@@ -21,7 +21,7 @@ import psutil  # type: ignore[import-untyped]
 from invact.errors import EnvironmentFault, InvactError
 
 if TYPE_CHECKING:
-    from invact.tracking.mlflow import MlflowRuns
+    from invact.tracking.backend.mlflow import MlflowRuns
 
 __all__ = ["SECONDS", "Holder", "Lease", "may_take"]
 

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from invact._version import __version__
-from invact.quiet import warn
+from invact.process.quiet import warn
 
 __all__ = [
     "commit",

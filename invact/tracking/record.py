@@ -1,4 +1,4 @@
-"""The `Record` of a sweep or a claim, which writes results as MLflow runs and reads them back as a table."""
+"""The `Record` of a sweep or a claim, which writes results as MLflow runs; `RecordReader` reads them."""
 # The sweep or claim is a parent run in MLflow. Each configuration is a child run, and each of its seeds is a
 # grandchild. With a single seed, the child is the run of that seed. Only runs with a seed are read back; the
 # others are for the pages of MLflow.
@@ -11,18 +11,19 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from invact.errors import InputError, InvactError
 from invact.text import csv_of
+from invact.tracking.backend.values import MAX_TAG
 from invact.tracking.lease import Lease
-from invact.tracking.page import address_of, server_of, tag_of, view_of
-from invact.tracking.stored import bits_of, counts_of, object_of, text_in, whole_number
+from invact.tracking.page import tag_of, view_of
+from invact.tracking.reader import CORRECT, MODEL, RecordReader
+from invact.tracking.stored import counts_of, text_in, whole_number
 from invact.tracking.table import (
     CONFIG,
     CONFIG_JSON,
@@ -38,21 +39,15 @@ from invact.tracking.table import (
     WINNER,
     count,
     current,
-    frame_of,
     metrics_of,
-    replaced_of,
     tagged,
 )
-from invact.tracking.values import MAX_TAG
 from invact.training.results import Status, TrialResult
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from numpy.typing import NDArray
-
     from invact.config import Config, Scalar
     from invact.data.dataset import Dataset
-    from invact.tracking.mlflow import MlflowRuns
+    from invact.tracking.backend.mlflow import MlflowRuns
     from invact.training.results import Epoch
 
 __all__ = ["Record"]
@@ -61,19 +56,16 @@ __all__ = ["Record"]
 PARENT = "mlflow.parentRunId"
 
 RUNNING = "attributes.status = 'RUNNING'"
-CORRECT = {"test": "correct.npy", "validation": "correct_validation.npy"}
-COST, MODEL = "cost.csv", "model.keras"
+COST = "cost.csv"
 
 
-class Record:
+class Record(RecordReader):
     """The record of one sweep or claim. One coordinator writes it; any process can read it.
 
     Made by `Store.record` and `Store.latest`. As a context manager it closes the record at the end, with
     status FINISHED, KILLED after an interrupt, or FAILED after any other exception.
 
     Attributes:
-        run_id: id of the parent run in MLflow.
-        experiment: id of the experiment of the parent run.
         resumed: whether an earlier session began the record.
         summaries: for each trial with several seeds whose summary is stored, the number of its runs with each
             status. Only the record of a coordinator has them.
@@ -91,10 +83,8 @@ class Record:
         lock: contextlib.ExitStack | None = None,
         lease: Lease | None = None,
     ) -> None:
-        self.run_id = run_id
-        self.experiment = experiment
+        super().__init__(runs, experiment, run_id)
         self.resumed = resumed
-        self._runs = runs
         self._data = data
         self._tags = dict(tags or {})
         self._lock = lock
@@ -213,90 +203,6 @@ class Record:
         self.summaries[trial] = statuses
         return statuses
 
-    def table(self) -> pd.DataFrame:
-        """Read the results: one row for each (trial, seed) that counts, sorted by trial and seed.
-
-        A FAILED run has a row until a later run of the same trial and seed ends with another status.
-
-        Returns:
-            A table with the columns `COLUMNS`, then `param.<name>` with the original value of each varied
-            parameter, then `config_json`. Counts are `Int64` and scores are float64. A value that was not
-            measured or is not finite is missing.
-        """
-        return frame_of(self._search())
-
-    def replaced(self) -> list[tuple[str, int, dict[str, Any], str, datetime]]:
-        """Find the runs that FAILED and were tried again, oldest first.
-
-        Returns:
-            Label, seed, varied parameters, error and end of each.
-        """
-        return replaced_of(self._search())
-
-    def read(self, name: str) -> bytes:
-        """Read a file of the parent run, for example one that was passed to `Store.record`.
-
-        Raises:
-            InputError: there is no file with this name.
-        """
-        return self._runs.read(self.run_id, name)
-
-    def json(self, name: str, /, **kinds: type) -> dict[str, Any]:
-        """Read a file of the parent run that is a JSON object.
-
-        Args:
-            name: name of the file.
-            kinds: keys that the object must have, with the types of their values.
-
-        Raises:
-            InputError: there is no file with this name.
-            EnvironmentFault: the file is damaged, or lacks one of the keys.
-        """
-        return object_of(self.run_id, f"file {name!r}", self.read(name), **kinds)
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """The tags of the parent run."""
-        return self._runs.tags(self.run_id)
-
-    def correct(
-        self, run_id: str, count: int, split: Literal["test", "validation"] = "test"
-    ) -> NDArray[np.bool_]:
-        """Read which images a run classified correctly; shape (count,).
-
-        Args:
-            run_id: the id of the run.
-            count: number of images in the split.
-            split: the split. Records of old versions have no data for `validation`.
-
-        Raises:
-            InputError: the run has no such data, or has them for another number of images.
-            EnvironmentFault: the file is damaged.
-        """
-        name = CORRECT[split]
-        packed = bits_of(run_id, f"file {name!r}", self._runs.read(run_id, name))
-        if packed.size != math.ceil(count / 8):
-            raise InputError(
-                f"count: received {count}. Allowed: {max(8 * packed.size - 7, 0)} to {8 * packed.size}"
-            )
-        return np.unpackbits(packed, count=count).astype(bool)
-
-    def images(self) -> dict[str, int]:
-        """Number of images in each split, as noted with the parent run; empty if it is not known."""
-        return {split: count for split, count in self._runs.profile(self.run_id).items() if split in CORRECT}
-
-    def model(self, run_id: str) -> bytes:
-        """Read the `.keras` archive of a run.
-
-        Raises:
-            InputError: the run has no archive.
-        """
-        return self._runs.read(run_id, MODEL)
-
-    def has_model(self, run_id: str) -> bool:
-        """Return whether the `.keras` archive of a run is stored."""
-        return self._runs.has(run_id, MODEL)
-
     def log_model(self, run_id: str, model: bytes) -> None:
         """Store a `.keras` archive with a run. The run may have ended."""
         self._hold()
@@ -321,14 +227,6 @@ class Record:
         """Choose what `page` shows; see `view_of`."""
         self._hold()
         self._runs.tag_experiment(self.experiment, tag_of(self.run_id), view_of(self.run_id, params, metrics))
-
-    def page(self, server: str | None = None) -> str:
-        """Return the address of the page in MLflow that shows the runs.
-
-        Args:
-            server: address of the server; unless given, the server that holds the record, or `invact ui`.
-        """
-        return address_of(server or server_of(self._runs.uri), self.experiment, self.run_id)
 
     def crown(self, winner: tuple[int, str] | None) -> None:
         """Tag the runs of the winner: all its seeds and their parent run. An earlier winner loses the tag.
@@ -362,9 +260,6 @@ class Record:
         """Check that this process may still write, before each write except those of single epochs."""
         if self._lease is not None:
             self._lease.check()
-
-    def _search(self) -> list[Any]:
-        return self._runs.search([self.experiment], tagged(ROOT, self.run_id))
 
     def _begin(self, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
         run_id = self._runs.begin(self.experiment, name, tags)

@@ -15,22 +15,22 @@ from urllib.parse import urlsplit
 
 from invact.config import digest
 from invact.errors import EnvironmentFault, InputError, one_line, one_of
+from invact.tracking.backend.lock import exclusive, private_folder
+from invact.tracking.backend.opening import SERVERS, SQLITE, has_store, open_runs, without_user
+from invact.tracking.backend.places import ARTIFACTS, location_of
+from invact.tracking.backend.values import text_of
 from invact.tracking.lease import Lease
-from invact.tracking.lock import exclusive, private_folder
-from invact.tracking.opening import SERVERS, SQLITE, has_store, open_runs, without_user
-from invact.tracking.places import ARTIFACTS, location_of
 from invact.tracking.provenance import continued, provenance_tags
 from invact.tracking.record import Record
 from invact.tracking.stored import counts_of, started, text_in
 from invact.tracking.table import COUNTED, ROOT, count, current, tagged
 from invact.tracking.ui import Server, serve
-from invact.tracking.values import text_of
 from invact.training.results import Status
 from invact.validation import check_name
 
 if TYPE_CHECKING:
     from invact.data.dataset import Dataset
-    from invact.tracking.mlflow import MlflowRuns
+    from invact.tracking.backend.mlflow import MlflowRuns
 
 __all__ = ["RecordInfo", "Store", "has_store", "open_store"]
 
@@ -260,7 +260,7 @@ class Store:
             )
         runs = self.runs.opened()
         if runs.moved:
-            from invact.tracking.database import adopt
+            from invact.tracking.backend.database import adopt
 
             try:
                 adopt(Path(runs.uri.removeprefix(SQLITE)), runs.moved)

@@ -17,7 +17,7 @@ from invact.networks.archives import pack
 from invact.networks.build import build_model
 from invact.networks.saving import check_saved
 from invact.networks.settings import keras_settings
-from invact.quiet import check_backend
+from invact.process.quiet import check_backend
 from invact.seeding import derive_seed, keras_seed
 from invact.training.optimizers import make_optimizer
 from invact.training.results import Epoch, Scores, Status, TrialResult

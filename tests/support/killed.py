@@ -15,7 +15,7 @@ import pytest
 
 from invact.networks.archives import unpack
 from invact.sweeps.recorded import find_sweep, front_of
-from invact.tracking.mlflow import MlflowRuns
+from invact.tracking.backend.mlflow import MlflowRuns
 from invact.tracking.record import Record
 from invact.tracking.table import COUNTED, SEED, TRIAL
 from invact.training.results import Status

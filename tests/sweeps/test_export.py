@@ -310,7 +310,7 @@ def test_a_network_that_is_not_stored_is_trained_again_to_the_bit(
     swept, cluster, tmp_path, monkeypatch, capsys
 ) -> None:
     expected = [variable.numpy() for variable in network(swept, 2).weights]
-    monkeypatch.setattr("invact.tracking.record.MODEL", "gone.keras")
+    monkeypatch.setattr("invact.tracking.reader.MODEL", "gone.keras")
     monkeypatch.setattr(
         "invact.execution.engine.Engine", lambda *where, **_: Engine(*where, scheduler=cluster)
     )
@@ -322,7 +322,7 @@ def test_a_network_that_is_not_stored_is_trained_again_to_the_bit(
 
 
 def test_a_network_that_cannot_be_repeated_is_refused(swept, tmp_path, monkeypatch, stand_in) -> None:
-    monkeypatch.setattr("invact.tracking.record.MODEL", "gone.keras")
+    monkeypatch.setattr("invact.tracking.reader.MODEL", "gone.keras")
     with pytest.raises(
         EnvironmentFault, match=r"trained again, the network has 9.*Allowed: the numbers of the"
     ):

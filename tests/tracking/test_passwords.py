@@ -12,8 +12,8 @@ import pytest
 
 from invact.errors import EnvironmentFault, InputError, InvactError, one_line
 from invact.tracking import ui
-from invact.tracking.mlflow import MlflowRuns, connect
-from invact.tracking.opening import without_user
+from invact.tracking.backend.mlflow import MlflowRuns, connect
+from invact.tracking.backend.opening import without_user
 from invact.tracking.store import Store, open_store
 
 SECRET = "s3cr3t/p@ss w"

@@ -21,8 +21,8 @@ from invact.claims.planning.tuning import tuned
 from invact.config import Config
 from invact.errors import InputError
 from invact.execution.stages import track
-from invact.processors import allowed_processors
-from invact.quiet import check_backend
+from invact.process.processors import allowed_processors
+from invact.process.quiet import check_backend
 from invact.statistics.sequential.course import CONFIRMATION, PILOT, SCREEN, Network, Rules, advance, follow
 from invact.statistics.sequential.failures import Runs
 from invact.statistics.sequential.power import power

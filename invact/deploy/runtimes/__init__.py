@@ -20,7 +20,7 @@ import numpy as np
 from invact.errors import EnvironmentFault, InputError, InvactError, one_line, one_of
 from invact.files import install
 from invact.networks.settings import keras_settings
-from invact.quiet import same_logging
+from invact.process.quiet import same_logging
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

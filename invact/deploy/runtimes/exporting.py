@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from invact.quiet import silent_stderr
+from invact.process.quiet import silent_stderr
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

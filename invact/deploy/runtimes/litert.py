@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.deploy.runtimes.exporting import batches, exported
-from invact.quiet import load_tensorflow, silent_stderr
+from invact.process.quiet import load_tensorflow, silent_stderr
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,7 +9,7 @@ import numpy as np
 
 from invact.networks.archives import pack, unpack
 from invact.networks.settings import keras_settings
-from invact.quiet import load_tensorflow
+from invact.process.quiet import load_tensorflow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from invact.errors import EnvironmentFault, InputError, masked, one_line
-from invact.tracking.places import place_of
-from invact.tracking.values import MAX_TAG, text_of
+from invact.tracking.backend.places import place_of
+from invact.tracking.backend.values import MAX_TAG, text_of
 
 # MLflow reads these variables when it is imported.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -98,7 +98,7 @@ class MlflowRuns:
         client: the MLflow client.
         page: number of runs to read in one request.
         moved: where the files of experiments are, by the address that the database has for them, if that is
-            another place; see `invact.tracking.places.moved`.
+            another place; see `invact.tracking.backend.places.moved`.
         shown: the address of the store in messages, without a password.
     """
 

@@ -11,7 +11,7 @@ from recording import BITS, write
 
 from invact.config import Config
 from invact.errors import EnvironmentFault, InputError
-from invact.tracking.mlflow import VERSION, check_tables
+from invact.tracking.backend.mlflow import VERSION, check_tables
 from invact.tracking.store import has_store, open_store
 
 

@@ -11,7 +11,7 @@ from recording import BITS, write
 
 from invact.config import Config
 from invact.errors import InputError
-from invact.tracking.places import location_of, moved, place_of
+from invact.tracking.backend.places import location_of, moved, place_of
 from invact.tracking.store import open_store
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from invact.errors import EnvironmentFault
 from invact.files import write_atomically
-from invact.tracking.lock import exclusive, private_folder
+from invact.tracking.backend.lock import exclusive, private_folder
 
 
 @pytest.fixture

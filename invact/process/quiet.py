@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from invact.errors import EnvironmentFault, one_line
-from invact.streams import tell
+from invact.process.streams import tell
 
 __all__ = [
     "check_backend",

@@ -8,7 +8,7 @@ from recording import a_result, write
 
 from invact.config import Config
 from invact.errors import EnvironmentFault, InputError
-from invact.tracking.reading import StoredRuns
+from invact.tracking.backend.reading import StoredRuns
 from invact.tracking.store import Store, open_store
 from invact.tracking.table import ROOT, tagged
 from invact.training.results import Status
@@ -66,7 +66,7 @@ def test_runs_are_those_of_mlflow(filled: Store, folder: Path, monkeypatch: pyte
         runs.search(["1"], "metrics.x > 1")
     every = "attributes.status != ''"
     whole = runs.search(list(names), every)
-    monkeypatch.setattr("invact.tracking.reading._MOST", 2)
+    monkeypatch.setattr("invact.tracking.backend.reading._MOST", 2)
     assert runs.search(list(names), every) == whole
     assert len(whole) > 4
 

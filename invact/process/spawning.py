@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 
 from invact.errors import EnvironmentFault
-from invact.streams import tell
+from invact.process.streams import tell
 
 __all__ = ["GUARD", "check_script", "imports_script"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import warm
 
-CHECK = "from invact.spawning import check_script\n"
+CHECK = "from invact.process.spawning import check_script\n"
 
 
 def python(*arguments: object, text: str | None = None, cwd: Path | None = None):

@@ -1,6 +1,6 @@
 """Reading a local store without MLflow, whose import alone takes two to three seconds.
 
-`StoredRuns` has the reading methods of `invact.tracking.mlflow.MlflowRuns`. It reads the tables
+`StoredRuns` has the reading methods of `invact.tracking.backend.mlflow.MlflowRuns`. It reads the tables
 `experiments`, `runs`, `tags`, `params` and `latest_metrics`, whose columns are those of MLflow 1 to 3, and
 `inputs` and `datasets`, and changes nothing.
 """
@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from invact.errors import EnvironmentFault, InputError, one_line
-from invact.tracking.places import moved, place_of
+from invact.tracking.backend.places import moved, place_of
 from invact.tracking.stored import object_of
 
 if TYPE_CHECKING:
-    from invact.tracking.mlflow import MlflowRuns
+    from invact.tracking.backend.mlflow import MlflowRuns
 
 __all__ = ["StoredRuns"]
 
@@ -65,7 +65,7 @@ _COLUMNS = (
 
 
 class StoredRuns:
-    """The runs of the MLflow store in a database file; see `invact.tracking.mlflow.MlflowRuns`.
+    """The runs of the MLflow store in a database file; see `invact.tracking.backend.mlflow.MlflowRuns`.
 
     The methods raise EnvironmentFault, with a message of one line, if the database cannot be read. A method
     that is not here, such as one that writes, is that of `MlflowRuns`: its first use imports MLflow.
@@ -93,7 +93,7 @@ class StoredRuns:
 
     @cached_property
     def moved(self) -> dict[str, str]:
-        """Where the files of experiments are, if the store was moved; see `invact.tracking.places.moved`."""
+        """Where the files of experiments are, if the store was moved; see `places.moved`."""
         rows = self._rows("SELECT name, artifact_location FROM experiments")
         known = [(str(name), address) for name, address in rows if isinstance(address, str)]
         return moved(known, self._database.parent)

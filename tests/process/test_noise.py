@@ -10,10 +10,10 @@ import pytest
 
 from invact.config import Config
 from invact.networks.build import build_model
-from invact.noise import own_warnings
+from invact.process.noise import own_warnings
 
 ROOT = Path(__file__).parents[1]
-LOAD = "import invact.quiet as quiet; quiet.load_tensorflow()"
+LOAD = "import invact.process.quiet as quiet; quiet.load_tensorflow()"
 LOUD = """
 import os, sys
 print("a start message of Python", file=sys.stderr)

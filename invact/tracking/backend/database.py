@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from invact.errors import EnvironmentFault, InputError
-from invact.tracking.mlflow import VERSION, connect, knows_schema, latest_schema, upgrade
-from invact.tracking.places import moved
+from invact.tracking.backend.mlflow import VERSION, connect, knows_schema, latest_schema, upgrade
+from invact.tracking.backend.places import moved
 
 __all__ = ["adopt", "create", "is_old", "moved_in", "prepare", "snapshot", "writable"]
 
@@ -127,7 +127,7 @@ def is_old(database: Path, shown: Path | None = None) -> bool:
 
 
 def moved_in(database: Path, folder: Path | None = None) -> dict[str, str]:
-    """Return which addresses in a database must be replaced; see `invact.tracking.places.moved`.
+    """Return which addresses in a database must be replaced; see `invact.tracking.backend.places.moved`.
 
     Args:
         database: the file.

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TextIO
 
-from invact.quiet import silent_stderr
+from invact.process.quiet import silent_stderr
 
 __all__ = ["hide_start_messages", "own_warnings"]
 

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from invact.execution.progress import make_progress, track
-from invact.quiet import load_tensorflow
-from invact.streams import is_terminal, steady_output, tell
+from invact.process.quiet import load_tensorflow
+from invact.process.streams import is_terminal, steady_output, tell
 from invact.sweeps.run import run_sweep
 from invact.training.results import Status
 
@@ -66,7 +66,7 @@ def test_a_script_with_a_closed_standard_error_still_works() -> None:
     code = (
         "import sys\n"
         "from invact.execution.progress import LineProgress, make_progress\n"
-        "from invact.quiet import silent_stderr\n"
+        "from invact.process.quiet import silent_stderr\n"
         "with silent_stderr(), make_progress(3) as progress:\n"
         "    progress.message('lost')\n"
         "print(type(progress).__name__)\n"

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from invact.errors import EnvironmentFault, InputError, masked, one_line
-from invact.tracking.lock import exclusive
-from invact.tracking.reading import StoredRuns
+from invact.tracking.backend.lock import exclusive
+from invact.tracking.backend.reading import StoredRuns
 
 if TYPE_CHECKING:
-    from invact.tracking.mlflow import MlflowRuns
+    from invact.tracking.backend.mlflow import MlflowRuns
 
 __all__ = ["FOLDER", "SERVERS", "SQLITE", "has_store", "open_runs", "without_user"]
 
@@ -60,7 +60,7 @@ def open_runs(
         raise _refused(tracking_uri, f"Allowed: {allowed}")
     if scheme in SERVERS:
         _reach(tracking_uri)
-    from invact.tracking.mlflow import MlflowRuns, check_tables, connect
+    from invact.tracking.backend.mlflow import MlflowRuns, check_tables, connect
 
     if scheme in DATABASES:
         check_tables(tracking_uri, read_only=read_only)
@@ -85,8 +85,8 @@ def _open_local(database: Path, read_only: bool) -> tuple[MlflowRuns, Path]:
         runs = StoredRuns(database, lambda: _by_mlflow(database))
         # A damaged database gets the explanation of MLflow.
         return (cast("MlflowRuns", runs) if runs.readable() else _by_mlflow(database)), folder
-    from invact.tracking.database import create, prepare
-    from invact.tracking.mlflow import MlflowRuns, connect
+    from invact.tracking.backend.database import create, prepare
+    from invact.tracking.backend.mlflow import MlflowRuns, connect
 
     try:
         # If two processes create the tables at the same time, they damage the database.
@@ -101,8 +101,8 @@ def _open_local(database: Path, read_only: bool) -> tuple[MlflowRuns, Path]:
 
 def _by_mlflow(database: Path) -> MlflowRuns:
     """Open a database with MLflow, only to read."""
-    from invact.tracking.database import is_old, moved_in, snapshot, writable
-    from invact.tracking.mlflow import MlflowRuns, connect
+    from invact.tracking.backend.database import is_old, moved_in, snapshot, writable
+    from invact.tracking.backend.mlflow import MlflowRuns, connect
 
     uri, folder = f"{SQLITE}{database}", database.parent
     try:

@@ -10,7 +10,7 @@ import pytest
 
 import invact
 from invact.errors import EnvironmentFault
-from invact.quiet import check_backend, load_tensorflow, stdout_to_stderr, warn
+from invact.process.quiet import check_backend, load_tensorflow, stdout_to_stderr, warn
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_functions_that_need_tensorflow_refuse_before_they_do_anything(call: str
 
 PRINTS = """
 import ctypes, os, subprocess, sys
-from invact.quiet import stdout_to_stderr
+from invact.process.quiet import stdout_to_stderr
 stream = sys.stdout
 print("before")
 with stdout_to_stderr():
@@ -153,7 +153,9 @@ def test_standard_output_is_restored_after_an_error(capfd) -> None:
 
 
 def test_a_closed_standard_output_does_no_harm() -> None:
-    code = "from invact.quiet import stdout_to_stderr\nwith stdout_to_stderr():\n    print('building')"
+    code = (
+        "from invact.process.quiet import stdout_to_stderr\nwith stdout_to_stderr():\n    print('building')"
+    )
     done = subprocess.run(
         ["sh", "-c", f'exec "{sys.executable}" -c "$0" >&-', code],
         capture_output=True,

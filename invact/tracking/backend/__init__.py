@@ -1,0 +1,1 @@
+"""Access to an MLflow store: a folder, a database or a server, through MLflow or only by SQL to read."""

@@ -1,0 +1,141 @@
+"""The `RecordReader`, which reads the results of a sweep or a claim from its MLflow runs."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from invact.errors import InputError
+from invact.tracking.page import address_of, server_of
+from invact.tracking.stored import bits_of, object_of
+from invact.tracking.table import ROOT, frame_of, replaced_of, tagged
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from invact.tracking.backend.mlflow import MlflowRuns
+
+__all__ = ["CORRECT", "MODEL", "RecordReader"]
+
+CORRECT = {"test": "correct.npy", "validation": "correct_validation.npy"}
+"""The files that say for each image of a split whether the run classified it correctly."""
+
+MODEL = "model.keras"
+
+
+class RecordReader:
+    """Reads the record of one sweep or claim.
+
+    Args:
+        runs: the store.
+        experiment: id of the experiment of the parent run.
+        run_id: id of the parent run in MLflow.
+
+    Attributes:
+        run_id: id of the parent run in MLflow.
+        experiment: id of the experiment of the parent run.
+    """
+
+    def __init__(self, runs: MlflowRuns, experiment: str, run_id: str) -> None:
+        self.run_id = run_id
+        self.experiment = experiment
+        self._runs = runs
+
+    def table(self) -> pd.DataFrame:
+        """Read the results: one row for each (trial, seed) that counts, sorted by trial and seed.
+
+        A FAILED run has a row until a later run of the same trial and seed ends with another status.
+
+        Returns:
+            A table with the columns `COLUMNS`, then `param.<name>` with the original value of each varied
+            parameter, then `config_json`. Counts are `Int64` and scores are float64. A value that was not
+            measured or is not finite is missing.
+        """
+        return frame_of(self._search())
+
+    def replaced(self) -> list[tuple[str, int, dict[str, Any], str, datetime]]:
+        """Find the runs that FAILED and were tried again, oldest first.
+
+        Returns:
+            Label, seed, varied parameters, error and end of each.
+        """
+        return replaced_of(self._search())
+
+    def read(self, name: str) -> bytes:
+        """Read a file of the parent run, for example one that was passed to `Store.record`.
+
+        Raises:
+            InputError: there is no file with this name.
+        """
+        return self._runs.read(self.run_id, name)
+
+    def json(self, name: str, /, **kinds: type) -> dict[str, Any]:
+        """Read a file of the parent run that is a JSON object.
+
+        Args:
+            name: name of the file.
+            kinds: keys that the object must have, with the types of their values.
+
+        Raises:
+            InputError: there is no file with this name.
+            EnvironmentFault: the file is damaged, or lacks one of the keys.
+        """
+        return object_of(self.run_id, f"file {name!r}", self.read(name), **kinds)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of the parent run."""
+        return self._runs.tags(self.run_id)
+
+    def correct(
+        self, run_id: str, count: int, split: Literal["test", "validation"] = "test"
+    ) -> NDArray[np.bool_]:
+        """Read which images a run classified correctly; shape (count,).
+
+        Args:
+            run_id: the id of the run.
+            count: number of images in the split.
+            split: the split. Records of old versions have no data for `validation`.
+
+        Raises:
+            InputError: the run has no such data, or has them for another number of images.
+            EnvironmentFault: the file is damaged.
+        """
+        name = CORRECT[split]
+        packed = bits_of(run_id, f"file {name!r}", self._runs.read(run_id, name))
+        if packed.size != math.ceil(count / 8):
+            raise InputError(
+                f"count: received {count}. Allowed: {max(8 * packed.size - 7, 0)} to {8 * packed.size}"
+            )
+        return np.unpackbits(packed, count=count).astype(bool)
+
+    def images(self) -> dict[str, int]:
+        """Number of images in each split, as noted with the parent run; empty if it is not known."""
+        return {split: count for split, count in self._runs.profile(self.run_id).items() if split in CORRECT}
+
+    def model(self, run_id: str) -> bytes:
+        """Read the `.keras` archive of a run.
+
+        Raises:
+            InputError: the run has no archive.
+        """
+        return self._runs.read(run_id, MODEL)
+
+    def has_model(self, run_id: str) -> bool:
+        """Return whether the `.keras` archive of a run is stored."""
+        return self._runs.has(run_id, MODEL)
+
+    def page(self, server: str | None = None) -> str:
+        """Return the address of the page in MLflow that shows the runs.
+
+        Args:
+            server: address of the server; unless given, the server that holds the record, or `invact ui`.
+        """
+        return address_of(server or server_of(self._runs.uri), self.experiment, self.run_id)
+
+    def _search(self) -> list[Any]:
+        return self._runs.search([self.experiment], tagged(ROOT, self.run_id))
