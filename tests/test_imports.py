@@ -23,7 +23,7 @@ for name in [name for name in sys.modules if name.partition(".")[0] in ours]:
 sys.path[:0] = [str(root), str(root / "tests" / "support")]
 changed = {}
 # First, so that what it changes is not put down to a module that imports it.
-first = root / "invact" / "tracking" / "mlflow.py"
+first = root / "invact" / "tracking" / "backend" / "mlflow.py"
 for path in [first, *sorted(root.glob("invact/**/*.py")), *sorted(root.glob("benchmarks/**/*.py")),
              *sorted(root.glob("docs/*.py")), *sorted(root.glob("tests/**/*.py"))]:
     place = path.relative_to(root)

@@ -21,6 +21,7 @@ from invact.cli.options import (
     named,
     overrides,
     show,
+    show_pages,
 )
 from invact.process.quiet import load_tensorflow, stdout_to_stderr
 
@@ -118,6 +119,7 @@ def claim(
             scheduler=scheduler,
         )
     show(as_json, claim_values(result), *claim_tables(result))
+    show_pages(result.name, [one.run_id for one in result.sets], store, tracking_uri)
 
 
 def show_reports(as_json: bool, name: str, store: Path | None, tracking_uri: str | None) -> None:

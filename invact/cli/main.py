@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -21,6 +19,7 @@ from invact.cli.list import list_
 from invact.cli.sweep import sweep
 from invact.cli.ui import ui
 from invact.errors import InvactError
+from invact.process.interruption import handle_interruptions
 from invact.process.noise import own_warnings
 from invact.process.streams import steady_error, steady_output, tell
 
@@ -45,7 +44,7 @@ app.command()(ui)
 
 def main() -> NoReturn:
     """Run the command, and turn every expected error into one line and an exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    handle_interruptions()
     own_warnings()
     # Users keep their own modules in the current folder. It comes last, so that no file in it hides a
     # library.
@@ -70,10 +69,6 @@ def _run() -> None:
             tell("invact: interrupted; finished runs are kept, and the same command continues")
         if end.code:
             raise
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 @app.callback(invoke_without_command=True)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shlex
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from invact.errors import InputError
+from invact.process.streams import tell
 from invact.text import plain
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ __all__ = [
     "number",
     "overrides",
     "show",
+    "show_pages",
 ]
 
 
@@ -163,6 +166,27 @@ def named(changes: Mapping[str, Any], options: Mapping[str, str]) -> Iterator[No
 def echo(text: str, *, err: bool = False, end: str = "\n") -> None:
     """Print text on standard output or standard error; control characters in it are shown as escapes."""
     typer.echo(plain(text, lines=True) + end, err=err, nl=False)
+
+
+def show_pages(name: str, run_ids: Collection[str], store: Path | None, tracking_uri: str | None) -> None:
+    """Say on standard error where MLflow shows the runs of records.
+
+    Args:
+        name: name of the sweep or claim.
+        run_ids: ids of the parent runs.
+        store: folder of the store.
+        tracking_uri: address of a server or database, instead of a folder.
+    """
+    from invact.tracking.page import address_of, is_server, server_of
+    from invact.tracking.store import open_store
+
+    opened = open_store(store, tracking_uri, read_only=True)
+    place = "" if store is None else f" --store {shlex.quote(str(store))}"
+    start = "" if is_server(opened.uri) else f"start `invact ui {name}{place}`, then "
+    for record in opened.records(name):
+        if record.run_id in run_ids:
+            page = address_of(server_of(opened.uri), record.experiment, record.run_id)
+            tell(f"runs in MLflow: {start}{page}")
 
 
 def show(as_json: bool, values: Mapping[str, Any], *tables: RenderableType) -> None:

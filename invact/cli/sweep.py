@@ -19,6 +19,7 @@ from invact.cli.options import (
     number,
     overrides,
     show,
+    show_pages,
 )
 from invact.errors import Incomplete
 from invact.process.quiet import stdout_to_stderr
@@ -106,5 +107,6 @@ def sweep(
         {"run_id": result.run_id, "failed": failed} | front_values(result.front),
         front_table(result.front),
     )
+    show_pages(result.name, [result.run_id], store, tracking_uri)
     if failed:
         raise Incomplete(f"{result.name}: {failed} runs failed; the same command tries them again")

@@ -21,6 +21,7 @@ from invact.execution.agenda import (
 )
 from invact.execution.engine import Engine, EpochDone, Job, JobDone
 from invact.measures import MEASURES, in_full
+from invact.process.interruption import check_interruption
 from invact.training.results import Status, TrialResult
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ class Coordinator:
         while True:
             # The timeout is needed because Python handles Ctrl-C only between waits.
             event = self._engine().next_event(timeout=0.5)
+            check_interruption()
             if event is None or event.key not in self._running:
                 continue
             running = self._running[event.key]

@@ -78,6 +78,10 @@ def terminal() -> Iterator[Console]:
     """A console on a copy of standard error, which is not silenced while a library is loaded."""
     from rich.console import Console
 
-    copy = os.dup(sys.stderr.fileno())
+    try:
+        copy = os.dup(sys.stderr.fileno())
+    except (OSError, ValueError):  # a stream without a descriptor, as a notebook has it
+        yield Console(file=sys.stderr)
+        return
     with os.fdopen(copy, "w", encoding=sys.stderr.encoding, errors="backslashreplace") as own:
         yield Console(file=own)

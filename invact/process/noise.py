@@ -62,7 +62,7 @@ def own_warnings() -> None:
     if getattr(show, OWN, False):
         return
     libraries = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-    folders = [Path(folder).resolve() for folder in (*libraries, str(Path(__file__).parent))]
+    folders = [Path(folder).resolve() for folder in (*libraries, str(Path(__file__).parents[1]))]
 
     def showwarning(
         message: Warning | str,

@@ -11,10 +11,11 @@ import json
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from invact.tracking.backend.opening import SERVERS, without_user
 from invact.tracking.table import METRICS
 from invact.tracking.ui import HOST, PORT
 
-__all__ = ["address_of", "server_of", "tag_of", "view_of"]
+__all__ = ["address_of", "is_server", "server_of", "tag_of", "view_of"]
 
 _PREFIX = "mlflow.sharedViewState."
 
@@ -74,10 +75,15 @@ def server_of(uri: str) -> str:
     """Return the address of the server that shows a store; for a folder, that of `invact ui`.
 
     Example:
-        >>> server_of("sqlite:////tmp/mlruns/mlflow.db"), server_of("http://host:80/x")
+        >>> server_of("sqlite:////tmp/mlruns/mlflow.db"), server_of("http://ann:secret@host:80/x")
         ('http://127.0.0.1:5000', 'http://host:80/x')
     """
-    return uri if urlsplit(uri).scheme in ("http", "https") else f"http://{HOST}:{PORT}"
+    return without_user(uri) if is_server(uri) else f"http://{HOST}:{PORT}"
+
+
+def is_server(uri: str) -> bool:
+    """Return whether the address of a store is that of a server, which has its own pages."""
+    return urlsplit(uri).scheme in SERVERS
 
 
 def _key(run_id: str) -> str:

@@ -42,7 +42,7 @@ class Shipped(RuntimeContract):
     def is_refusal(self, error: Exception) -> bool:
         """Accept one line that explains what is wrong, without the name of a temporary file."""
         words = (
-            rf"artifact: ({self.name} cannot load it|not a \.keras model)"
+            rf"artifact: ({self.name} cannot load it|not a \.keras |an? (empty|damaged|HDF5))"
             r"|images: received shape (\(3, 5, 8, 1\)|\(4, 8, 8, 1\), .*)"
         )
         text = str(error)

@@ -29,7 +29,7 @@ def test_an_unknown_sweep_names_the_nearest_and_formats_are_checked(invact, fold
     assert not (folder / "out").exists()
 
 
-OWN = re.compile(r"\[\d+/\d+\] .*|wrote .*|both: .*|c, (pilot|screen|confirmation).*: .*")
+OWN = re.compile(r"\[\d+/\d+\] .*|wrote .*|both: .*|c, (pilot|screen|confirmation).*: .*|runs in MLflow: .*")
 """The lines of progress, and of the files that were written."""
 
 
@@ -102,6 +102,9 @@ def test_a_store_that_cannot_be_written_is_an_environment_fault(invact, folder) 
 
 
 def test_a_port_that_is_in_use_is_an_environment_fault(invact, folder) -> None:
+    from invact.tracking.store import open_store
+
+    open_store("mlruns")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -265,4 +268,4 @@ def test_an_interrupted_sweep_of_a_users_model_is_finished_by_the_same_command(
     assert set(before["run_id"]) <= set(table["run_id"]), "finished runs are not trained again"
     experiments = list(store.runs.experiments())
     assert store.runs.search(experiments, "attributes.status = 'RUNNING'") == []
-    assert len(re.findall(r"^\[\d/4\]", answer.err, re.MULTILINE)) == 4 - len(before)
+    assert len(re.findall(r"^\[\d/4\] .*, seed \d: ", answer.err, re.MULTILINE)) == 4 - len(before)

@@ -197,7 +197,7 @@ def test_a_lost_network_of_the_front_is_trained_again(record, monkeypatch) -> No
     trials = [costing(0, 10, (3, 4)), costing(1, 20, (3, 4))]
     with monkeypatch.context() as patch:
         patch.setattr(Record, "log_model", lambda *arguments: None)
-        patch.setattr("invact.tracking.reader.MODEL", "lost.keras")
+        patch.setattr("invact.tracking.record.MODEL", "lost.keras")
         coordinate(Script(1, scored(dict.fromkeys(range(4), 0.5))), record, trials, measure="macs")
     assert stored_models(record) == set()
     again = []
@@ -211,7 +211,7 @@ def test_a_lost_network_of_the_front_is_trained_again(record, monkeypatch) -> No
 
 def test_a_network_with_other_numbers_is_not_recorded(record, monkeypatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("invact.tracking.reader.MODEL", "lost.keras")
+        patch.setattr("invact.tracking.record.MODEL", "lost.keras")
         coordinate(Script(1, scored({0: 0.5})), record, [costing(0, 10)], measure="macs")
     coordinate(Script(1, scored({0: 0.5 + 1e-12})), record, [costing(0, 10)], measure="macs")
     assert stored_models(record) == set()

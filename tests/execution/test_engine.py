@@ -90,7 +90,7 @@ def test_an_error_in_a_users_model_is_a_failed_result_and_other_jobs_continue(
     done = ended(events(engine, 2))
     failed = done["broken"].result
     assert failed.status is Status.FAILED
-    assert failed.error == "ValueError: the user's fault in two lines"
+    assert failed.error == "model 'users:fails': ValueError: the user's fault in two lines"
     assert (failed.config, failed.seed, failed.epochs) == (broken, 0, ())
     assert done["whole"].result.status is Status.FINISHED
 

@@ -12,8 +12,8 @@ from invact.config import Config
 from invact.networks.build import build_model
 from invact.process.noise import own_warnings
 
-ROOT = Path(__file__).parents[1]
-LOAD = "import invact.process.quiet as quiet; quiet.load_tensorflow()"
+ROOT = Path(__file__).parents[2]
+LOAD = "from invact.process import quiet; quiet.load_tensorflow()"
 LOUD = """
 import os, sys
 print("a start message of Python", file=sys.stderr)
@@ -32,6 +32,7 @@ def fresh(code: str, *paths: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("code", ["import invact, tensorflow", LOAD])
 def test_start_messages_are_hidden_and_later_ones_are_not(tmp_path: Path, code: str) -> None:
     (tmp_path / "tensorflow.py").write_text(LOUD.format(end=""), encoding="utf-8")
+    (tmp_path / "keras.py").touch()
     done = fresh(f"{code}; import os; os.write(2, b'later')", tmp_path)
     assert (done.returncode, done.stderr) == (0, "later")
 
@@ -83,7 +84,7 @@ def test_warnings_of_libraries_are_hidden_and_those_of_users_are_shown(tmp_path:
         for name, file in {
             "of a library": np.__file__,
             "of the standard library": os.__file__,
-            "of invact": str(ROOT / "invact" / "quiet.py"),
+            "of invact": str(ROOT / "invact" / "process" / "quiet.py"),
             "of a user": str(tmp_path / "my_arms.py"),
         }.items():
             warnings.warn_explicit(name, UserWarning, file, 1)

@@ -81,7 +81,7 @@ def test_the_backend_that_keras_uses_counts(monkeypatch) -> None:
 
 
 def test_the_command_answers_in_one_line_before_anything_else(tmp_path: Path) -> None:
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-m", "invact", "cost", "digits_claim"],
         cwd=tmp_path,

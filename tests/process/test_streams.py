@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from invact.execution.progress import make_progress, track
+from invact.execution.progress import make_progress
+from invact.execution.stages import track
 from invact.process.quiet import load_tensorflow
 from invact.process.streams import is_terminal, steady_output, tell
 from invact.sweeps.run import run_sweep

@@ -200,7 +200,12 @@ def cheap_costs(cost: Callable[[Config], int], most: int = 100):
         seen.append(config)
         return SimpleNamespace(counted={"macs": cost(config), "bytes_moved": cost(config)})
 
-    with patch("invact.search.gate.trainable_cost", count), patch("invact.search.gate.MOST_BUILDS", most):
+    builders = patch("invact.search.gate.get_builder")
+    with (
+        builders,
+        patch("invact.search.gate.trainable_cost", count),
+        patch("invact.search.gate.MOST_BUILDS", most),
+    ):
         yield seen
 
 

@@ -163,14 +163,17 @@ def test_a_latency_budget_is_checked_before_training(run, write, trained, monkey
         run(write(more=more), objective__max_latency_ms=1.5)
 
 
+@keras.saving.register_keras_serializable("users")
+def erfinv(x):
+    return keras.ops.erfinv(x)
+
+
 @pytest.mark.parametrize("objective", ["kind = 'pareto', cost = 'latency_ms'", "max_latency_ms = 100.0"])
 def test_an_arm_that_the_runtime_cannot_run_is_reported_before_any_training(
     run, write, tmp_path, monkeypatch, quick_stopwatch, forbid_engines, objective
 ) -> None:
     monkeypatch.setenv("INVACT_CACHE", str(tmp_path / "cache"))
-    arm = Arm(
-        "users_erfinv", 1, "erfinv x", lambda name: keras.layers.Activation(keras.ops.erfinv, name=name)
-    )
+    arm = Arm("users_erfinv", 1, "erfinv x", lambda name: keras.layers.Activation(erfinv, name=name))
     monkeypatch.setitem(arms._ARMS, arm.name, arm)
     forbid_engines()
     space = """
@@ -264,7 +267,7 @@ def test_failed_runs_are_tried_again(run_trained, write, tmp_path, trained) -> N
     path = write(space=space)
     result = run_trained(path, trials=2)
     assert result.count(Status.FAILED) == 2
-    assert set(result.table["error"]) == {"ValueError: the user's fault in two lines"}
+    assert set(result.table["error"]) == {"model 'users:fails': ValueError: the user's fault in two lines"}
     assert result.front.points == ()
     flag.unlink()
     del trained[:]

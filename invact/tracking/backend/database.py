@@ -7,11 +7,11 @@ import itertools
 import os
 import shutil
 import sqlite3
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from invact.errors import EnvironmentFault, InputError
+from invact.process.streams import tell
 from invact.tracking.backend.mlflow import VERSION, connect, knows_schema, latest_schema, upgrade
 from invact.tracking.backend.places import moved
 
@@ -198,4 +198,4 @@ def _kind(tables: set[str]) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"invact: {text}", file=sys.stderr)
+    tell(f"invact: {text}")

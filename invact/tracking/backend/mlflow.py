@@ -39,8 +39,8 @@ with warnings.catch_warnings():
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-for _logger in ("mlflow", "alembic"):
-    # Their errors are also raised, and invact reports them in one line.
+for _logger in ("mlflow", "alembic", "sqlalchemy.pool"):
+    # Their errors are also raised, and invact reports them in one line. The pool logs an interruption as one.
     logging.getLogger(_logger).setLevel(logging.CRITICAL)
 
 if TYPE_CHECKING:

@@ -34,7 +34,9 @@ def has_store(folder: str | Path | None = None, tracking_uri: str | None = None)
 
     An address always counts as a store. Only a request could tell whether it is one.
     """
-    return tracking_uri is not None or (Path(FOLDER if folder is None else folder) / DATABASE).exists()
+    place = Path(FOLDER if folder is None else folder)
+    # A file in the place of the folder is a fault, which the opening reports.
+    return tracking_uri is not None or (place / DATABASE).exists() or place.is_file()
 
 
 def open_runs(
@@ -76,6 +78,8 @@ def _open_local(database: Path, read_only: bool) -> tuple[MlflowRuns, Path]:
         )
     database = database.resolve()
     uri, folder = f"{SQLITE}{database}", database.parent
+    if folder.is_file():
+        raise EnvironmentFault(f"store: received {str(given)!r}, which is a file. Allowed: a folder")
     if read_only and not database.is_file():
         lacks = f"has no {database.name}" if folder.is_dir() else "does not exist"
         raise InputError(

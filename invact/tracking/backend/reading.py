@@ -158,7 +158,7 @@ class StoredRuns:
         try:
             return (folder / name).read_bytes()
         except FileNotFoundError:
-            raise InputError(f"run {run_id}: has no file {name!r}") from None
+            raise InputError(f"run {run_id}: has no file {name!r} in {folder.as_uri()}") from None
         except OSError as error:
             raise EnvironmentFault(f"{folder / name}: {error.strerror or error}") from None
 
