@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SweepResult", "run_sweep"]
 
+FEASIBLE = "invact.feasible"
+"""The tag of the record that says how much of the space is within the budgets."""
+
 
 @dataclass(frozen=True)
 class SweepResult:
@@ -149,11 +152,12 @@ def run_sweep(
         table = record.table()
         trials = search.resume(table)
         feasibility = None
-        if file.objective.budgets and not record.resumed:
+        # Not "if the record is new": a session may have been killed before it wrote the share.
+        if file.objective.budgets and FEASIBLE not in record.tags:
             feasibility = gate.feasibility(
                 file.seed, lambda each: track(each, "checking the budgets", show=show)
             )
-            record.summarize({"space/feasible": feasibility.share})
+            record.summarize({"space/feasible": feasibility.share}, tags={FEASIBLE: str(feasibility)})
         engine = on_demand(
             *(resources, sweep.source, data),
             workers=workers,
