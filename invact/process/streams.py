@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from invact.errors import EnvironmentFault
+from invact.errors import EnvironmentFault, masked
 from invact.text import plain
 
 __all__ = ["is_terminal", "steady_error", "steady_output", "tell"]
@@ -111,12 +111,14 @@ class _Steady:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
+        # A message of another library, such as that of the parser of options, may repeat an address.
+        shown = text if self._required else masked(text)
         with self._failures():
             try:
-                self._stream.write(text)
+                self._stream.write(shown)
             except UnicodeEncodeError:
                 encoding = self._stream.encoding
-                self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+                self._stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
     def writelines(self, lines: Any) -> None:

@@ -92,6 +92,8 @@ def export_point(
 ) -> tuple[Exported, ...]:
     """Export the network of one point of a sweep's front to files named `NAME-pointK`.
 
+    With a driver, the files are named `NAME-DRIVER-pointK`.
+
     Beside each file is a JSON file of its name and `.json`. It gives the input (pixel values, shape, layout
     and type), the output with its classes, the costs, the accuracies, and the run.
 
@@ -139,7 +141,7 @@ def export_point(
         return export_archive(
             network_of(sweep, runs, run_id, source, data, progress),
             data,
-            f"{name}-point{number}",
+            f"{name}-{driver}-point{number}" if driver else f"{name}-point{number}",
             formats=chosen,
             precision=precision,
             softmax=softmax,

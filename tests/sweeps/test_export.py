@@ -306,6 +306,13 @@ def test_a_network_that_differs_from_the_record_is_refused(swept, tmp_path, monk
     assert not (tmp_path / "out").exists()
 
 
+def test_the_files_of_two_drivers_have_different_names(swept, tmp_path) -> None:
+    (one,) = export_point(
+        "tiny", 1, formats=["keras"], folder=tmp_path, driver="optuna", store=swept[0], show=False
+    )
+    assert one.path == tmp_path / "tiny-optuna-point1.keras"
+
+
 def test_a_network_that_is_not_stored_is_trained_again_to_the_bit(
     swept, cluster, tmp_path, monkeypatch, capsys
 ) -> None:

@@ -159,3 +159,10 @@ def test_one_line_masks_before_it_shortens():
     uri = f"http://ann:{CODED}@host"
     for length in range(480, 520):
         assert hidden(one_line(ValueError("x" * length + SECRET), uri))
+
+
+def test_the_parser_of_the_command_line_does_not_repeat_it(invact):
+    answer = invact("list", f"http://ann:{CODED}@host")
+    assert answer.code == 2
+    assert "http://ann:***@host" in answer.err
+    assert hidden(answer.err)
