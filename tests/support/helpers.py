@@ -1,9 +1,12 @@
 """Helpers that several test files use."""
 
+from unittest.mock import patch
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from matplotlib.figure import Figure
+from statsmodels.stats.multitest import multipletests
 
 from invact.statistics.fronts.uncertainty import Candidates
 from invact.training.results import TrialResult
@@ -17,6 +20,13 @@ def numbers(result: TrialResult) -> object:
     """Return all that must repeat in a second run: not the times, and not the archive, which has a date."""
     epochs = [(epoch.train, epoch.validation) for epoch in result.epochs]
     return result.status, epochs, result.train, result.validation, result.test, result.correct
+
+
+def holm_of_statsmodels(p_values):
+    """Adjust p values by the Holm method of statsmodels."""
+    # It collects garbage at each call, which takes half a second in a process with many modules.
+    with patch("gc.collect"):
+        return multipletests(p_values, method="holm")[1]
 
 
 def texts_of(figure: Figure) -> str:
