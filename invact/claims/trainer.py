@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from invact.claims.cells import Cell
 from invact.claims.evidence import Results
 from invact.errors import Incomplete
-from invact.execution.agenda import Trial, ended_runs
+from invact.execution.agenda import Trial, done_of, ended_runs
 from invact.execution.coordinator import Coordinator
 from invact.execution.engine import on_demand
 from invact.execution.progress import make_progress
-from invact.training.results import Status
 
 if TYPE_CHECKING:
     from invact.config import Scalar
@@ -86,11 +85,10 @@ class ClaimTrainer:
         """
         trials = self._trials(step, wanted)
         table = self.results.table
-        ended = ended_runs(table)
-        keys = [(trial.number, seed) for trial in trials for seed in trial.seeds]
-        done = sum(key in ended and ended[key].status is not Status.FAILED for key in keys)
-        with make_progress(len(keys), done, show=self._show) as progress:
-            about = f"{self._name}, {step}{f' ({note})' if note else ''}: {len(keys) - done} trainings"
+        total = sum(len(trial.seeds) for trial in trials)
+        done = done_of(trials, ended_runs(table))
+        with make_progress(total, done, show=self._show) as progress:
+            about = f"{self._name}, {step}{f' ({note})' if note else ''}: {total - done} trainings"
             coordinator = Coordinator(
                 *(self._record, progress, self._engine, table, trials),
                 about=about,

@@ -105,12 +105,11 @@ def costs_of(
 
 
 def networks_of(reference: str, imports: Iterable[str] = ()) -> Networks:
-    """Build the networks that a file describes, or read them; see `costs_of`.
+    """Build the networks of a file that `check_networks` has checked, or read them; see `costs_of`.
 
     Raises:
-        InputError: the file does not exist or has another content, or a model cannot be read or built.
+        InputError: a model cannot be read or built.
     """
-    check_networks(reference)
     modules = tuple(imports)
     import_all(modules, "--import")
     if reference.endswith(".keras"):

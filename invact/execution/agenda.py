@@ -34,6 +34,7 @@ __all__ = [
     "agenda_of",
     "best",
     "candidate_of",
+    "done_of",
     "ended_runs",
     "same_numbers",
 ]
@@ -232,6 +233,12 @@ def ended_runs(table: pd.DataFrame) -> dict[Key, Ended]:
         (trial, seed): Ended(run_id, Status(status), _scores(*scores[:2]), _scores(*scores[2:]))
         for trial, seed, run_id, status, *scores in rows
     }
+
+
+def done_of(trials: Iterable[Trial], runs: Mapping[Key, Ended]) -> int:
+    """Count the runs of trials that have ended and did not fail."""
+    keys = ((trial.number, seed) for trial in trials for seed in trial.seeds)
+    return sum(key in runs and runs[key].status is not Status.FAILED for key in keys)
 
 
 _SCORES = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss")

@@ -135,6 +135,27 @@ class _Counting(Progress):
         rate = (time.monotonic() - self._start) / here
         return f"{clock(rate * max(0.0, self._total - self._progressed))} left"
 
+    def trial(
+        self,
+        label: str,
+        accuracy: float,
+        macs: float | None,
+        *,
+        number: int | None = None,
+        best: bool = False,
+    ) -> None:
+        """Print the accuracy and the MACs of the trial, and whether it is the best so far."""
+        cost = "" if macs is None else amount(macs, "macs")
+        self._line(number, label, f"{accuracy:.2%}", cost, self._mark if best else "")
+
+    def refused(self, label: str, cost: str, runs: int, *, number: int | None = None) -> None:
+        """Print the measure by which the rejected trial is over a budget."""
+        self._done += runs
+        self._line(number, label, "", cost, "over budget")
+
+    def _line(self, number: int | None, label: str, accuracy: str, cost: str, mark: str) -> None:
+        raise NotImplementedError
+
 
 class LineProgress(_Counting):
     """One line of plain text for each trial, and for each run of a trial that has several."""
@@ -150,24 +171,9 @@ class LineProgress(_Counting):
         if run.seed is not None or result.status is not Status.FINISHED:
             self._say(f"{run.label}, seed {result.seed}: {outcome(result)}")
 
-    def trial(
-        self,
-        label: str,
-        accuracy: float,
-        macs: float | None,
-        *,
-        number: int | None = None,
-        best: bool = False,
-    ) -> None:
-        """Print the accuracy and the MACs of the trial, and whether it is the best so far."""
-        cost = "" if macs is None else amount(macs, "macs")
-        facts = ", ".join(filter(None, (f"{accuracy:.2%}", cost, self._mark if best else "")))
+    def _line(self, number: int | None, label: str, accuracy: str, cost: str, mark: str) -> None:
+        facts = ", ".join(filter(None, (accuracy, cost, mark)))
         self._say(f"{_named(number, ', ')}{label}: {facts}")
-
-    def refused(self, label: str, cost: str, runs: int, *, number: int | None = None) -> None:
-        """Print the measure by which the rejected trial is over a budget."""
-        self._done += runs
-        self._say(f"{_named(number, ', ')}{label}: {cost}, over budget")
 
     def _say(self, text: str) -> None:
         left = self._left()
@@ -238,30 +244,12 @@ class BarProgress(_Counting):
         if result.status is not Status.FINISHED:
             self.message(f"{self._count(None)}  {run.label}, seed {result.seed}: {outcome(result)}")
 
-    def trial(
-        self,
-        label: str,
-        accuracy: float,
-        macs: float | None,
-        *,
-        number: int | None = None,
-        best: bool = False,
-    ) -> None:
-        """Print the accuracy and the MACs of the trial, and whether it is the best so far."""
-        cost = "" if macs is None else amount(macs, "macs")
-        self._line(self._count(number), label, f"{accuracy:.2%}", cost, self._mark if best else "")
-
-    def refused(self, label: str, cost: str, runs: int, *, number: int | None = None) -> None:
-        """Print the measure by which the rejected trial is over a budget."""
-        self._done += runs
-        self._line(self._count(number), label, "", cost, "over budget")
-
     def _count(self, number: int | None) -> str:
         digits = len(str(self._total))
         return f"{self._done:>{digits}}/{self._total}" + _named(number, "", "  ", digits)
 
-    def _line(self, count: str, label: str, accuracy: str, cost: str, mark: str) -> None:
-        width = self._console.width
+    def _line(self, number: int | None, label: str, accuracy: str, cost: str, mark: str) -> None:
+        count, width = self._count(number), self._console.width
         self._longest = max(self._longest, len(label))
         # Room for every mark, so that the numbers of all lines are below each other.
         free = width - len(trial_line(count, "", accuracy, cost, "-" * LONGEST_MARK, width=width, column=0))

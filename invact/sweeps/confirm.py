@@ -93,7 +93,7 @@ def confirm_front(
     if scheduler is None:
         check_script()
 
-    from invact.execution.agenda import ended_runs
+    from invact.execution.agenda import done_of, ended_runs
     from invact.execution.coordinator import Coordinator
     from invact.execution.engine import on_demand
     from invact.execution.progress import make_progress
@@ -126,7 +126,7 @@ def confirm_front(
         record.show([], ["test_accuracy", "validation_accuracy", front.measure])
         table = record.table()
         trials = _trials(front, runs, chosen)
-        done = sum((trial.number, seed) in ended_runs(table) for trial in trials for seed in chosen)
+        done = done_of(trials, ended_runs(table))
         with (
             contextlib.ExitStack() as resources,
             make_progress(len(trials) * len(chosen), done, show=show) as progress,
