@@ -1,0 +1,75 @@
+"""The peers run at tiny size, and their networks and figures are the ones that the table compares."""
+
+import json
+
+import numpy as np
+import pytest
+import warm
+
+from benchmarks import peer_scripts, peers
+from invact.config import Config
+from invact.cost.count import count_macs
+from invact.data.dataset import load
+from invact.networks.build import build_model
+
+
+@pytest.mark.parametrize("activation", peer_scripts.ACTIVATIONS)
+def test_the_peers_train_the_network_of_invact(activation):
+    ours = build_model(Config(activation=activation, filters=6), (28, 28, 1), 10)
+    theirs = peer_scripts.network(activation, 6, (28, 28, 1), 10)
+    assert [one.shape for one in theirs.trainable_variables] == [
+        one.shape for one in ours.trainable_variables
+    ]
+    for mine, other in zip(ours.trainable_variables, theirs.trainable_variables, strict=True):
+        other.assign(mine)
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1)).astype("uint8")
+    np.testing.assert_allclose(theirs(images / 127.5 - 1), ours(images), atol=1e-4)
+    assert peers.costs_of([6], load("digits"))[activation, 6] < count_macs(ours).macs
+
+
+@pytest.mark.parametrize("script", ["optuna", "optuna_processes", "keras_tuner"])
+def test_each_script_trains_the_whole_list(script, tmp_path):
+    peers.export(load("digits"), tmp_path)
+    task = peer_scripts.Task(tmp_path, (2,), epochs=1, seed=0)
+    done = warm.run([peer_scripts.__file__, script, *task.arguments()], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert {(one["activation"], one["filters"]) for one in lines} == {("relu", 2), ("inverse", 2)}
+    assert all(0 <= one["test_accuracy"] <= 1 for one in lines)
+
+
+def test_the_command_compares_optuna_with_invact(capsys):
+    peers.main(
+        ["--systems", "optuna,invact", "--rounds", "1", "--epochs", "1", "--filters", "2", "--data", "digits"]
+    )
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[0] == "2 trainings of 1 epochs, medians of 1 rounds"
+    assert [row.split()[0] for row in rows[2:4]] == ["Optuna,", "invact"]
+    assert "1.00x" in rows[3]
+
+
+def test_the_time_to_a_hypervolume_is_that_of_the_result_that_reaches_it():
+    results = [
+        peers.Result(100, 2, 0.8, 0.8, seconds=7.0),
+        peers.Result(50, 2, 0.9, 0.8, seconds=9.0),
+        peers.Result(200, 2, 0.5, 0.8, seconds=1.0),
+    ]
+    reference = (0.0, 300.0)
+    assert peers.volume_of(results, reference) == pytest.approx(0.9 * 250)
+    assert peers.time_to(results, 0.8 * 200, reference) == 7.0
+    assert peers.time_to(results, 0.9 * 250, reference) == 9.0
+    assert peers.time_to(results, 0.9 * 251, reference) == float("inf")
+
+
+def test_the_work_counts_training_validation_and_test():
+    data = load("digits")
+    one = peers.Result(10, 3, 0.8, 0.8, 1.0)
+    images = 3 * (3 * len(data.x_train) + len(data.x_validation)) + len(data.x_test)
+    assert peers.work_of([one, one], data) == 2 * 2 * 10 * images
+
+
+def test_the_memory_of_a_process_is_seen():
+    peak = peers.Peak()
+    peak.pid = peers.os.getpid()
+    peak.look()
+    assert peak.highest > 50 * 2**20
