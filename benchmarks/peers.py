@@ -2,8 +2,8 @@
 
 The list is the network `cnn` with ReLU and with inverse activation, at each of some numbers of filters, with
 the same images (all of Fashion-MNIST), epochs, batch and optimizer. Each system runs in a process tree of its
-own on the same processors. The systems take turns in each round, and each round starts with another system, so
-that other work of the machine slows all of them. `benchmarks/peer_scripts.py` has the scripts of the others.
+own on the same processors. The systems take turns in each round, and each round starts with another system,
+so that other work of the machine slows all of them. The scripts are in `benchmarks/peer_scripts.py`.
 
 With `--prune`, trainings are stopped early: by invact's pruner, and by the pruners of Optuna and Ray Tune,
 which know the accuracy alone. The table then has the seconds to a hypervolume that all systems reach.
