@@ -304,13 +304,24 @@ def parse_space(tables: Mapping[str, Any], source: str = "search space") -> Sear
     return _sound(SearchSpace(parents_first(read_parameters(tables, source), source), source), source)
 
 
+_COUPLED = (
+    *("width_rule", "optimizer", "model", "epochs", "warmup_epochs", "momentum", "nesterov"),
+    *("mixup", "cutmix", "stochastic_depth"),
+)
+"""Fields whose values decide together what `Config` accepts."""
+
+
 def _sound(space: SearchSpace, source: str) -> SearchSpace:
-    """Make one configuration for each width rule, to find combinations of fields that `Config` refuses."""
-    rules = [rule for p in space.parameters if p.name == "width_rule" for rule in p.domain.values()]
-    for rule in rules or [Config().width_rule]:
-        replace(space, source=source).config(space._walk(_least(rule)))
+    """Make a configuration for each combination of coupled fields, to find those that `Config` refuses."""
+    # Between the ends of a range nothing is refused that the ends allow.
+    parameters = [replace(each, domain=Choice(_tried(each))) for each in space.parameters]
+    for values in SearchSpace(tuple(parameters))._branches({}, 0):
+        replace(space, source=source).config(values)
     return space
 
 
-def _least(rule: Scalar) -> Callable[[Parameter], Scalar]:
-    return lambda parameter: rule if parameter.name == "width_rule" else parameter.domain.bounds[0]
+def _tried(parameter: Parameter) -> tuple[Scalar, ...]:
+    ends = tuple(dict.fromkeys(parameter.domain.bounds))
+    if parameter.name not in _COUPLED:
+        return ends[:1]
+    return tuple(parameter.domain.values()) if isinstance(ends[0], str) else ends
