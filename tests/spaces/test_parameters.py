@@ -226,6 +226,11 @@ def test_a_space_may_search_the_options_of_the_training():
     configs = {space.config(values).digest() for values in space.grid()}
     # Nesterov's momentum 0.9 is the default, and Adam has no momentum.
     assert len(configs) == space.size()
+    choices = {"choices": ["cosine", "constant", "step"]}
+    other = {"low": 0.1, "high": 1.0, "when": {"schedule": ["constant", "step"]}}
+    assert parse_space(
+        {"schedule": choices, "mixup": {**other, "when": {"schedule": "cosine"}}, "cutmix": other}
+    )
 
 
 @pytest.mark.parametrize(
