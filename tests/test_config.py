@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invact.arms import ARMS
-from invact.config import AUGMENTATIONS, Config, digest
+from invact.config import AUGMENTATIONS, LATER, Config, digest
 from invact.errors import InputError
 from invact.validation import validate
 
@@ -47,7 +47,7 @@ def test_the_digest_of_a_configuration_does_not_change() -> None:
 
 
 def test_every_field_of_a_configuration_is_in_its_digest() -> None:
-    fixed = {"model": "a:b", "depth": 2, "width_rule": "macs"}
+    fixed = {"model": "a:b", "depth": 2, "width_rule": "macs", "optimizer": "sgd"}
     base = Config(**fixed)
     changes = {
         "model": "a:c",
@@ -60,13 +60,22 @@ def test_every_field_of_a_configuration_is_in_its_digest() -> None:
         "reference": "elu",
         "width_target": 9,
         "options": {"x": 1},
-        "optimizer": "sgd",
+        "optimizer": "adam",
+        "momentum": 0.8,
+        "nesterov": False,
         "learning_rate": 0.1,
         "schedule": "constant",
         "weight_decay": 0.1,
         "batch_size": 1,
         "epochs": 1,
         "augmentation": "shift",
+        "stochastic_depth": 0.1,
+        "warmup_epochs": 0.5,
+        "clip_norm": 1.0,
+        "ema": 0.9,
+        "label_smoothing": 0.1,
+        "mixup": 0.2,
+        "cutmix": 1.0,
         "precision": "mixed_bfloat16",
     }
     assert set(changes) == set(Config.model_fields)
@@ -74,9 +83,54 @@ def test_every_field_of_a_configuration_is_in_its_digest() -> None:
     assert len(digests | {base.digest()}) == len(changes) + 1
 
 
+@pytest.mark.parametrize("key", LATER)
+def test_the_default_of_a_later_key_is_in_no_dump(key: str) -> None:
+    """Digests, registered designs and params of older versions do not have the key."""
+    base = {"optimizer": "sgd", "model": "resnet"}
+    default = Config.model_fields[key].default
+    explicit = Config(**base | {key: default})
+    assert explicit.digest() == Config(**base).digest() == "ff5bcab6fecb"
+    assert explicit == Config(**base)
+    assert explicit.model_dump_json() == Config(**base).model_dump_json()
+    assert key not in explicit.model_dump()
+    changed = Config(**base | {key: not default if isinstance(default, bool) else 0.125})
+    assert changed.model_dump()[key] == getattr(changed, key)
+    assert Config.model_validate(changed.model_dump()) == changed
+    assert set(changed.model_dump()) == set(Config.model_fields) - {*LATER} | {key}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"momentum": 0.9}, 'momentum: received 0.9. Allowed: only with optimizer = "sgd"'),
+        ({"momentum": 1.0, "optimizer": "sgd"}, "momentum: received 1.0. Allowed: less than 1"),
+        ({"nesterov": True, "optimizer": "adamw"}, "nesterov: received True. Allowed: only with optimizer"),
+        ({"nesterov": 1, "optimizer": "sgd"}, "nesterov: received 1. Allowed: a valid boolean"),
+        (
+            {"nesterov": True, "momentum": 0.0, "optimizer": "sgd"},
+            "nesterov: received True. Allowed: only with a momentum above 0",
+        ),
+        ({"stochastic_depth": 0.2}, 'stochastic_depth: received 0.2. Allowed: only with model = "resnet" or'),
+        (
+            {"warmup_epochs": 5},
+            "warmup_epochs: received 5.0. Allowed: less than the 5 epochs of the training",
+        ),
+        ({"warmup_epochs": float("inf")}, "warmup_epochs: received inf. Allowed: a finite number"),
+        (
+            {"mixup": 0.2, "cutmix": 1.0},
+            "mixup: received 0.2. Allowed: one of mixup and cutmix; cutmix is 1.0",
+        ),
+        ({"mixup": 101}, "mixup: received 101. Allowed: less than or equal to 100"),
+        ({"cutmix": -1}, "cutmix: received -1. Allowed: greater than or equal to 0"),
+        ({"ema": 1.0}, "ema: received 1.0. Allowed: less than 1"),
+        ({"label_smoothing": 1}, "label_smoothing: received 1. Allowed: less than 1"),
+        ({"clip_norm": -1.0}, "clip_norm: received -1.0. Allowed: greater than or equal to 0"),
+        ({"schedule": "onecycle"}, "schedule: received 'onecycle'; did you mean 'one_cycle'?"),
+        ({"augmentation": "crops"}, "augmentation: received 'crops'; did you mean 'crop'?"),
+        (
+            {"drop_path": 0.1},
+            "drop_path: unknown key, received 'drop_path'; did you mean 'stochastic_depth'?",
+        ),
         ({"filters": 0}, "filters: received 0. Allowed: greater than or equal to 1, or a list"),
         ({"filters": -3}, "filters: received -3."),
         ({"filters": 10**12}, "filters: received 1000000000000. Allowed: less than or equal to 4096"),

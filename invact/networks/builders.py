@@ -122,8 +122,13 @@ def resnet(config: Config, images: Any, classes: int) -> Any:
     The doubled channels of an inverse activation never enter the residual stream. This stream is a sum of
     convolutions, and every activation reads the stream or a convolution.
 
+    With `config.stochastic_depth` p, each image leaves out block l of L with probability q = p l / L in
+    training: its residual part becomes 0, and otherwise it is divided by 1 - q. So the expectation of the
+    stream is that of the whole network, which is used unchanged afterwards.
+
     References:
         He et al., Identity mappings in deep residual networks, 2016, https://arxiv.org/abs/1603.05027
+        Huang et al., Deep networks with stochastic depth, 2016, https://arxiv.org/abs/1603.09382
     """
     import keras
 
@@ -136,6 +141,11 @@ def resnet(config: Config, images: Any, classes: int) -> Any:
             shortcut = _conv(config, x, filters, f"{name}_shortcut", size=1, strides=strides)
         x = _conv(config, _norm_act(config, x, stage, "1"), filters, f"{name}_conv1", strides=strides)
         x = _conv(config, _norm_act(config, x, stage, "2"), filters, f"{name}_conv2")
+        if config.stochastic_depth:
+            rate = config.stochastic_depth * stage / config.depth
+            # One random number for each image.
+            drop = keras.layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")
+            x = drop(x)
         x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
     x = _norm_act(config, x, config.depth, "3")
     return _logits(config, _average(x), classes)

@@ -40,7 +40,13 @@ _PER_STAGE = [
     if any(get_origin(member) is tuple for member in get_args(Config.model_fields[name].annotation))
 ]
 _QUANTITIES = ("width_target",)
-_BESIDE: Mapping[str, Mapping[str, Scalar]] = {"width_target": {"width_rule": "macs"}}
+_BESIDE: Mapping[str, Mapping[str, Scalar]] = {
+    "width_target": {"width_rule": "macs"},
+    "momentum": {"optimizer": "sgd"},
+    "nesterov": {"optimizer": "sgd"},
+    "stochastic_depth": {"model": "resnet"},
+    "warmup_epochs": {"epochs": 100_000},
+}
 """Fields that `Config` accepts only together with another field, and a value of that other field."""
 
 _MOST_POINTS = 10_000

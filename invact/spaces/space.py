@@ -7,7 +7,7 @@ The same space works with Optuna (`suggest`), Keras Tuner (`hyperparameters`) an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from invact.config import Config, Scalar
 from invact.errors import InputError, one_of
 from invact.files import find, read_toml
-from invact.spaces.domains import Choice, KerasTunerHyperParameters, OptunaTrial
+from invact.spaces.domains import Choice, Domain, KerasTunerHyperParameters, OptunaTrial
 from invact.spaces.parameters import (
     FIELDS,
     Condition,
@@ -304,13 +304,33 @@ def parse_space(tables: Mapping[str, Any], source: str = "search space") -> Sear
     return _sound(SearchSpace(parents_first(read_parameters(tables, source), source), source), source)
 
 
+_COUPLED = (
+    *("width_rule", "optimizer", "model", "epochs", "warmup_epochs", "momentum", "nesterov"),
+    *("mixup", "cutmix", "stochastic_depth"),
+)
+"""Fields whose values decide together what `Config` accepts."""
+
+
 def _sound(space: SearchSpace, source: str) -> SearchSpace:
-    """Make one configuration for each width rule, to find combinations of fields that `Config` refuses."""
-    rules = [rule for p in space.parameters if p.name == "width_rule" for rule in p.domain.values()]
-    for rule in rules or [Config().width_rule]:
-        replace(space, source=source).config(space._walk(_least(rule)))
+    """Make a configuration for each combination of coupled fields, to find those that `Config` refuses."""
+    coupled = [each for each in space.parameters if each.name in _COUPLED]
+    tried: dict[str, list[Scalar]] = {each.name: [] for each in coupled}
+    for each in coupled:
+        for condition in each.when:
+            tried.setdefault(condition.parent, []).extend(condition.values)
+    reduced = [
+        replace(each, domain=Choice(_ends_and(tried.get(each.name), each.domain)))
+        for each in space.parameters
+    ]
+    for values in SearchSpace(tuple(reduced)).grid():
+        replace(space, source=source).config(values)
     return space
 
 
-def _least(rule: Scalar) -> Callable[[Parameter], Scalar]:
-    return lambda parameter: rule if parameter.name == "width_rule" else parameter.domain.bounds[0]
+def _ends_and(others: Iterable[Scalar] | None, domain: Domain) -> tuple[Scalar, ...]:
+    """Return the ends of a domain and other values of it, or all texts; the lower end if `others` is None."""
+    first, last = domain.bounds
+    if others is None:
+        return (first,)
+    # `Config` accepts what is between two numbers that it accepts.
+    return tuple(domain.values()) if isinstance(first, str) else tuple(dict.fromkeys((first, last, *others)))

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NETWORKS", "RuntimeContract", "network", "network_of_arms", "trained"]
 
-NETWORKS = (
+NETWORKS: tuple[Mapping[str, Any], ...] = (
     {"model": "cnn", "activation": "relu_duplicated"},
-    {"model": "resnet", "activation": "inverse", "normalization": "batch"},
+    {"model": "resnet", "activation": "inverse", "normalization": "batch", "stochastic_depth": 0.4},
     {"model": "separable", "activation": "relu"},
     {"model": "mlp", "activation": "linear_negated"},
 )
@@ -145,9 +145,9 @@ class RuntimeContract:
         session: Session = self._given().load(artifact, threads)
         return session
 
-    @pytest.mark.parametrize("keys", NETWORKS, ids=lambda keys: "-".join(keys.values()))
+    @pytest.mark.parametrize("keys", NETWORKS, ids=lambda keys: "-".join(map(str, keys.values())))
     def test_an_artifact_computes_the_same_as_its_model(
-        self, keys: Mapping[str, str], capfd: pytest.CaptureFixture[str]
+        self, keys: Mapping[str, Any], capfd: pytest.CaptureFixture[str]
     ) -> None:
         """One artifact takes any number of images of any type, in any memory order, and prints nothing."""
         digits = _digits()

@@ -13,13 +13,15 @@ import tensorflow as tf
 
 from invact.cost.count import count_macs
 from invact.data.augmentation import augment
+from invact.data.mixing import mix
 from invact.networks.archives import pack
 from invact.networks.build import build_model
 from invact.networks.saving import check_saved
 from invact.networks.settings import keras_settings
 from invact.process.quiet import check_backend
 from invact.seeding import derive_seed, keras_seed
-from invact.training.optimizers import make_optimizer
+from invact.training.losses import count_hits, training_loss
+from invact.training.optimizers import averaged_weights, make_optimizer
 from invact.training.results import Epoch, Scores, Status, TrialResult
 
 if TYPE_CHECKING:
@@ -46,13 +48,19 @@ def train(
 ) -> TrialResult:
     """Train one configuration with one seed, and measure it.
 
-    The seed decides every source of randomness. Batch order and augmentation depend only on the seed, so two
-    arms trained with the same seed see the same batches. Initialisation and dropout depend on the seed and
-    the configuration. With one thread, as in invact's workers, the same arguments give bit-identical numbers
-    on one machine. The global settings of Keras do not change them; see `keras_settings`.
+    The seed decides every source of randomness. Batch order, augmentation, mixup and CutMix depend only on
+    the seed, so two arms trained with the same seed see the same batches. Initialisation, dropout and
+    stochastic depth depend on the seed and the configuration. With one thread, as in invact's workers, the
+    same arguments give bit-identical numbers on one machine. The global settings of Keras do not change them;
+    see `keras_settings`.
 
     The loop reads the training and validation splits. The test set is read once, after the last epoch, with
-    the last weights; no epoch is selected.
+    the last weights; no epoch is selected. With `config.ema`, the averages of the weights are evaluated and
+    returned, and the training goes on with the weights themselves.
+
+    The training loss and accuracy are those of the augmented images, while the weights change. The loss does
+    not contain label smoothing. For mixed images, the loss is the cross-entropy with the shares of the
+    classes, and the right class is the one with the largest share.
 
     Args:
         config: the network and its recipe.
@@ -103,7 +111,10 @@ def _fit(
     cost = count_macs(model)
     batch = min(config.batch_size, len(data.x_train))
     steps = len(data.x_train) // batch
-    run_epoch = _epoch_function(model, config, seed, data, batch, steps)
+    weights = model.trainable_variables
+    optimizer = make_optimizer(config, steps)
+    optimizer.build(weights)
+    run_epoch = _epoch_function(model, optimizer, config, seed, data, batch, steps)
     evaluate = _evaluation_function(model, data)
     epochs: list[Epoch] = []
     images = 0
@@ -115,7 +126,8 @@ def _fit(
         accuracy, loss, taken = (value.numpy().item() for value in run_epoch(tf.constant(number), batches))
         seconds = time.perf_counter() - start
         images += taken * batch
-        validation, seen = evaluate(data.x_validation, data.y_validation)
+        with averaged_weights(optimizer, weights):
+            validation, seen = evaluate(data.x_validation, data.y_validation)
         epochs.append(Epoch(number, Scores(accuracy, loss), validation, seconds))
         if on_epoch is not None:
             on_epoch(epochs[-1])
@@ -125,7 +137,9 @@ def _fit(
         if not np.isfinite(validation.loss):
             error = f"the validation loss was {validation.loss} after epoch {number}"
             break
-    test, correct = evaluate(data.x_test, data.y_test)
+    with averaged_weights(optimizer, weights):
+        test, correct = evaluate(data.x_test, data.y_test)
+        archive = pack(model) if keep_model else b""
     seconds = sum(epoch.seconds for epoch in epochs)
     return TrialResult(
         config=config,
@@ -140,18 +154,18 @@ def _fit(
         images_per_second=images / seconds,
         correct=np.packbits(correct).tobytes(),
         validation_correct=np.packbits(seen).tobytes(),
-        model=pack(model) if keep_model else b"",
+        model=archive,
         error=error,
     )
 
 
-def _epoch_function(model: Any, config: Config, seed: int, data: Dataset, batch: int, steps: int) -> Any:
+def _epoch_function(
+    model: Any, optimizer: Any, config: Config, seed: int, data: Dataset, batch: int, steps: int
+) -> Any:
     # A graph loop over tensors in memory, because the autotune thread of tf.data would delay the end of every
     # epoch. The tensors are arguments, because TensorFlow never frees a tensor that such a graph captures.
     images, labels = tf.constant(data.x_train), tf.constant(data.y_train, tf.int32)
     weights = model.trainable_variables
-    optimizer = make_optimizer(config, steps)
-    optimizer.build(weights)
     order_seed = derive_seed("augmentation", seed)
     low, high = data.pixel_range
     background = min(max(0.0, low), high)
@@ -163,14 +177,16 @@ def _epoch_function(model: Any, config: Config, seed: int, data: Dataset, batch:
             index = order[step]
             inputs, targets = tf.gather(images, index), tf.gather(labels, index)
             inputs = augment(inputs, config.augmentations, order_seed, epoch, step, background)
+            inputs, targets = mix(
+                inputs, targets, data.classes, config.mixup, config.cutmix, order_seed, epoch, step
+            )
             with tf.GradientTape() as tape:
                 logits = model(inputs, training=True)
-                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
-                loss = tf.reduce_mean(losses)
-                objective = tf.add_n([loss, *model.losses])
+                loss, smoothed = training_loss(logits, targets, config.label_smoothing)
+                objective = tf.add_n([smoothed, *model.losses])
             optimizer.apply(tape.gradient(objective, weights), weights)
             total += loss
-            hits += tf.math.count_nonzero(tf.argmax(logits, 1, tf.int32) == targets, dtype=tf.int32)
+            hits += count_hits(logits, targets)
             step += 1
         # A diverged loop stops early, so the means are over the steps that were run.
         return (

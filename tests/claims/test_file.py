@@ -76,6 +76,8 @@ from invact.errors import InputError
         ({"config.reference": "inverse"}, "config: reference: cannot be set in a claim"),
         ({"config.width_target": 0.5}, "config: width_target: cannot be set in a claim"),
         ({"config.epoch": 3}, "did you mean 'epochs'?"),
+        ({"config.momentum": 0.8}, 'config: momentum: received 0.8. Allowed: only with optimizer = "sgd"'),
+        ({"config.augmentation": "crop+flip"}, "augmentation: received 'flip' for digits"),
         ({"marginn": 1}, "did you mean 'margin'?"),
         ({"seed": 1001}, "seed: received 1001"),
     ],
@@ -87,6 +89,26 @@ def test_a_bad_claim_is_refused_in_one_line(write_claim, changes, message) -> No
     assert message in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_claim_takes_every_option_of_a_recipe(write_claim) -> None:
+    options = {
+        "optimizer": "sgd",
+        "momentum": 0.8,
+        "nesterov": False,
+        "schedule": "one_cycle",
+        "ema": 0.9,
+        "warmup_epochs": 0.5,
+        "clip_norm": 1.0,
+        "label_smoothing": 0.1,
+        "mixup": 0.2,
+        "augmentation": "crop",
+        "model": "resnet",
+        "stochastic_depth": 0.2,
+    }
+    claim = load_claim(write_claim(), {f"config.{key}": value for key, value in options.items()})
+    for cell in claim.cells().values():
+        assert {key: getattr(cell.config, key) for key in options} == options
 
 
 def test_a_curve_needs_one_number_of_filters(write_claim) -> None:

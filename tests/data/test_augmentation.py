@@ -1,3 +1,4 @@
+import hashlib
 import subprocess
 import sys
 
@@ -51,6 +52,35 @@ def test_a_shift_is_an_exact_translation(shape):
     assert set(downs) == set(range(-reach_down, reach_down + 1))
     assert set(rights) == set(range(-reach_right, reach_right + 1))
     assert len(set(found)) > 2 * max(reach_down, reach_right) + 1  # Both axes move independently.
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_crop_is_a_part_of_the_image_that_numpy_pads(shape):
+    images = noise(shape)
+    result = augment(images, ("crop",), 0, 1, 2).numpy()
+    rows, columns = (most(side) for side in shape[1:3])
+    padded = np.pad(images, [(0, 0), (rows, rows), (columns, columns), (0, 0)], mode="reflect")
+    found = []
+    for image, after in zip(padded, result, strict=True):
+        matches = [
+            (top, left)
+            for top in range(2 * rows + 1)
+            for left in range(2 * columns + 1)
+            if np.array_equal(image[top : top + shape[1], left : left + shape[2]], after)
+        ]
+        assert len(matches) == 1
+        found += matches
+    tops, lefts = zip(*found, strict=True)
+    assert set(tops) == set(range(2 * rows + 1))
+    assert set(lefts) == set(range(2 * columns + 1))
+    assert len(set(found)) > 2 * max(rows, columns) + 1  # Both axes move independently.
+
+
+def test_the_augmentations_of_a_seed_never_change():
+    """The batches of old runs depend on them. The images were made before `crop` existed."""
+    images = noise((64, 28, 28, 3))
+    result = augment(images, ("cutout", "shift", "flip"), 3, 1, 2, 5.0).numpy()
+    assert hashlib.sha256(result.tobytes()).hexdigest()[:12] == "8fbea33eb3ff"
 
 
 @pytest.mark.parametrize(("names", "dtype"), [(("shift",), np.uint8), (("cutout", "shift"), np.float32)])
@@ -166,7 +196,7 @@ def test_without_augmentations_images_do_not_change():
 @pytest.mark.parametrize("shape", [(5, 1, 30, 1), (5, 1, 1, 1), (0, 8, 8, 1)])
 def test_the_smallest_images(shape):
     images = noise(shape)
-    result = augment(images, ("shift", "flip"), 0, 0, 0).numpy()
+    result = augment(images, ("shift", "flip", "crop"), 0, 0, 0).numpy()
     assert result.shape == shape
     # An image cannot move along a side of one pixel.
     assert result.any(axis=(1, 2, 3)).all()
@@ -180,7 +210,9 @@ def test_every_augmentation_that_a_configuration_may_name_exists():
 def test_digits_are_not_flipped(dataset):
     check_augmentations(("shift", "cutout"), dataset)
     if dataset in ("digits", "mnist"):
-        with pytest.raises(InputError, match=f"received 'flip' for {dataset}, .* Allowed: shift, cutout$"):
+        with pytest.raises(
+            InputError, match=f"received 'flip' for {dataset}, .* Allowed: shift, cutout, crop$"
+        ):
             check_augmentations(("shift", "flip"), dataset)
     else:
         check_augmentations(AUGMENTATIONS, dataset)

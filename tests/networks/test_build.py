@@ -16,6 +16,7 @@ from invact.networks import widths
 from invact.networks.assembly import get_builder
 from invact.networks.build import build_model
 from invact.networks.builders import BUILDERS
+from invact.networks.check import check_model
 from invact.networks.widths import stage_filters
 from invact.testing.builders import BuilderContract
 
@@ -147,6 +148,39 @@ def test_the_residual_stream_is_never_doubled():
         return [row.output_shape for row in count_macs(network).layers if row.kind == "Add"]
 
     assert adds("inverse") == adds("relu") == [(16, 16, 4), (8, 8, 8), (4, 4, 16)]
+
+
+def test_stochastic_depth_leaves_out_whole_blocks_of_single_images_in_training():
+    config = Config(model="resnet", filters=3, depth=3, stochastic_depth=0.6, activation="inverse")
+    images = np.random.default_rng(0).integers(0, 256, (2000, 8, 8, 1))
+    model = build_model(config, (8, 8, 1), 4)
+    inner = [layer for name in ("conv2", "drop") for layer in model.layers if layer.name.endswith(name)]
+    outputs = keras.Model(model.inputs[0], [layer.output for layer in inner])(images, training=True)
+    parts, dropped = ([np.asarray(each) for each in outputs[at : at + 3]] for at in (0, 3))
+    left_out = []
+    for part, after, rate in zip(parts, dropped, (0.2, 0.4, 0.6), strict=True):
+        left_out.append(~after.any(axis=(1, 2, 3)))
+        expected = np.where(left_out[-1][:, None, None, None], 0, part / (1 - rate))
+        np.testing.assert_allclose(after, expected, rtol=1e-5)
+        # The number of images is binomial.
+        assert abs(left_out[-1].sum() - 2000 * rate) < 4.5 * np.sqrt(2000 * rate * (1 - rate))
+    assert np.abs(np.corrcoef(left_out) - np.eye(3)).max() < 0.1
+
+
+def test_stochastic_depth_changes_neither_costs_nor_predictions():
+    config = Config(model="resnet", filters=3, normalization="batch", activation="inverse")
+    plain, deep = (
+        build_model(each, (8, 8, 1), 4)
+        for each in (config, Config(**config.model_dump(), stochastic_depth=0.5))
+    )
+    for layer in plain.layers:
+        deep.get_layer(layer.name).set_weights(layer.get_weights())
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1))
+    np.testing.assert_array_equal(deep(images), plain(images))
+    one, other = count_macs(plain), count_macs(deep)
+    measures = ("macs", "params", "elementwise", "activation_bytes", "bytes_moved")
+    assert [getattr(one, name) for name in measures] == [getattr(other, name) for name in measures]
+    assert check_model(deep).problems == ()
 
 
 def test_unknown_names():

@@ -209,6 +209,59 @@ def test_a_width_target_needs_its_rule_whenever_it_is_active():
             parse_space(table)
 
 
+def test_a_space_may_search_the_options_of_the_training():
+    off = {"choices": [0, 0.2]}
+    space = parse_space(
+        {
+            "optimizer": {"choices": ["adam", "sgd"]},
+            "momentum": {"choices": [0, 0.9], "when": {"optimizer": "sgd"}},
+            "nesterov": {"choices": [True, False], "when": {"momentum": 0.9}},
+            "epochs": 20,
+            "warmup_epochs": {"low": 0, "high": 10, "step": 5},
+            "mixup": off,
+            "cutmix": off | {"when": {"mixup": 0}},
+        }
+    )
+    assert space.size() == (1 + 1 + 2) * 3 * (2 + 1)
+    configs = {space.config(values).digest() for values in space.grid()}
+    # Nesterov's momentum 0.9 is the default, and Adam has no momentum.
+    assert len(configs) == space.size()
+    choices = {"choices": ["cosine", "constant", "step"]}
+    other = {"low": 0.1, "high": 1.0, "when": {"schedule": ["constant", "step"]}}
+    assert parse_space(
+        {"schedule": choices, "mixup": {**other, "when": {"schedule": "cosine"}}, "cutmix": other}
+    )
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        (
+            {"optimizer": {"choices": ["sgd", "adam"]}, "momentum": 0.8},
+            "momentum: received 0.8. Allowed: only",
+        ),
+        ({"optimizer": "sgd", "nesterov": True, "momentum": {"low": 0.0, "high": 0.9}}, "nesterov: received"),
+        (
+            {"epochs": {"low": 3, "high": 9}, "warmup_epochs": {"low": 0.0, "high": 3.0}},
+            "less than the 3 epochs",
+        ),
+        (
+            {"mixup": {"choices": [0, 0.2]}, "cutmix": {"choices": [0, 1.0]}},
+            "mixup: received 0.2. Allowed: one",
+        ),
+        (
+            {"model": {"choices": ["resnet", "vgg"]}, "stochastic_depth": {"low": 0.0, "high": 0.5}},
+            "stochastic_depth: received 0.5. Allowed: only with",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_together_are_found_before_a_search(tables, message):
+    with pytest.raises(InputError) as error:
+        parse_space(tables, "my.toml")
+    assert str(error.value).startswith("my.toml: ")
+    assert message in str(error.value)
+
+
 def test_a_number_with_a_letter_is_a_number_of_the_space() -> None:
     rule = {"width_rule": "macs"}
     for text, number in (
