@@ -118,22 +118,15 @@ class Trainer:
             with _ONE_AT_A_TIME, keras_settings():
                 # Before the seed is set, because reading a network may draw from Keras' generators.
                 check_saved(config, data.input_shape, data.classes)
-        with (
-            _ONE_AT_A_TIME,
-            keras_settings(),
-            keras_names(),
-            released_gradients(),
-            _seeded(config)(derive_seed("initialisation", seed, config.digest())),
-        ):
-            tensors = tensors_of(data)
-            key = key_of(config, data)
+        with _ONE_AT_A_TIME, keras_settings(), released_gradients():
             # Taken out, so that an error in the training leaves no network behind that is half trained.
-            network = self._kept.pop(key, None)
-            if network is None or not network.restart(tensors):
-                network = Compiled(config, data, tensors)
-            result = _fit(network, tensors, config, seed, data, on_epoch, keep_model)
-            if self._networks:
-                self._keep(key, network)
+            kept = self._kept.pop(key_of(config, data), None)
+            arguments = (config, seed, data, on_epoch, keep_model)
+            result = self._train(kept, *arguments) if kept else None
+            if result is None:
+                # With the seed set once more, if the kept network cannot be used for another seed.
+                result = self._train(None, *arguments)
+        assert result is not None
         return result
 
     def clear(self) -> None:
@@ -141,6 +134,27 @@ class Trainer:
         with _ONE_AT_A_TIME:
             self._kept.clear()
         gc.collect()
+
+    def _train(
+        self,
+        network: Compiled | None,
+        config: Config,
+        seed: int,
+        data: Dataset,
+        on_epoch: Callable[[Epoch], None] | None,
+        keep_model: bool,
+    ) -> TrialResult | None:
+        """Train with a kept network, or with a new one; return None if the kept one cannot be used."""
+        tensors = tensors_of(data)
+        with keras_names(), _seeded(config, seed):
+            if network is None:
+                network = Compiled(config, data, tensors)
+            elif not network.restart(tensors):
+                return None
+            result = _fit(network, tensors, config, seed, data, on_epoch, keep_model)
+        if self._networks:
+            self._keep(key_of(config, data), network)
+        return result
 
     def _keep(self, key: tuple[Any, ...], network: Compiled) -> None:
         self._kept[key] = network
@@ -150,10 +164,11 @@ class Trainer:
             gc.collect()
 
 
-def _seeded(config: Config) -> Callable[[int], AbstractContextManager[None]]:
+def _seeded(config: Config, seed: int) -> AbstractContextManager[None]:
     # When its own seed is set, TensorFlow forgets the optimised graphs of all networks. The builders and arms
     # of invact draw from Keras alone.
-    return keras_seed if is_users(config) else keras_draws
+    number = derive_seed("initialisation", seed, config.digest())
+    return keras_seed(number) if is_users(config) else keras_draws(number)
 
 
 def _fit(
