@@ -22,7 +22,7 @@ from invact.networks.settings import keras_settings
 from invact.networks.widths import explicit, layer_classes, network_cost, stage_filters
 from invact.seeding import keras_draws
 
-__all__ = ["check_saved", "saving_problem", "trainable_cost"]
+__all__ = ["check_saved", "is_users", "saving_problem", "trainable_cost"]
 
 TOLERANCE = 1e-3
 """Largest difference of the logits of a network and of its copy, as a share of the largest logit."""
@@ -54,7 +54,7 @@ def trainable_cost(config: Config, input_shape: Shape, classes: int) -> Cost:
         raise
     except InputError as error:
         raise BuildError(f"model {config.model!r}: {error}") from error
-    if _is_users(config):
+    if is_users(config):
         _check(config, input_shape, classes, layer_classes(config, input_shape, classes))
     return cost
 
@@ -65,7 +65,7 @@ def check_saved(config: Config, input_shape: Shape, classes: int) -> None:
     Raises:
         BuildError: it cannot be built, or not be saved and read again as the same network.
     """
-    if _is_users(config):
+    if is_users(config):
         _check(config, input_shape, classes, ())
 
 
@@ -84,7 +84,13 @@ def _check(config: Config, input_shape: Shape, classes: int, layers: tuple[type,
     _SAVED.update([(structure, layers), (structure, ())])
 
 
-def _is_users(config: Config) -> bool:
+def is_users(config: Config) -> bool:
+    """Tell whether the network of a configuration contains code of a user: a builder or an arm.
+
+    Example:
+        >>> is_users(Config(activation="inverse")), is_users(Config(model="my_models:tiny"))
+        (False, True)
+    """
     return ":" in config.model or not {*config.activations} <= {*SHIPPED}
 
 
@@ -104,7 +110,7 @@ def saving_problem(config: Config, model: Any) -> str:
         >>> saving_problem(Config(), build_model(Config(), (8, 8, 1), 10))
         ''
     """
-    if not _is_users(config):
+    if not is_users(config):
         return ""
     images = np.random.default_rng(0).uniform(0, 255, (4, *model.input_shape[1:])).astype(np.float32)
     with warnings.catch_warnings():

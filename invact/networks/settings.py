@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["keras_settings"]
+__all__ = ["keras_names", "keras_settings"]
 
 FLOATX, EPSILON, DATA_FORMAT = "float32", 1e-7, "channels_last"
 """What Keras itself sets if no file or script says otherwise."""
@@ -59,6 +59,30 @@ def keras_settings(precision: str = "float32") -> Iterator[None]:
     finally:
         global_state.set_global_attribute("dtype_policy", policy)
         _close()
+
+
+@contextlib.contextmanager
+def keras_names() -> Iterator[None]:
+    """Number the layers without a name from the start in a block, whatever was built before it.
+
+    Two networks that are built in two blocks by the same code then have the same names.
+
+    Example:
+        >>> import keras
+        >>> def name():
+        ...     with keras_names():
+        ...         return keras.layers.Dense(3).name
+        >>> name(), name()
+        ('dense', 'dense')
+    """
+    from keras.src.backend.common import global_state
+
+    counts = global_state.get_global_attribute("object_name_uids")
+    global_state.set_global_attribute("object_name_uids", None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("object_name_uids", counts)
 
 
 def _open() -> None:

@@ -1,38 +1,31 @@
-"""The function `train`, which trains one configuration with one seed and returns a result."""
+"""The training of one configuration with one seed: the function `train`, and the `Trainer` of many seeds."""
 
 from __future__ import annotations
 
-import functools
+import gc
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
-from invact.cost.count import count_macs
-from invact.data.augmentation import augment
-from invact.data.mixing import mix
 from invact.networks.archives import pack
-from invact.networks.build import build_model
-from invact.networks.saving import check_saved
-from invact.networks.settings import keras_settings
+from invact.networks.saving import check_saved, is_users
+from invact.networks.settings import keras_names, keras_settings
 from invact.process.quiet import check_backend
-from invact.seeding import derive_seed, keras_seed
-from invact.training.losses import count_hits, training_loss
-from invact.training.optimizers import averaged_weights, make_optimizer
-from invact.training.results import Epoch, Scores, Status, TrialResult
+from invact.seeding import derive_seed, keras_draws, keras_seed
+from invact.training.compiled import Compiled, key_of, tensors_of
+from invact.training.gradients import released_gradients
+from invact.training.results import Epoch, Status, Times, TrialResult
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from invact.config import Config
     from invact.data.dataset import Dataset
 
-__all__ = ["train"]
-
-EVALUATION_BATCH = 1000
+__all__ = ["Trainer", "train"]
 
 # Keras keeps its seed and its settings in global state, so a process runs one training at a time.
 _ONE_AT_A_TIME = threading.Lock()
@@ -62,6 +55,8 @@ def train(
     not contain label smoothing. For mixed images, the loss is the cross-entropy with the shares of the
     classes, and the right class is the one with the largest share.
 
+    Nothing stays in memory after the call. For many seeds of one configuration, a `Trainer` is faster.
+
     Args:
         config: the network and its recipe.
         seed: the run's seed, >= 0.
@@ -86,66 +81,144 @@ def train(
         >>> result.status, len(result.epochs), result.test.accuracy > 0.5
         (<Status.FINISHED: 'FINISHED'>, 1, True)
     """
-    check_backend()
-    if keep_model:
-        with _ONE_AT_A_TIME, keras_settings():
-            # Before the seed is set, because reading a network may draw from Keras' generators.
-            check_saved(config, data.input_shape, data.classes)
-    with (
-        _ONE_AT_A_TIME,
-        keras_settings(),
-        keras_seed(derive_seed("initialisation", seed, config.digest())),
-    ):
-        model = build_model(config, data.input_shape, data.classes, data.pixel_range)
-        return _fit(model, config, seed, data, on_epoch, keep_model)
+    return Trainer(0).train(config, seed, data, on_epoch=on_epoch, keep_model=keep_model)
+
+
+class Trainer:
+    """Trains as `train` does, and keeps the last networks, whose further seeds are then trained sooner.
+
+    The seeds of one configuration share one traced network (see `invact.training.compiled`). Its numbers are
+    bit-identical to those of `train`, also after a training that diverged. A network that was in use when an
+    error or an interruption occurred is not used again.
+
+    Args:
+        networks: the number of networks that are kept. The one that was not used for the longest time is
+            dropped first.
+
+    Example:
+        >>> from invact.config import Config
+        >>> from invact.data.dataset import load
+        >>> config, data, trainer = Config(filters=2, depth=1, epochs=1), load("digits"), Trainer()
+        >>> results = [trainer.train(config, seed, data) for seed in (0, 1)]
+        >>> results[1].test == train(config, 1, data).test
+        True
+        >>> trainer.clear()
+    """
+
+    def __init__(self, networks: int = 8) -> None:
+        self._networks = networks
+        self._kept: OrderedDict[tuple[Any, ...], Compiled] = OrderedDict()
+
+    def train(
+        self,
+        config: Config,
+        seed: int,
+        data: Dataset,
+        *,
+        on_epoch: Callable[[Epoch], None] | None = None,
+        keep_model: bool = False,
+    ) -> TrialResult:
+        """Train one configuration with one seed; arguments, result and errors are those of `train`."""
+        check_backend()
+        if keep_model:
+            with _ONE_AT_A_TIME, keras_settings():
+                # Before the seed is set, because reading a network may draw from Keras' generators.
+                check_saved(config, data.input_shape, data.classes)
+        with _ONE_AT_A_TIME, keras_settings(), released_gradients():
+            # Taken out, so that an error in the training leaves no network behind that is half trained.
+            kept = self._kept.pop(key_of(config, data), None)
+            arguments = (config, seed, data, on_epoch, keep_model)
+            result = self._train(kept, *arguments) if kept else None
+            if result is None:
+                # With the seed set once more, if the kept network cannot be used for another seed.
+                result = self._train(None, *arguments)
+        assert result is not None
+        return result
+
+    def clear(self) -> None:
+        """Drop all networks, and free their memory."""
+        with _ONE_AT_A_TIME:
+            self._kept.clear()
+        gc.collect()
+
+    def _train(
+        self,
+        network: Compiled | None,
+        config: Config,
+        seed: int,
+        data: Dataset,
+        on_epoch: Callable[[Epoch], None] | None,
+        keep_model: bool,
+    ) -> TrialResult | None:
+        """Train with a kept network, or with a new one; return None if the kept one cannot be used."""
+        tensors = tensors_of(data)
+        with keras_names(), _seeded(config, seed):
+            if network is None:
+                network = Compiled(config, data, tensors)
+            elif not network.restart(tensors):
+                return None
+            result = _fit(network, tensors, config, seed, data, on_epoch, keep_model)
+        if self._networks:
+            self._keep(key_of(config, data), network)
+        return result
+
+    def _keep(self, key: tuple[Any, ...], network: Compiled) -> None:
+        self._kept[key] = network
+        if len(self._kept) > self._networks:
+            self._kept.popitem(last=False)
+            # Networks contain cycles of references, which Python would collect much later.
+            gc.collect()
+
+
+def _seeded(config: Config, seed: int) -> AbstractContextManager[None]:
+    # When its own seed is set, TensorFlow forgets the optimised graphs of all networks. The builders and arms
+    # of invact draw from Keras alone.
+    number = derive_seed("initialisation", seed, config.digest())
+    return keras_seed(number) if is_users(config) else keras_draws(number)
 
 
 def _fit(
-    model: Any,
+    network: Compiled,
+    tensors: tuple[Any, Any],
     config: Config,
     seed: int,
     data: Dataset,
     on_epoch: Callable[[Epoch], None] | None,
     keep_model: bool,
 ) -> TrialResult:
-    cost = count_macs(model)
-    batch = min(config.batch_size, len(data.x_train))
-    steps = len(data.x_train) // batch
-    weights = model.trainable_variables
-    optimizer = make_optimizer(config, steps)
-    optimizer.build(weights)
-    run_epoch = _epoch_function(model, optimizer, config, seed, data, batch, steps)
-    evaluate = _evaluation_function(model, data)
     epochs: list[Epoch] = []
-    images = 0
+    images, evaluating = 0, 0.0
     error = ""
     for number in range(1, config.epochs + 1):
         order = np.random.default_rng([derive_seed("order", seed), number]).permutation(len(data.x_train))
-        batches = tf.constant(order[: steps * batch].reshape(steps, batch), tf.int32)
         start = time.perf_counter()
-        accuracy, loss, taken = (value.numpy().item() for value in run_epoch(tf.constant(number), batches))
+        scores, taken = network.epoch(tensors, seed, number, order)
         seconds = time.perf_counter() - start
-        images += taken * batch
-        with averaged_weights(optimizer, weights):
-            validation, seen = evaluate(data.x_validation, data.y_validation)
-        epochs.append(Epoch(number, Scores(accuracy, loss), validation, seconds))
+        images += taken * network.batch
+        start = time.perf_counter()
+        with network.averaged():
+            validation, seen = network.evaluate(data.x_validation, data.y_validation)
+        evaluating += time.perf_counter() - start
+        epochs.append(Epoch(number, scores, validation, seconds))
         if on_epoch is not None:
             on_epoch(epochs[-1])
-        if not np.isfinite(loss):
-            error = f"the training loss was {loss} in epoch {number}"
+        if not np.isfinite(scores.loss):
+            error = f"the training loss was {scores.loss} in epoch {number}"
             break
         if not np.isfinite(validation.loss):
             error = f"the validation loss was {validation.loss} after epoch {number}"
             break
-    with averaged_weights(optimizer, weights):
-        test, correct = evaluate(data.x_test, data.y_test)
-        archive = pack(model) if keep_model else b""
+    with network.averaged():
+        start = time.perf_counter()
+        test, correct = network.evaluate(data.x_test, data.y_test)
+        evaluating += time.perf_counter() - start
+        archive = pack(network.model) if keep_model else b""
     seconds = sum(epoch.seconds for epoch in epochs)
     return TrialResult(
         config=config,
         seed=seed,
         status=Status.DIVERGED if error else Status.FINISHED,
-        cost=cost,
+        cost=network.cost,
         epochs=tuple(epochs),
         train=epochs[-1].train,
         validation=epochs[-1].validation,
@@ -156,70 +229,5 @@ def _fit(
         validation_correct=np.packbits(seen).tobytes(),
         model=archive,
         error=error,
+        times=Times(network.build, network.trace, seconds, evaluating),
     )
-
-
-def _epoch_function(
-    model: Any, optimizer: Any, config: Config, seed: int, data: Dataset, batch: int, steps: int
-) -> Any:
-    # A graph loop over tensors in memory, because the autotune thread of tf.data would delay the end of every
-    # epoch. The tensors are arguments, because TensorFlow never frees a tensor that such a graph captures.
-    images, labels = tf.constant(data.x_train), tf.constant(data.y_train, tf.int32)
-    weights = model.trainable_variables
-    order_seed = derive_seed("augmentation", seed)
-    low, high = data.pixel_range
-    background = min(max(0.0, low), high)
-
-    @tf.function  # type: ignore[untyped-decorator]
-    def run_epoch(images: Any, labels: Any, epoch: Any, order: Any) -> Any:
-        total, hits, step = tf.constant(0.0), tf.constant(0), tf.constant(0)
-        while step < steps and tf.math.is_finite(total):
-            index = order[step]
-            inputs, targets = tf.gather(images, index), tf.gather(labels, index)
-            inputs = augment(inputs, config.augmentations, order_seed, epoch, step, background)
-            inputs, targets = mix(
-                inputs, targets, data.classes, config.mixup, config.cutmix, order_seed, epoch, step
-            )
-            with tf.GradientTape() as tape:
-                logits = model(inputs, training=True)
-                loss, smoothed = training_loss(logits, targets, config.label_smoothing)
-                objective = tf.add_n([smoothed, *model.losses])
-            optimizer.apply(tape.gradient(objective, weights), weights)
-            total += loss
-            hits += count_hits(logits, targets)
-            step += 1
-        # A diverged loop stops early, so the means are over the steps that were run.
-        return (
-            tf.cast(hits, tf.float64) / tf.cast(step * batch, tf.float64),
-            total / tf.cast(step, tf.float32),
-            step,
-        )
-
-    # Traced here, so that the seconds of an epoch contain only training.
-    run_epoch.get_concrete_function(
-        images, labels, tf.TensorSpec((), tf.int32), tf.TensorSpec((steps, batch), tf.int32)
-    )
-    return functools.partial(run_epoch, images, labels)
-
-
-def _evaluation_function(
-    model: Any, data: Dataset
-) -> Callable[[NDArray[Any], NDArray[Any]], tuple[Scores, NDArray[np.bool_]]]:
-    images_spec = tf.TensorSpec((None, *data.input_shape), data.x_test.dtype)
-
-    @tf.function(input_signature=(images_spec, tf.TensorSpec((None,), tf.int32)))  # type: ignore[untyped-decorator]
-    def measure(images: Any, labels: Any) -> Any:
-        logits = model(images, training=False)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        return losses, tf.argmax(logits, 1, tf.int32) == labels
-
-    def evaluate(images: NDArray[Any], labels: NDArray[Any]) -> tuple[Scores, NDArray[np.bool_]]:
-        # TensorFlow warns of functions that calls trace often, and it takes those of all networks for one.
-        measure.get_concrete_function()
-        slices = [slice(at, at + EVALUATION_BATCH) for at in range(0, len(images), EVALUATION_BATCH)]
-        parts = [measure(images[part], labels[part].astype(np.int32)) for part in slices]
-        losses = np.concatenate([loss.numpy() for loss, _ in parts])
-        correct = np.concatenate([hit.numpy() for _, hit in parts])
-        return Scores(float(correct.mean()), float(losses.mean(dtype=np.float64))), correct
-
-    return evaluate

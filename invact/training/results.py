@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from invact.config import Config
     from invact.cost.count import Cost
 
-__all__ = ["Epoch", "Scores", "Status", "TrialResult"]
+__all__ = ["Epoch", "Scores", "Status", "Times", "TrialResult"]
 
 
 class Status(StrEnum):
@@ -55,6 +55,35 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Times:
+    """Where the wall time of one training went, in seconds.
+
+    Attributes:
+        build: building the network and counting its cost; for a network that is used again, building it for
+            the new seed.
+        trace: making a graph of the training and the evaluation, and optimising that of the training; 0 for a
+            network that is used again.
+        train: the training loop.
+        evaluate: scoring validation and test images. The first evaluation of a network includes the
+            optimisation of its graph.
+
+    Example:
+        >>> Times(0.03, 0.25, 0.5, 0.02).total
+        0.8
+    """
+
+    build: float = 0.0
+    trace: float = 0.0
+    train: float = 0.0
+    evaluate: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """The sum of all parts."""
+        return self.build + self.trace + self.train + self.evaluate
+
+
+@dataclass(frozen=True)
 class TrialResult:
     """The result of one run: one configuration trained with one seed.
 
@@ -74,6 +103,7 @@ class TrialResult:
         validation_correct: the same for the validation images.
         model: the trained network as the bytes of a `.keras` archive; empty if it was not requested.
         error: one line that describes the error, for FAILED and DIVERGED.
+        times: where the wall time went; None if nothing was trained. Two results are equal whatever it is.
     """
 
     config: Config
@@ -90,6 +120,7 @@ class TrialResult:
     validation_correct: bytes = field(default=b"", repr=False)
     model: bytes = field(default=b"", repr=False)
     error: str = ""
+    times: Times | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         """Give the status, the seed, the validation accuracy and the MACs.

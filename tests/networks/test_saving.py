@@ -238,8 +238,8 @@ def test_a_training_that_keeps_its_network_is_refused_before_it_begins(digits: D
 def test_the_check_changes_no_number(digits: Dataset, monkeypatch):
     checked = []
 
-    def fit(model, *rest):
-        return [*model.get_weights(), np.asarray(keras.random.normal((3,)))]
+    def fit(network, *rest):
+        return [*network.model.get_weights(), np.asarray(keras.random.normal((3,)))]
 
     def problem(config, model):
         checked.append(config)
