@@ -4,44 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
-import importlib
 import queue
 import uuid
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from invact._version import __version__
+from invact.data.shared import share
 from invact.errors import EnvironmentFault, InputError, one_line
-from invact.execution.cluster import connect, send
+from invact.execution.cluster import connect
+from invact.execution.schedule import Worker, held_after
+from invact.execution.worker import Job, Setting, prepare, train_job
 from invact.process.processors import allowed_processors
-from invact.tracking.provenance import differences, numerics
+from invact.tracking.provenance import numerics
 from invact.training.results import Epoch, Scores, Status, TrialResult
 
 if TYPE_CHECKING:
-    from invact.config import Config
     from invact.data.dataset import Dataset, Source
 
 __all__ = ["Engine", "EpochDone", "Job", "JobDone", "on_demand"]
 
-
-@dataclass(frozen=True)
-class Job:
-    """One training for a worker.
-
-    Attributes:
-        key: identifies the job among all pending jobs.
-        config: the configuration: network and recipe.
-        seed: the training seed.
-        keep_model: whether to return the trained network.
-    """
-
-    key: str
-    config: Config
-    seed: int
-    keep_model: bool = False
+UNKNOWN = "unknown"
+"""What a worker trains after another worker has died; it is no digest of a configuration."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +53,8 @@ class Engine:
     dies, it is replaced and its job starts again on another worker.
 
     Args:
-        source: the data set to load. Every worker loads it itself and must get the same digest.
+        source: the data set to load. Workers of this machine map the files of `data`; others load it
+            themselves, and must get the same digest.
         data: the coordinator's copy of the data set.
         workers: number of processes to start on this machine; default: one for each processor that is not
             reserved. Ignored with `scheduler`.
@@ -95,18 +82,24 @@ class Engine:
     ) -> None:
         if workers is not None and not 1 <= workers <= 1024:
             raise InputError(f"workers: received {workers}. Allowed: 1 to 1024")
-        self._setting = _Setting(source, data.digest, imports, f"invact-{uuid.uuid4().hex}", numerics())
+        self._setting = Setting(source, data.digest, imports, f"invact-{uuid.uuid4().hex}", numerics())
         allowed = set(allowed_processors())
         self._processors = allowed - set(reserved) or allowed
         self._workers = workers or len(self._processors)
         self._scheduler = scheduler
+        self._data = data
         self._events: queue.SimpleQueue[EpochDone | JobDone] = queue.SimpleQueue()
         self._futures: dict[str, Any] = {}
+        # The worker and the configuration of each pending job, and what each worker has compiled.
+        self._places: dict[str, tuple[str, str]] = {}
+        self._held: dict[str, tuple[str, ...]] = {}
         self._resources = contextlib.ExitStack()
         self._client: Any = None
 
     def __enter__(self) -> Engine:
         try:
+            if self._scheduler is None:
+                share(self._data)
             self._client = connect(self._resources, self._scheduler, self._workers, self._processors)
             self._client.subscribe_topic(self._setting.topic, self._on_epoch)
             self._check()
@@ -124,20 +117,38 @@ class Engine:
         self._resources.close()
 
     @property
-    def slots(self) -> int:
-        """Number of jobs that can train at once: the current number of workers."""
-        return max(1, len(self._client.nthreads()))
-
-    @property
     def pending(self) -> int:
         """Number of jobs that were submitted and have not ended."""
         return len(self._futures)
 
-    def submit(self, job: Job) -> None:
-        """Submit a job for the next free worker."""
-        future = self._client.submit(_train, job, self._setting, key=f"invact-{uuid.uuid4().hex}", pure=False)
+    def workers(self) -> tuple[Worker, ...]:
+        """Return the workers of the cluster, at least one; the free ones have no job of this engine.
+
+        The job of a worker that has died runs on another one, and it is not known on which. So for each such
+        job another worker counts as busy. If no worker is left, the first that comes gets the next job.
+        """
+        addresses = sorted(self._client.nthreads())
+        trains = dict(self._places.values())
+        lost = sum(place not in addresses for place, _ in self._places.values())
+        found = []
+        for address in addresses or [""]:
+            config = trains.get(address, "")
+            if not config and lost:
+                config, lost = UNKNOWN, lost - 1
+            found.append(Worker(address, config, self._held.get(address, ())))
+        return tuple(found)
+
+    def submit(self, job: Job, worker: str) -> None:
+        """Submit a job for the worker with this address; another one trains it if that one has died."""
+        future = self._client.submit(
+            *(train_job, job, self._setting),
+            key=f"invact-{uuid.uuid4().hex}",
+            pure=False,
+            **({"workers": [worker], "allow_other_workers": True} if worker else {}),
+        )
         self._futures[job.key] = future
-        future.add_done_callback(lambda done: self._events.put(_outcome(job, done)))
+        self._places[job.key] = (worker, job.config.digest())
+        future.add_done_callback(lambda done: self._events.put(self._outcome(job, done)))
 
     def next_event(self, timeout: float | None = None) -> EpochDone | JobDone | None:
         """Wait for the next epoch or the end of a job; return None after `timeout` seconds."""
@@ -146,13 +157,13 @@ class Engine:
         except queue.Empty:
             return None
         if isinstance(event, JobDone):
-            del self._futures[event.key]
+            del self._futures[event.key], self._places[event.key]
         return event
 
     def _check(self) -> None:
         """Load TensorFlow and the data on all workers at once, to find errors before any training."""
         try:
-            answers = self._client.run(_prepare, self._setting, on_error="return")
+            answers = self._client.run(prepare, self._setting, on_error="return")
         except Exception as error:
             raise EnvironmentFault(f"workers: {one_line(error)}") from None
         for address, answer in answers.items():
@@ -163,6 +174,15 @@ class Engine:
                     f"worker {address}: received invact {answer}. "
                     f"Allowed: {__version__}, the version of the coordinator"
                 )
+
+    def _outcome(self, job: Job, future: Any) -> JobDone:
+        try:
+            worker, result = future.result()
+        except BaseException as error:  # a dead worker, a lost cluster, or an error in the user's model
+            result = TrialResult(job.config, job.seed, Status.FAILED, error=one_line(error))
+        else:
+            self._held[worker] = held_after(self._held.get(worker, ()), job.config.digest())
+        return JobDone(job.key, result)
 
     def _on_epoch(self, event: tuple[float, Any]) -> None:
         key, epoch = event[1]
@@ -179,73 +199,3 @@ def on_demand(resources: contextlib.ExitStack, *arguments: Any, **options: Any) 
         options: keyword arguments of `Engine`.
     """
     return functools.cache(lambda: resources.enter_context(Engine(*arguments, **options)))
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """The settings that a worker needs in addition to a job."""
-
-    source: Source
-    digest: str
-    imports: tuple[str, ...]
-    topic: str
-    numerics: Mapping[str, str]
-
-
-def _prepare(setting: _Setting) -> str:
-    from invact.process.noise import own_warnings
-    from invact.process.quiet import load_tensorflow
-
-    own_warnings()
-    if found := differences(setting.numerics, numerics()):
-        words = (f"{name}: received {here}. Allowed: {there}" for name, (there, here) in found.items())
-        raise EnvironmentFault(f"{'; '.join(words)}, as on the coordinator, because it decides last digits")
-    load_tensorflow()
-    import tensorflow as tf
-
-    # TensorFlow refuses this once it has started; then an earlier sweep on this cluster has already set it.
-    with contextlib.suppress(RuntimeError):
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    for module in setting.imports:
-        importlib.import_module(module)
-    _load(setting)
-    return __version__
-
-
-def _load(setting: _Setting) -> Dataset:
-    data = setting.source.load()
-    if data.digest != setting.digest:
-        raise EnvironmentFault(
-            f"data {data.name!r}: received digest {data.digest} on this worker. "
-            f"Allowed: {setting.digest}, the digest on the coordinator"
-        )
-    return data
-
-
-def _train(job: Job, setting: _Setting) -> TrialResult:
-    _prepare(setting)  # for workers that joined after `Engine._check`
-
-    import keras
-
-    from invact.training.loop import train
-
-    try:
-        return train(
-            job.config,
-            job.seed,
-            _load(setting),
-            on_epoch=lambda epoch: send(setting.topic, (job.key, asdict(epoch))),
-            keep_model=job.keep_model,
-        )
-    finally:
-        keras.backend.clear_session()
-        gc.collect()
-
-
-def _outcome(job: Job, future: Any) -> JobDone:
-    try:
-        result = future.result()
-    except BaseException as error:  # a dead worker, a lost cluster, or an error in the user's model
-        result = TrialResult(job.config, job.seed, Status.FAILED, error=one_line(error))
-    return JobDone(job.key, result)

@@ -20,7 +20,7 @@ from invact.networks.settings import keras_settings
 from invact.process.quiet import check_backend
 from invact.seeding import derive_seed, keras_seed
 from invact.training.optimizers import make_optimizer
-from invact.training.results import Epoch, Scores, Status, TrialResult
+from invact.training.results import Epoch, Scores, Status, Times, TrialResult
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,6 +79,7 @@ def train(
         (<Status.FINISHED: 'FINISHED'>, 1, True)
     """
     check_backend()
+    start = time.perf_counter()
     if keep_model:
         with _ONE_AT_A_TIME, keras_settings():
             # Before the seed is set, because reading a network may draw from Keras' generators.
@@ -89,7 +90,7 @@ def train(
         keras_seed(derive_seed("initialisation", seed, config.digest())),
     ):
         model = build_model(config, data.input_shape, data.classes, data.pixel_range)
-        return _fit(model, config, seed, data, on_epoch, keep_model)
+        return _fit(model, config, seed, data, on_epoch, keep_model, time.perf_counter() - start)
 
 
 def _fit(
@@ -99,12 +100,16 @@ def _fit(
     data: Dataset,
     on_epoch: Callable[[Epoch], None] | None,
     keep_model: bool,
+    build: float,
 ) -> TrialResult:
+    clock = time.perf_counter
+    begin = clock()
     cost = count_macs(model)
     batch = min(config.batch_size, len(data.x_train))
     steps = len(data.x_train) // batch
     run_epoch = _epoch_function(model, config, seed, data, batch, steps)
     evaluate = _evaluation_function(model, data)
+    trace, evaluation = clock() - begin, 0.0
     epochs: list[Epoch] = []
     images = 0
     error = ""
@@ -115,7 +120,9 @@ def _fit(
         accuracy, loss, taken = (value.numpy().item() for value in run_epoch(tf.constant(number), batches))
         seconds = time.perf_counter() - start
         images += taken * batch
+        start = clock()
         validation, seen = evaluate(data.x_validation, data.y_validation)
+        evaluation += clock() - start
         epochs.append(Epoch(number, Scores(accuracy, loss), validation, seconds))
         if on_epoch is not None:
             on_epoch(epochs[-1])
@@ -125,7 +132,9 @@ def _fit(
         if not np.isfinite(validation.loss):
             error = f"the validation loss was {validation.loss} after epoch {number}"
             break
+    start = clock()
     test, correct = evaluate(data.x_test, data.y_test)
+    evaluation += clock() - start
     seconds = sum(epoch.seconds for epoch in epochs)
     return TrialResult(
         config=config,
@@ -142,6 +151,7 @@ def _fit(
         validation_correct=np.packbits(seen).tobytes(),
         model=pack(model) if keep_model else b"",
         error=error,
+        times=Times(build, trace, seconds, evaluation),
     )
 
 

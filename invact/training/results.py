@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from invact.config import Config
     from invact.cost.count import Cost
 
-__all__ = ["Epoch", "Scores", "Status", "TrialResult"]
+__all__ = ["Epoch", "Scores", "Status", "Times", "TrialResult"]
 
 
 class Status(StrEnum):
@@ -55,6 +55,23 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Times:
+    """Where the time of one training went, in seconds of the clock.
+
+    Attributes:
+        build: building the network and setting its weights.
+        trace: tracing and compiling the graphs; 0 if they were there already.
+        train: the training loop, without validation.
+        evaluate: the evaluations on the validation split and on the test set.
+    """
+
+    build: float
+    trace: float
+    train: float
+    evaluate: float
+
+
+@dataclass(frozen=True)
 class TrialResult:
     """The result of one run: one configuration trained with one seed.
 
@@ -74,6 +91,7 @@ class TrialResult:
         validation_correct: the same for the validation images.
         model: the trained network as the bytes of a `.keras` archive; empty if it was not requested.
         error: one line that describes the error, for FAILED and DIVERGED.
+        times: where the time went; None if it was not measured.
     """
 
     config: Config
@@ -90,6 +108,7 @@ class TrialResult:
     validation_correct: bytes = field(default=b"", repr=False)
     model: bytes = field(default=b"", repr=False)
     error: str = ""
+    times: Times | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         """Give the status, the seed, the validation accuracy and the MACs.

@@ -7,6 +7,7 @@ from invact.execution.agenda import Refusal, Trial
 from invact.execution.coordinator import Coordinator
 from invact.execution.engine import EpochDone, JobDone
 from invact.execution.progress import Progress
+from invact.execution.schedule import Worker
 from invact.tracking.record import Record
 from invact.tracking.store import open_store
 from invact.training.results import Epoch, Scores, Status, TrialResult
@@ -30,22 +31,27 @@ class Script:
 
     def __init__(self, slots, events) -> None:
         self.slots, self._events = slots, events
-        self._queue, self._open = [], set()
+        self._queue, self._open = [], {}
         self.most = 0
 
     @property
     def pending(self) -> int:
         return len(self._open)
 
-    def submit(self, job) -> None:
-        self._open.add(job.key)
+    def workers(self) -> tuple[Worker, ...]:
+        trains = dict(self._open.values())
+        return tuple(Worker(name, trains.get(name, "")) for name in map(str, range(self.slots)))
+
+    def submit(self, job, worker) -> None:
+        assert all(worker != busy for busy, _ in self._open.values())
+        self._open[job.key] = (worker, job.config.digest())
         self.most = max(self.most, self.pending)
         self._queue += self._events(job)
 
     def next_event(self, timeout=None):
         event = self._queue.pop(0)
         if isinstance(event, JobDone):
-            self._open.remove(event.key)
+            del self._open[event.key]
         return event
 
 
