@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import functools
 import queue
@@ -24,7 +25,7 @@ from invact.training.results import Epoch, Scores, Status, TrialResult
 if TYPE_CHECKING:
     from invact.data.dataset import Dataset, Source
 
-__all__ = ["Engine", "EpochDone", "Job", "JobDone", "on_demand"]
+__all__ = ["Engine", "EpochDone", "Job", "JobDone", "in_advance", "on_demand"]
 
 UNKNOWN = "unknown"
 """What a worker trains after another worker has died; it is no digest of a configuration."""
@@ -199,3 +200,17 @@ def on_demand(resources: contextlib.ExitStack, *arguments: Any, **options: Any) 
         options: keyword arguments of `Engine`.
     """
     return functools.cache(lambda: resources.enter_context(Engine(*arguments, **options)))
+
+
+def in_advance(resources: contextlib.ExitStack, start: Callable[[], Engine]) -> Callable[[], Engine]:
+    """Start an engine now, beside other work; return a function that waits for it and returns it.
+
+    An error of the start is raised when the engine is asked for. If `resources` are closed before that, they
+    wait for the start, and close the engine.
+
+    Args:
+        resources: closes the engine.
+        start: the result of `on_demand`.
+    """
+    pool = resources.enter_context(concurrent.futures.ThreadPoolExecutor(1))
+    return pool.submit(start).result

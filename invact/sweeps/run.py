@@ -98,7 +98,7 @@ def run_sweep(
         check_script()
 
     from invact.execution.coordinator import Coordinator
-    from invact.execution.engine import on_demand
+    from invact.execution.engine import in_advance, on_demand
     from invact.execution.progress import make_progress
     from invact.execution.stages import stage, track
     from invact.execution.template import start_template
@@ -113,8 +113,8 @@ def run_sweep(
         sweep = load_sweep(sweep)
     file = sweep.file
     with contextlib.ExitStack() as resources:
-        if scheduler is None:
-            # The workers load TensorFlow at the same time as this process.
+        if scheduler is None and not file.objective.timed:
+            # Workers load TensorFlow at the same time as this process, unless networks are timed meanwhile.
             start_template(resources)
         with stage("loading the data", show=show):
             data = sweep.source.load()
@@ -158,13 +158,6 @@ def run_sweep(
         record.show(varied, ["validation_accuracy", *measures, "test_accuracy"])
         table = record.table()
         trials = search.resume(table)
-        feasibility = None
-        # Not "if the record is new": a session may have been killed before it wrote the share.
-        if file.objective.budgets and FEASIBLE not in record.tags:
-            feasibility = gate.feasibility(
-                file.seed, lambda each: track(each, "checking the budgets", show=show)
-            )
-            record.summarize({"space/feasible": feasibility.share}, tags={FEASIBLE: str(feasibility)})
         engine = on_demand(
             *(resources, sweep.source, data),
             workers=workers,
@@ -172,6 +165,16 @@ def run_sweep(
             imports=file.imports,
             reserved=() if timer is None else timer.processors,
         )
+        if timer is None and not len(table):
+            # A new sweep trains something for certain, and timing needs a machine without other work.
+            engine = in_advance(resources, engine)
+        feasibility = None
+        # Not "if the record is new": a session may have been killed before it wrote the share.
+        if file.objective.budgets and FEASIBLE not in record.tags:
+            feasibility = gate.feasibility(
+                file.seed, lambda each: track(each, "checking the budgets", show=show)
+            )
+            record.summarize({"space/feasible": feasibility.share}, tags={FEASIBLE: str(feasibility)})
         runs = file.trials * len(file.seeds)
         with make_progress(runs, len(table), mark=search.mark, show=show) as progress:
             if feasibility is not None:
