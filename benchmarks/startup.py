@@ -38,7 +38,7 @@ TRAININGS = {
     "first training of a sweep": ["sweep", "digits"],
     "first training of a claim": ["claim", "digits_claim"],
 }
-"""These end at the first training. Their processor time is that of the whole, with the workers and the end."""
+"""These end at the first training. Their processor time includes that of the workers and of the end."""
 
 SWEEP = """
 space = "space.toml"

@@ -103,27 +103,32 @@ class Coordinator:
         self,
         propose: Callable[[], Trial | None] = lambda: None,
         on_end: Callable[[Trial, Sequence[Ended]], bool | None] = lambda trial, runs: None,
+        *,
+        ahead: int = 1,
     ) -> None:
         """Complete all trials.
 
         Args:
-            propose: called when a worker is free; returns a trial, or None if there is none now. The method
-                ends when `propose` returns None and no run is pending.
+            propose: returns a trial, or None if there is none now. It is called when fewer than `ahead` runs
+                wait. The method ends when `propose` returns None and no run is pending.
             on_end: called once for each trial that is complete, with its runs in the order of its seeds;
                 also for a trial that an earlier session has completed. It may return whether the trial is
                 the best so far.
+            ahead: how many runs may wait, for the longest of them to be trained first. With 1, `propose` is
+                called only when a worker is free, so that it knows as many results as possible.
         """
         while True:
             self._waiting = self._settle(on_end)
-            while True:
+            more = True
+            while more:
+                while more and len(self._waiting) < ahead and (ahead > 1 or self._free()):
+                    trial = propose()
+                    if more := trial is not None:
+                        self._trials[trial.number] = self._open[trial.number] = trial
+                        self._waiting = self._settle(on_end)
+                known = len(self._waiting)
                 self._fill()
-                if self._waiting or not self._free():
-                    break
-                trial = propose()
-                if trial is None:
-                    break
-                self._trials[trial.number] = self._open[trial.number] = trial
-                self._waiting = self._settle(on_end)
+                more = more and len(self._waiting) < known
             self._write()
             if not self._running and not self._repair():
                 return

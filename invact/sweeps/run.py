@@ -184,7 +184,7 @@ def run_sweep(
                 about=f"{sweep.name}: {data.train_count:,} training images",
                 measure=file.objective.cost,
             )
-            coordinator.run(search.propose, search.on_end)
+            coordinator.run(search.propose, search.on_end, ahead=search.ahead)
             time = record_usage(record, coordinator.usage)
             if coordinator.usage.trainings:
                 progress.message(f"{sweep.name}: {time}")

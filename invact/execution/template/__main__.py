@@ -22,7 +22,7 @@ load_tensorflow()
 
 import distributed.nanny  # noqa: F401
 
-import invact.execution.worker
+import invact.data.shared
 import invact.training.loop  # noqa: F401
 
 # The garbage collection of a worker would copy the memory that it shares with the template.
