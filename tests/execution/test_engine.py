@@ -68,11 +68,19 @@ def engine(cluster: str, digits: Dataset) -> Iterator[Engine]:
 
 def test_workers_give_the_same_bits_as_this_process(engine: Engine, digits: Dataset) -> None:
     jobs = [Job("a", TINY, 0, keep_model=True), Job("b", HARD, 1), Job("c", TINY, 1)]
-    for job in jobs:
-        engine.submit(job, free(engine))
-    assert engine.pending == 3
-    done = ended(events(engine, 3))
+    first, second = (worker.address for worker in engine.workers())
+    engine.submit(jobs[0], first)
+    engine.submit(jobs[1], second)
+    assert engine.pending == 2
+    trains = [(worker.address, worker.trains) for worker in engine.workers()]
+    assert trains == [(first, TINY.digest()), (second, HARD.digest())]
+    done = ended(events(engine, 2))
+    engine.submit(jobs[2], first)
+    done |= ended(events(engine))
     assert engine.pending == 0
+    # Each job was trained on the worker that was chosen for it.
+    found = [(worker.address, worker.trains, worker.held) for worker in engine.workers()]
+    assert found == [(first, "", (TINY.digest(),)), (second, "", (HARD.digest(),))]
     for job in jobs:
         here = train(job.config, job.seed, digits)
         assert numbers(done[job.key].result) == numbers(here)
