@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import sys
-from multiprocessing import forkserver
 
 import psutil  # type: ignore[import-untyped]
 
@@ -27,10 +26,12 @@ def start_template(resources: contextlib.ExitStack) -> None:
     """
     if METHOD != "forkserver" or _servers():
         return
+    from multiprocessing import forkserver
+
     multiprocessing.set_forkserver_preload([f"{__name__}.__main__"])
     forkserver.ensure_running()
     for process in _servers():
-        resources.callback(process.kill)
+        resources.callback(_stop, process)
 
 
 def _servers() -> list[psutil.Process]:
@@ -41,3 +42,8 @@ def _servers() -> list[psutil.Process]:
             if any("multiprocessing.forkserver" in part for part in child.cmdline()):
                 found.append(child)
     return found
+
+
+def _stop(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.Error):
+        process.kill()
