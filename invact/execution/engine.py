@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
+import itertools
 import queue
 import uuid
 from collections.abc import Callable, Collection
@@ -91,7 +92,8 @@ class Engine:
         self._data = data
         self._events: queue.SimpleQueue[EpochDone | JobDone] = queue.SimpleQueue()
         self._futures: dict[str, Any] = {}
-        # The worker and the configuration of each pending job, and what each worker has compiled.
+        # Each pending job, its worker and its configuration, and what each worker has compiled.
+        self._jobs: dict[str, Job] = {}
         self._places: dict[str, tuple[str, str]] = {}
         self._held: dict[str, tuple[str, ...]] = {}
         self._resources = contextlib.ExitStack()
@@ -148,18 +150,38 @@ class Engine:
             **({"workers": [worker], "allow_other_workers": True} if worker else {}),
         )
         self._futures[job.key] = future
+        self._jobs[job.key] = job
         self._places[job.key] = (worker, job.config.digest())
-        future.add_done_callback(lambda done: self._events.put(self._outcome(job, done)))
+        future.add_done_callback(lambda done: self._ended(job, done))
 
     def next_event(self, timeout: float | None = None) -> EpochDone | JobDone | None:
         """Wait for the next epoch or the end of a job; return None after `timeout` seconds."""
         try:
             event = self._events.get(timeout=timeout)
         except queue.Empty:
+            self._rescue()
             return None
         if isinstance(event, JobDone):
-            del self._futures[event.key], self._places[event.key]
+            if event.key not in self._futures:
+                return None
+            del self._futures[event.key], self._jobs[event.key], self._places[event.key]
         return event
+
+    def _rescue(self) -> None:
+        """Submit a job again if its worker has died and no other has got it.
+
+        Dask gives it to another worker, but not to one that joins after the last worker has died.
+        """
+        addresses = self._client.nthreads()
+        lost = [key for key, (place, _) in self._places.items() if place and place not in addresses]
+        if not lost:
+            return
+        taken = set(itertools.chain.from_iterable(self._client.processing().values()))
+        for key in lost:
+            future = self._futures[key]
+            if future.status == "pending" and future.key not in taken:
+                self.submit(self._jobs[key], "")
+                future.cancel()
 
     def _check(self) -> None:
         """Load TensorFlow and the data on all workers at once, to find errors before any training."""
@@ -176,14 +198,16 @@ class Engine:
                     f"Allowed: {__version__}, the version of the coordinator"
                 )
 
-    def _outcome(self, job: Job, future: Any) -> JobDone:
+    def _ended(self, job: Job, future: Any) -> None:
+        if job.key not in self._futures or self._futures[job.key] is not future:  # it was submitted again
+            return
         try:
             worker, result = future.result()
         except BaseException as error:  # a dead worker, a lost cluster, or an error in the user's model
             result = TrialResult(job.config, job.seed, Status.FAILED, error=one_line(error))
         else:
             self._held[worker] = held_after(self._held.get(worker, ()), job.config.digest())
-        return JobDone(job.key, result)
+        self._events.put(JobDone(job.key, result))
 
     def _on_epoch(self, event: tuple[float, Any]) -> None:
         key, epoch = event[1]

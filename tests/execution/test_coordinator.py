@@ -306,7 +306,7 @@ def test_a_worker_goes_on_with_the_seeds_of_its_configuration(record) -> None:
             self.held[worker] = (job.config.digest(),)
             super().submit(job, worker)
 
-    coordinate(Held(2, finished), record, trials)
+    coordinate(Held(2, finished), record, trials, ahead=4)
     assert set(places[:-1]) == {(3, "0"), (4, "1")}
     assert len(places) == 6
 
