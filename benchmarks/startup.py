@@ -1,4 +1,4 @@
-"""The seconds until a command answers: mistakes, help, `list`, and `front` on a small store.
+"""The seconds until a command answers: mistakes, help, `list`, `front` on a small store, the first training.
 
 Each command runs in a process of its own. The commands take turns, so that other work of the machine slows
 all of them. The table has the median and the fastest of the turns, and the processor time of the fastest.
@@ -9,7 +9,9 @@ Run: python -m benchmarks.startup [rounds]
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -32,6 +34,12 @@ COMMANDS = {
     "front, csv and json": ["front", "small", "--format", "csv,json"],
     "front": ["front", "small"],
 }
+TRAININGS = {
+    "first training of a sweep": ["sweep", "digits"],
+    "first training of a claim": ["claim", "digits_claim"],
+}
+"""These end at the first training. Their processor time includes that of the workers and of the end."""
+
 SWEEP = """
 space = "space.toml"
 data = "digits"
@@ -56,6 +64,26 @@ def run(arguments: Sequence[str], folder: Path) -> tuple[float, float]:
     return seconds, sum(after[2:4]) - sum(before[2:4])
 
 
+def until_training(arguments: Sequence[str], folder: Path) -> tuple[float, float]:
+    """Run a command until its first training starts, and return its seconds, as `run` does.
+
+    The line that says how many workers there are is printed when the first training is sent to a worker.
+    """
+    shutil.rmtree(folder / "mlruns", ignore_errors=True)
+    before, start = os.times(), time.perf_counter()
+    command = [sys.executable, "-m", "invact", *arguments]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if re.search(r" \d+ workers$", line):
+                break
+        seconds = time.perf_counter() - start
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    after = os.times()
+    return seconds, sum(after[2:4]) - sum(before[2:4])
+
+
 def in_turns(
     commands: Sequence[Sequence[str]], rounds: int, take: Callable[[Sequence[str]], tuple[float, float]]
 ) -> list[list[tuple[float, float]]]:
@@ -77,10 +105,11 @@ def main() -> None:
             check=True,
         )
         found = in_turns(list(COMMANDS.values()), rounds, lambda arguments: run(arguments, folder))
+        found += in_turns(list(TRAININGS.values()), rounds, lambda each: until_training(each, folder))
     finally:
         shutil.rmtree(folder)
     print(f"{'':26} {'median':>8} {'fastest':>8} {'processor':>10}")
-    for name, turns in zip(COMMANDS, found, strict=True):
+    for name, turns in zip((*COMMANDS, *TRAININGS), found, strict=True):
         clock = [seconds for seconds, _ in turns]
         print(
             f"{name:26} {statistics.median(clock):6.2f} s {min(clock):6.2f} s {min(turns)[1]:8.2f} s",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["MEASURES", "Costs", "Measure", "amount", "in_full", "quantity"]
+__all__ = ["MEASURES", "Costs", "Measure", "amount", "in_full", "quantity", "training_flop"]
 
 
 @dataclass(frozen=True)
@@ -76,3 +76,20 @@ def amount(cost: float, measure: str) -> str:
         ('182 k MACs', '0.42 ms', '12.3 k bytes moved')
     """
     return f"{quantity(cost)} {MEASURES[measure].label}"
+
+
+def training_flop(macs: float, images: float) -> float:
+    """Return the floating-point operations of a training, by the usual convention of 6 for each MAC.
+
+    A multiply-accumulate is two operations. The gradients of the inputs and of the weights cost as much as
+    the forward pass each, so an image costs three passes. Everything else counts as 0.
+
+    Args:
+        macs: MACs of the network for one image.
+        images: number of images that were trained on, in all epochs together.
+
+    Example:
+        >>> training_flop(1e6, 1000)
+        6000000000.0
+    """
+    return 2 * 3 * macs * images

@@ -109,7 +109,13 @@ def cluster() -> Iterator[str]:
 
 
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch, quick_stores: None) -> type[StandIn]:
+def no_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps and claims start no template in advance, which most tests would stop before it is needed."""
+    monkeypatch.setattr("invact.execution.template.start_template", lambda resources: None)
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch, quick_stores: None, no_template: None) -> type[StandIn]:
     """Sweeps, confirmations and claims draw their results instead of training; `truth` may be replaced."""
     from stand_in import StandIn
 
@@ -185,7 +191,10 @@ def write(folder: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def invact(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], quick_stores: None
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    quick_stores: None,
+    no_template: None,
 ) -> Iterator[Callable[..., Answer]]:
     """Run the command in this process."""
     from invact.cli.main import main

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from invact.errors import InputError
 from invact.files import read_text
 from invact.process.quiet import check_backend
 from invact.process.spawning import check_script
+from invact.process.streams import tell
 from invact.statistics.comparison.graph import graphical, ladders_graph
 from invact.statistics.sequential.ladder import Verdict
 
@@ -70,58 +73,66 @@ def run_claim(
 
     from invact.claims.trainer import ClaimTrainer
     from invact.execution.stages import stage
+    from invact.execution.template import start_template
+    from invact.execution.usage import record_usage
     from invact.process.quiet import load_tensorflow
     from invact.tracking.store import open_store
 
     if not isinstance(claim, Claim):
         claim = load_claim(claim)
-    settings = claim.file.model_dump(mode="json")
-    # Every error of the file is found here, before a store is created.
-    with stage("loading TensorFlow and the data, and counting the networks", show=show):
-        load_tensorflow()
-        prepared = [(data := source.load(), claim.costs(data)) for source in claim.sources]
-    for data, _ in prepared:
-        data.report()
-    opened = open_store(store, tracking_uri)
-    results: list[SetResult] = []
-    records: list[Record] = []
-    for name, source, (data, costs) in zip(claim.file.data, claim.sources, prepared, strict=True):
-        # Checked before the record is opened: opening stores the file, and a refused file must not be stored.
-        registered = _bound(claim, opened, name, settings, deviation)
-        with opened.record(
-            claim.name,
-            "claim",
-            identity_of(name),
-            files={
-                claim.path.name: read_text(claim.path),
-                SETTINGS: claim.file.model_dump_json(indent=1),
-            },
-            params=settings,
-            data=data,
-        ) as record:
-            record.show(["param.step", "param.key"], ["test_accuracy", "validation_accuracy", "macs"])
-            with ClaimTrainer(
+    with contextlib.ExitStack() as resources:
+        if scheduler is None:
+            # The workers load TensorFlow at the same time as this process.
+            start_template(resources)
+        settings = claim.file.model_dump(mode="json")
+        # Every error of the file is found here, before a store is created.
+        with stage("loading TensorFlow and the data, and counting the networks", show=show):
+            load_tensorflow()
+            prepared = [(data := source.load(), claim.costs(data)) for source in claim.sources]
+        for data, _ in prepared:
+            data.report()
+        opened = open_store(store, tracking_uri)
+        results: list[SetResult] = []
+        records: list[Record] = []
+        for name, source, (data, costs) in zip(claim.file.data, claim.sources, prepared, strict=True):
+            # Checked before the record is opened, because that stores the file; a refused one is not stored.
+            registered = _bound(claim, opened, name, settings, deviation)
+            with opened.record(
                 claim.name,
-                record,
-                source,
-                data,
-                imports=claim.file.imports,
-                workers=workers,
-                scheduler=scheduler,
-                show=show,
-            ) as runs:
-                # Only a registration lists them.
-                pilots = () if registered else earlier_pilots(opened, record, claim, data)
-                protocol = Protocol(claim, data, costs, record, runs, registered, deviation, pilots)
-                result = protocol.run()
-            _write(ClaimResult(claim.name, (result,), {}, claim.file.alpha), record)
-        results.append(result)
-        records.append(record)
-    found = ClaimResult(claim.name, tuple(results), _over(results), claim.file.alpha)
-    if found.over:
-        for record in records:
-            _keep(found, record, "over_data_sets")
-    return found
+                "claim",
+                identity_of(name),
+                files={
+                    claim.path.name: read_text(claim.path),
+                    SETTINGS: claim.file.model_dump_json(indent=1),
+                },
+                params=settings,
+                data=data,
+            ) as record:
+                record.show(["param.step", "param.key"], ["test_accuracy", "validation_accuracy", "macs"])
+                with ClaimTrainer(
+                    claim.name,
+                    record,
+                    source,
+                    data,
+                    imports=claim.file.imports,
+                    workers=workers,
+                    scheduler=scheduler,
+                    show=show,
+                ) as runs:
+                    # Only a registration lists them.
+                    pilots = () if registered else earlier_pilots(opened, record, claim, data)
+                    protocol = Protocol(claim, data, costs, record, runs, registered, deviation, pilots)
+                    result = replace(protocol.run(), time=record_usage(record, runs.usage))
+                    if show and runs.usage.trainings:
+                        tell(f"{claim.name}: {result.time}")
+                _write(ClaimResult(claim.name, (result,), {}, claim.file.alpha), record)
+            results.append(result)
+            records.append(record)
+        found = ClaimResult(claim.name, tuple(results), _over(results), claim.file.alpha)
+        if found.over:
+            for record in records:
+                _keep(found, record, "over_data_sets")
+        return found
 
 
 def _bound(
@@ -199,6 +210,6 @@ def _write(result: ClaimResult, record: Record) -> None:
             "invact.verdict": str(one.verdict),
             "invact.filters_verdict": str(one.filters_verdict),
             # MLflow shows the tag of this name on the page of the run.
-            "mlflow.note.content": "\n\n".join(one.reasons),
+            "mlflow.note.content": "\n\n".join(filter(None, (*one.reasons, one.time))),
         },
     )

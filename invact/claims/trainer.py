@@ -13,6 +13,8 @@ from invact.execution.agenda import Trial, done_of, ended_runs
 from invact.execution.coordinator import Coordinator
 from invact.execution.engine import on_demand
 from invact.execution.progress import make_progress
+from invact.execution.usage import Usage
+from invact.networks.widths import network_cost
 
 if TYPE_CHECKING:
     from invact.config import Scalar
@@ -42,6 +44,7 @@ class ClaimTrainer:
 
     Attributes:
         results: the runs in the record.
+        usage: what the trainings of this session have cost.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class ClaimTrainer:
             *(self._resources, source, data), workers=workers, scheduler=scheduler, imports=imports
         )
         self.results = Results(record.table(), data)
+        self.usage = Usage()
 
     def __enter__(self) -> ClaimTrainer:
         return self
@@ -95,6 +99,7 @@ class ClaimTrainer:
                 attempts=1 + RERUNS,
             )
             coordinator.run()
+        self.usage += coordinator.usage
         self.results = Results(self._record.table(), self._data)
         failed = self.results.failed(step)
         if len(failed):
@@ -127,6 +132,7 @@ class ClaimTrainer:
             known = dict(zip(keys, table["trial"].tolist(), strict=True))
         following = max(known.values(), default=-1) + 1
         trials = []
+        shape = self._data.input_shape, self._data.classes
         for cell, seeds in wanted:
             number = known.get((step, cell.key, cell.config.digest()))
             if number is None:
@@ -137,5 +143,9 @@ class ClaimTrainer:
                 "role": cell.role,
                 "ratio": cell.ratio,
             }
-            trials.append(Trial(number, cell.config, tuple(seeds), f"{step}: {cell.label}", values))
+            # The longest training comes first.
+            known_macs = {"macs": network_cost(cell.config, *shape).macs}
+            trials.append(
+                Trial(number, cell.config, tuple(seeds), f"{step}: {cell.label}", values, known_macs)
+            )
         return trials

@@ -20,7 +20,7 @@ from invact.cli.sweep import sweep
 from invact.cli.ui import ui
 from invact.errors import InvactError
 from invact.process.interruption import handle_interruptions
-from invact.process.noise import own_warnings
+from invact.process.noise import own_imports, own_warnings
 from invact.process.streams import steady_error, steady_output, tell
 
 __all__ = ["app", "main"]
@@ -46,6 +46,7 @@ def main() -> NoReturn:
     """Run the command, and turn every expected error into one line and an exit code."""
     handle_interruptions()
     own_warnings()
+    own_imports()
     # Users keep their own modules in the current folder. It comes last, so that no file in it hides a
     # library.
     sys.path.append(str(Path.cwd()))

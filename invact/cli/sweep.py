@@ -104,7 +104,7 @@ def sweep(
     failed = result.count(Status.FAILED)
     show(
         as_json,
-        {"run_id": result.run_id, "failed": failed} | front_values(result.front),
+        {"run_id": result.run_id, "failed": failed, "time": result.time} | front_values(result.front),
         front_table(result.front),
     )
     show_pages(result.name, [result.run_id], store, tracking_uri)

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from invact.data.sources import DATASETS, Location, is_available, locate, read
 from invact.errors import InputError
 from invact.process.quiet import warn
 
-__all__ = ["DATASETS", "Dataset", "Location", "Source", "is_available", "load", "locate"]
+__all__ = ["DATASETS", "Dataset", "Location", "Source", "digest_of", "is_available", "load", "locate"]
 
 VALIDATION_FRACTION = 1 / 6
 """Part of the training set that validates. It leaves 50,000 of 60,000 images, the usual split of MNIST."""
@@ -103,7 +103,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Source:
-    """The description of a data set. It is sent to workers, which load the data themselves.
+    """The description of a data set, from which a process loads it.
 
     Attributes:
         name: a name in `DATASETS`, or a path. A path must be absolute if the source is sent to a worker.
@@ -190,18 +190,31 @@ def _load(
     x, y, x_test, y_test = read(location).values()
     x_train, x_validation, y_train, y_validation = _split(x, y, split_seed, fraction)
     parts = (x_train, y_train, x_validation, y_validation, x_test, y_test)
-    sha = hashlib.sha256(repr((split_seed, fraction)).encode())
     for array in parts:
-        sha.update(f"{array.shape}{array.dtype.str}".encode())
-        sha.update(array.data)
         array.setflags(write=False)
     white = _white(location.name)
     plain, used = plain_range(x, white), chosen or range_of(x, white)
-    if used != plain:
-        sha.update(f"pixels from {used[0]!r} to {used[1]!r}".encode())
     remark = remark_of(x, used, plain, chosen is not None)
     classes = int(y.max()) + 1
-    return Dataset(location.name, *parts, classes, split_seed, fraction, used, sha.hexdigest()[:12], remark)
+    data = Dataset(location.name, *parts, classes, split_seed, fraction, used, "", remark)
+    return replace(data, digest=digest_of(data))
+
+
+def digest_of(data: Dataset) -> str:
+    """Compute the digest of a data set from its arrays, its split and its pixel range.
+
+    Example:
+        >>> digest_of(load("digits")) == load("digits").digest
+        True
+    """
+    sha = hashlib.sha256(repr((data.split_seed, data.validation_fraction)).encode())
+    for part in ("train", "validation", "test"):
+        for array in (getattr(data, f"x_{part}"), getattr(data, f"y_{part}")):
+            sha.update(f"{array.shape}{array.dtype.str}".encode())
+            sha.update(array.data)
+    if data.pixel_range != data.plain_range:
+        sha.update(f"pixels from {data.pixel_range[0]!r} to {data.pixel_range[1]!r}".encode())
+    return sha.hexdigest()[:12]
 
 
 def _white(name: str) -> float:

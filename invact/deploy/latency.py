@@ -8,11 +8,9 @@ median of the ratios of their turns.
 from __future__ import annotations
 
 import itertools
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +18,7 @@ import numpy as np
 from invact.deploy.stopwatch import Contender, Stopwatch, spare_processors
 from invact.errors import InputError
 from invact.execution.stages import track
+from invact.process.processors import processor
 from invact.process.quiet import check_backend
 from invact.process.spawning import check_script
 from invact.text import html_of
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Latencies", "Latency", "measure_latency", "parse_runtime", "processor", "runtime_version"]
+__all__ = ["Latencies", "Latency", "measure_latency", "parse_runtime", "runtime_version"]
 
 PACKAGES = {
     "tensorflow": ("tensorflow",),
@@ -286,18 +285,3 @@ def runtime_version(kind: str) -> str:
         except metadata.PackageNotFoundError:
             continue
     return f"{PACKAGES[kind][-1]} of unknown version"
-
-
-def processor() -> str:
-    """Return the name of this machine's processor.
-
-    Example:
-        >>> len(processor()) > 0
-        True
-    """
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -14,12 +14,13 @@ from pydantic import AfterValidator, Field
 
 from invact._version import __version__
 from invact.config import Config, digest
-from invact.deploy.latency import parse_runtime, processor, ratios, runtime_version
+from invact.deploy.latency import parse_runtime, ratios, runtime_version
 from invact.deploy.runtimes import convert, require
 from invact.deploy.stopwatch import Contender, Stopwatch
 from invact.errors import EnvironmentFault, InputError, within
 from invact.files import cache_folder, write_atomically
 from invact.networks.widths import network_cost, network_key
+from invact.process.processors import processor
 from invact.tracking.backend.lock import exclusive
 from invact.tracking.provenance import environment
 from invact.validation import Frozen

@@ -5,15 +5,32 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
 from invact.errors import EnvironmentFault, InputError, one_line
+from invact.execution.template import METHOD, start_template
 from invact.process.spawning import GUARD, check_script, imports_script
 from invact.process.streams import tell
 
-__all__ = ["connect", "send"]
+__all__ = ["address", "connect", "send"]
+
+SETTINGS: Mapping[str, Any] = MappingProxyType(
+    {
+        # The HTTP servers of the scheduler and the workers know no certificates, so they serve nothing.
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
+        # A worker that replaces another one is started in the same way.
+        "distributed.worker.multiprocessing-method": METHOD,
+        # Dask would look at every worker a hundred times a second, and nobody reads what it finds.
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.tick.interval": "1s",
+        "distributed.admin.system-monitor.interval": "10s",
+    }
+)
+"""Settings of Dask while a cluster of this machine runs."""
 
 START_SECONDS = 60
 """Longest time to wait for the first worker of a cluster."""
@@ -67,6 +84,13 @@ def connect(
     return client
 
 
+def address() -> str:
+    """Return the address of the worker that calls this function."""
+    from distributed import get_worker
+
+    return str(get_worker().address)
+
+
 def send(topic: str, message: Any) -> None:
     """Send a message from a worker to the clients that have subscribed to the topic."""
     from distributed import get_worker
@@ -80,29 +104,28 @@ def _start(resources: contextlib.ExitStack, workers: int, processors: Collection
     from distributed import LocalCluster, Security
 
     check_script()
-    # The HTTP servers of the scheduler and the workers know no certificates, so they serve nothing.
-    routes: dict[str, list[str]] = {f"distributed.{one}.http.routes": [] for one in ("scheduler", "worker")}
+    start_template(resources)
+    resources.enter_context(dask.config.set(SETTINGS))
     try:
         security = Security.temporary()
-        with dask.config.set(routes):
-            cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                security=security,
-                # Any free port, because Dask prints a warning if its default port is taken.
-                dashboard_address="127.0.0.1:0",
-                scheduler_kwargs={"dashboard": False},
-                memory_limit=0,
-                silence_logs=logging.CRITICAL,
-                # Ctrl-C reaches every process of the terminal, but only the coordinator must handle it.
-                preload=[
-                    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
-                    f"from invact.process.processors import pin; pin({set(processors)})",
-                ],
-                env={"TF_CPP_MIN_LOG_LEVEL": "3"},
-            )
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            security=security,
+            # Any free port, because Dask prints a warning if its default port is taken.
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+            # Ctrl-C reaches every process of the terminal, but only the coordinator must handle it.
+            preload=[
+                "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
+                f"from invact.process.processors import pin; pin({set(processors)})",
+            ],
+            env={"TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
     except Exception as error:
         hint = f". A script starts workers under `{GUARD}`" if imports_script() else ""
         raise EnvironmentFault(f"workers: cannot start ({one_line(_root(error))}){hint}") from None

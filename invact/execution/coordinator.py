@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,6 +23,8 @@ from invact.execution.agenda import (
     same_numbers,
 )
 from invact.execution.engine import Engine, EpochDone, Job, JobDone
+from invact.execution.schedule import Waiting, Worker, next_run, work_of
+from invact.execution.usage import Usage
 from invact.measures import MEASURES, in_full
 from invact.process.interruption import check_interruption
 from invact.training.results import Status, TrialResult
@@ -35,11 +40,12 @@ __all__ = ["Coordinator"]
 
 @dataclass(frozen=True)
 class _Running:
-    """A run on a worker. `again` names the finished run whose network it trains once more."""
+    """A run on a worker. If it is `again`, it trains the network of a finished run once more."""
 
     trial: Trial
     seed: int
-    again: str = ""
+    run_id: str
+    again: bool = False
 
 
 class Coordinator:
@@ -54,6 +60,9 @@ class Coordinator:
         about: the start of the line that is shown when the first run is trained.
         attempts: how often to try a run that fails.
         measure: the measure of cost of the front whose networks are stored; None stores no networks.
+
+    Attributes:
+        usage: what the trainings of this coordinator have cost.
     """
 
     def __init__(
@@ -78,38 +87,49 @@ class Coordinator:
         self._open = dict(self._trials)
         self._ended = ended_runs(table)
         self._summaries = dict(record.summaries)
+        # The runs that wait for a worker, and what is written when all workers have work.
+        self._waiting: list[Key] = []
+        self._unwritten: deque[Callable[[], object]] = deque()
         self._running: dict[str, _Running] = {}
         self._epochs: dict[str, int] = {}
         self._front: tuple[Candidate, ...] = ()
         # The networks of this session that may still be needed, and the runs whose network is stored.
         self._models: dict[Key, bytes] = {}
         self._stored: set[Key] = set()
+        self.usage = Usage()
+        self._begun: float | None = None
 
     def run(
         self,
         propose: Callable[[], Trial | None] = lambda: None,
         on_end: Callable[[Trial, Sequence[Ended]], bool | None] = lambda trial, runs: None,
+        *,
+        ahead: int = 1,
     ) -> None:
         """Complete all trials.
 
         Args:
-            propose: called when a worker is free; returns a trial, or None if there is none now. The method
-                ends when `propose` returns None and no run is pending.
+            propose: returns a trial, or None if there is none now. It is called when fewer than `ahead` runs
+                wait. The method ends when `propose` returns None and no run is pending.
             on_end: called once for each trial that is complete, with its runs in the order of its seeds;
                 also for a trial that an earlier session has completed. It may return whether the trial is
                 the best so far.
+            ahead: how many runs may wait, for the longest of them to be trained first. With 1, `propose` is
+                called only when a worker is free, so that it knows as many results as possible.
         """
         while True:
-            waiting = self._settle(on_end)
-            while self._free():
-                if not waiting:
+            self._waiting = self._settle(on_end)
+            more = True
+            while more:
+                while more and len(self._waiting) < ahead and (ahead > 1 or self._free()):
                     trial = propose()
-                    if trial is None:
-                        break
-                    self._trials[trial.number] = self._open[trial.number] = trial
-                    waiting = self._settle(on_end)
-                else:
-                    self._train(*waiting.pop(0))
+                    if more := trial is not None:
+                        self._trials[trial.number] = self._open[trial.number] = trial
+                        self._waiting = self._settle(on_end)
+                known = len(self._waiting)
+                self._fill()
+                more = more and len(self._waiting) < known
+            self._write()
             if not self._running and not self._repair():
                 return
             self._wait()
@@ -121,6 +141,7 @@ class Coordinator:
             for number, keys in itertools.groupby(agenda.refuse, key=lambda key: key[0]):
                 self._refuse(self._open[number], [seed for _, seed in keys])
             for number in agenda.summarize:
+                self._write()
                 self._summaries[number] = self._record.finish_trial(number)
             for number in agenda.complete:
                 trial = self._open.pop(number)
@@ -144,25 +165,41 @@ class Coordinator:
             return self._engine()
 
     def _free(self) -> bool:
-        return not self._running or len(self._running) < self._engine().slots
+        return not self._running or any(not worker.trains for worker in self._workers().workers())
 
-    def _train(self, number: int, seed: int) -> None:
-        trial = self._open[number]
-        # The workers start first: if they cannot, the record gets no run that never ends.
-        self._workers()
-        self._submit(self._start(trial, seed), _Running(trial, seed))
+    def _fill(self) -> None:
+        """Give the waiting runs to the free workers."""
+        while self._waiting:
+            workers = self._workers().workers()
+            free = next((worker for worker in workers if not worker.trains), None)
+            if free is None:
+                return
+            others = [worker for worker in workers if worker is not free]
+            key = next_run([self._expected(key) for key in self._waiting], free, others).key
+            self._waiting.remove(key)
+            self._train(key, free)
 
-    def _submit(self, key: str, running: _Running) -> None:
-        engine = self._workers()
+    def _expected(self, key: Key) -> Waiting:
+        trial = self._trials[key[0]]
+        return Waiting(key, trial.config.digest(), work_of(trial.config, trial.known.get("macs")))
+
+    def _train(self, key: Key, worker: Worker, again: str = "") -> None:
+        """Train a run on a worker; `again` is the id of a finished run whose network is trained once more."""
+        (number, seed), trial = key, self._trials[key[0]]
         if self._about:
-            self._progress.message(f"{self._about}, {engine.slots} workers")
+            self._progress.message(f"{self._about}, {len(self._workers().workers())} workers")
             self._about = ""
-        self._running[key] = running
-        self._epochs[key] = 0
-        trial = running.trial
-        one = running.seed if len(trial.seeds) > 1 else None
-        self._progress.started(key, trial.label, trial.config.epochs, seed=one)
-        engine.submit(Job(key, trial.config, running.seed, keep_model=self._measure is not None))
+        name = f"{number} {seed} {self._ended[key].tries if key in self._ended else 0} {again}"
+        job = Job(name, trial.config, seed, keep_model=self._measure is not None)
+        # The worker begins before the record does, because the record takes longer. Before any worker stands,
+        # the record gets no run; otherwise a failed start of the workers would leave a run that never ends.
+        self._engine().submit(job, worker.address)
+        self._begun = self._begun or time.monotonic()
+        run_id = again or self._start(trial, seed)
+        self._running[name] = _Running(trial, seed, run_id, again=bool(again))
+        self._epochs[name] = 0
+        one = seed if len(trial.seeds) > 1 else None
+        self._progress.started(name, trial.label, trial.config.epochs, seed=one)
 
     def _wait(self) -> None:
         """Wait until a run ends, and record it."""
@@ -175,31 +212,50 @@ class Coordinator:
             running = self._running[event.key]
             if isinstance(event, JobDone):
                 del self._running[event.key]
+                self._account(event.result)
+                # Before the result is written, so that the worker does not wait for it.
+                self._fill()
                 (self._again if running.again else self._end)(event, running)
                 return
             self._epoch(event, running)
+
+    def _account(self, result: TrialResult) -> None:
+        assert self._begun is not None
+        count, seconds = len(self._engine().workers()), time.monotonic() - self._begun
+        self.usage = replace(
+            self.usage.after(result),
+            workers=max(count, self.usage.workers),
+            seconds=seconds,
+            capacity=seconds * max(count, self.usage.workers),
+        )
 
     def _epoch(self, event: EpochDone, running: _Running) -> None:
         if event.epoch.number > self._epochs[event.key]:  # false after a run has restarted
             self._epochs[event.key] = event.epoch.number
             if not running.again:
-                self._record.epoch(event.key, event.epoch)
+                self._record.epoch(running.run_id, event.epoch)
         self._progress.epoch(event.key, event.epoch)
 
     def _end(self, event: JobDone, running: _Running) -> None:
-        run_id, result, trial, key = event.key, event.result, running.trial, _key(running)
+        run_id, result, trial, key = running.run_id, event.result, running.trial, _key(running)
         # Epochs and results come through different channels, so the last epochs may be missing here.
-        for epoch in result.epochs[self._epochs.pop(run_id) :]:
-            self._record.epoch(run_id, epoch)
+        late = result.epochs[self._epochs.pop(event.key) :]
         self._note(key, run_id, result)
         # The network is stored before the run counts, so that no kill separates the two.
         store = self._may_be_on_the_front(trial, key)
-        self._record.finish(run_id, result if store else replace(result, model=b""), trial.known)
+        written = result if store else replace(result, model=b"")
+        self._unwritten += [functools.partial(self._record.epoch, run_id, epoch) for epoch in late]
+        self._unwritten.append(functools.partial(self._record.finish, run_id, written, trial.known))
         if store:
             self._stored.add(key)
         elif self._measure is not None and key[1] == min(trial.seeds):
             self._models[key] = result.model
-        self._progress.ended(run_id, result)
+        self._progress.ended(event.key, result)
+
+    def _write(self) -> None:
+        """Write what waited until all workers had work, in the order in which it came."""
+        while self._unwritten:
+            self._unwritten.popleft()()
 
     def _note(self, key: Key, run_id: str, result: TrialResult) -> None:
         tries = self._ended[key].tries if key in self._ended else 0
@@ -244,7 +300,8 @@ class Coordinator:
             return
         self._front = best((*self._front, mine))
         if mine in self._front and model:
-            self._record.log_model(self._ended[mine.key].run_id, model)
+            run_id = self._ended[mine.key].run_id
+            self._unwritten.append(functools.partial(self._record.log_model, run_id, model))
             self._stored.add(mine.key)
 
     def _repair(self) -> bool:
@@ -260,14 +317,14 @@ class Coordinator:
                     f"{trial.label}, seed {seed}: its network is on the front and is not stored, so it is "
                     "trained again"
                 )
-                self._submit(f"again {run_id}", _Running(trial, seed, again=run_id))
+                self._train((number, seed), self._workers().workers()[0], again=run_id)
                 return True
         return False
 
     def _again(self, event: JobDone, running: _Running) -> None:
         self._epochs.pop(event.key)
         if same_numbers(event.result, self._ended[_key(running)]):
-            self._record.log_model(running.again, event.result.model)
+            self._record.log_model(running.run_id, event.result.model)
         else:
             self._progress.message(
                 f"{running.trial.label}, seed {running.seed}: the new training has other numbers than the "

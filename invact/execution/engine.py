@@ -2,47 +2,34 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import functools
-import gc
-import importlib
+import itertools
 import queue
 import uuid
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from invact._version import __version__
+from invact.data.shared import share
 from invact.errors import EnvironmentFault, InputError, one_line
-from invact.execution.cluster import connect, send
+from invact.execution.cluster import connect
+from invact.execution.schedule import Worker, held_after
+from invact.execution.worker import Job, Setting, prepare, train_job
 from invact.process.processors import allowed_processors
-from invact.tracking.provenance import differences, numerics
+from invact.tracking.provenance import numerics
 from invact.training.results import Epoch, Scores, Status, TrialResult
 
 if TYPE_CHECKING:
-    from invact.config import Config
     from invact.data.dataset import Dataset, Source
-    from invact.training.loop import Trainer
 
-__all__ = ["Engine", "EpochDone", "Job", "JobDone", "on_demand"]
+__all__ = ["Engine", "EpochDone", "Job", "JobDone", "in_advance", "on_demand"]
 
-
-@dataclass(frozen=True)
-class Job:
-    """One training for a worker.
-
-    Attributes:
-        key: identifies the job among all pending jobs.
-        config: the configuration: network and recipe.
-        seed: the training seed.
-        keep_model: whether to return the trained network.
-    """
-
-    key: str
-    config: Config
-    seed: int
-    keep_model: bool = False
+UNKNOWN = "unknown"
+"""What a worker trains after another worker has died; it is no digest of a configuration."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +55,8 @@ class Engine:
     dies, it is replaced and its job starts again on another worker.
 
     Args:
-        source: the data set to load. Every worker loads it itself and must get the same digest.
+        source: the data set to load. Workers of this machine map the files of `data`; others load it
+            themselves, and must get the same digest.
         data: the coordinator's copy of the data set.
         workers: number of processes to start on this machine; default: one for each processor that is not
             reserved. Ignored with `scheduler`.
@@ -96,18 +84,25 @@ class Engine:
     ) -> None:
         if workers is not None and not 1 <= workers <= 1024:
             raise InputError(f"workers: received {workers}. Allowed: 1 to 1024")
-        self._setting = _Setting(source, data.digest, imports, f"invact-{uuid.uuid4().hex}", numerics())
+        self._setting = Setting(source, data.digest, imports, f"invact-{uuid.uuid4().hex}", numerics())
         allowed = set(allowed_processors())
         self._processors = allowed - set(reserved) or allowed
         self._workers = workers or len(self._processors)
         self._scheduler = scheduler
+        self._data = data
         self._events: queue.SimpleQueue[EpochDone | JobDone] = queue.SimpleQueue()
         self._futures: dict[str, Any] = {}
+        # Each pending job, its worker and its configuration, and what each worker has compiled.
+        self._jobs: dict[str, Job] = {}
+        self._places: dict[str, tuple[str, str]] = {}
+        self._held: dict[str, tuple[str, ...]] = {}
         self._resources = contextlib.ExitStack()
         self._client: Any = None
 
     def __enter__(self) -> Engine:
         try:
+            if self._scheduler is None:
+                share(self._data)
             self._client = connect(self._resources, self._scheduler, self._workers, self._processors)
             self._client.subscribe_topic(self._setting.topic, self._on_epoch)
             self._check()
@@ -125,35 +120,73 @@ class Engine:
         self._resources.close()
 
     @property
-    def slots(self) -> int:
-        """Number of jobs that can train at once: the current number of workers."""
-        return max(1, len(self._client.nthreads()))
-
-    @property
     def pending(self) -> int:
         """Number of jobs that were submitted and have not ended."""
         return len(self._futures)
 
-    def submit(self, job: Job) -> None:
-        """Submit a job for the next free worker."""
-        future = self._client.submit(_train, job, self._setting, key=f"invact-{uuid.uuid4().hex}", pure=False)
+    def workers(self) -> tuple[Worker, ...]:
+        """Return the workers of the cluster, at least one; the free ones have no job of this engine.
+
+        The job of a worker that has died runs on another one, and it is not known on which. So for each such
+        job another worker counts as busy. If no worker is left, the first that comes gets the next job.
+        """
+        addresses = sorted(self._client.nthreads())
+        trains = dict(self._places.values())
+        lost = sum(place not in addresses for place, _ in self._places.values())
+        found = []
+        for address in addresses or [""]:
+            config = trains.get(address, "")
+            if not config and lost:
+                config, lost = UNKNOWN, lost - 1
+            found.append(Worker(address, config, self._held.get(address, ())))
+        return tuple(found)
+
+    def submit(self, job: Job, worker: str) -> None:
+        """Submit a job for the worker with this address; another one trains it if that one has died."""
+        future = self._client.submit(
+            *(train_job, job, self._setting),
+            key=f"invact-{uuid.uuid4().hex}",
+            pure=False,
+            **({"workers": [worker], "allow_other_workers": True} if worker else {}),
+        )
         self._futures[job.key] = future
-        future.add_done_callback(lambda done: self._events.put(_outcome(job, done)))
+        self._jobs[job.key] = job
+        self._places[job.key] = (worker, job.config.digest())
+        future.add_done_callback(lambda done: self._ended(job, done))
 
     def next_event(self, timeout: float | None = None) -> EpochDone | JobDone | None:
         """Wait for the next epoch or the end of a job; return None after `timeout` seconds."""
         try:
             event = self._events.get(timeout=timeout)
         except queue.Empty:
+            self._rescue()
             return None
         if isinstance(event, JobDone):
-            del self._futures[event.key]
+            if event.key not in self._futures:
+                return None
+            del self._futures[event.key], self._jobs[event.key], self._places[event.key]
         return event
+
+    def _rescue(self) -> None:
+        """Submit a job again if its worker has died and no other has got it.
+
+        Dask gives it to another worker, but not to one that joins after the last worker has died.
+        """
+        addresses = self._client.nthreads()
+        lost = [key for key, (place, _) in self._places.items() if place and place not in addresses]
+        if not lost:
+            return
+        taken = set(itertools.chain.from_iterable(self._client.processing().values()))
+        for key in lost:
+            future = self._futures[key]
+            if future.status == "pending" and future.key not in taken:
+                self.submit(self._jobs[key], "")
+                future.cancel()
 
     def _check(self) -> None:
         """Load TensorFlow and the data on all workers at once, to find errors before any training."""
         try:
-            answers = self._client.run(_prepare, self._setting, on_error="return")
+            answers = self._client.run(prepare, self._setting, on_error="return")
         except Exception as error:
             raise EnvironmentFault(f"workers: {one_line(error)}") from None
         for address, answer in answers.items():
@@ -164,6 +197,17 @@ class Engine:
                     f"worker {address}: received invact {answer}. "
                     f"Allowed: {__version__}, the version of the coordinator"
                 )
+
+    def _ended(self, job: Job, future: Any) -> None:
+        if job.key not in self._futures or self._futures[job.key] is not future:  # it was submitted again
+            return
+        try:
+            worker, result = future.result()
+        except BaseException as error:  # a dead worker, a lost cluster, or an error in the user's model
+            result = TrialResult(job.config, job.seed, Status.FAILED, error=one_line(error))
+        else:
+            self._held[worker] = held_after(self._held.get(worker, ()), job.config.digest())
+        self._events.put(JobDone(job.key, result))
 
     def _on_epoch(self, event: tuple[float, Any]) -> None:
         key, epoch = event[1]
@@ -182,82 +226,15 @@ def on_demand(resources: contextlib.ExitStack, *arguments: Any, **options: Any) 
     return functools.cache(lambda: resources.enter_context(Engine(*arguments, **options)))
 
 
-@dataclass(frozen=True)
-class _Setting:
-    """The settings that a worker needs in addition to a job."""
+def in_advance(resources: contextlib.ExitStack, start: Callable[[], Engine]) -> Callable[[], Engine]:
+    """Start an engine now, beside other work; return a function that waits for it and returns it.
 
-    source: Source
-    digest: str
-    imports: tuple[str, ...]
-    topic: str
-    numerics: Mapping[str, str]
+    An error of the start is raised when the engine is asked for. If `resources` are closed before that, they
+    wait for the start, and close the engine.
 
-
-def _prepare(setting: _Setting) -> str:
-    from invact.process.noise import own_warnings
-    from invact.process.quiet import load_tensorflow
-
-    own_warnings()
-    if found := differences(setting.numerics, numerics()):
-        words = (f"{name}: received {here}. Allowed: {there}" for name, (there, here) in found.items())
-        raise EnvironmentFault(f"{'; '.join(words)}, as on the coordinator, because it decides last digits")
-    load_tensorflow()
-    import tensorflow as tf
-
-    # TensorFlow refuses this once it has started; then an earlier sweep on this cluster has already set it.
-    with contextlib.suppress(RuntimeError):
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    for module in setting.imports:
-        importlib.import_module(module)
-    _load(setting)
-    return __version__
-
-
-def _load(setting: _Setting) -> Dataset:
-    data = setting.source.load()
-    if data.digest != setting.digest:
-        raise EnvironmentFault(
-            f"data {data.name!r}: received digest {data.digest} on this worker. "
-            f"Allowed: {setting.digest}, the digest on the coordinator"
-        )
-    return data
-
-
-def _train(job: Job, setting: _Setting) -> TrialResult:
-    _prepare(setting)  # for workers that joined after `Engine._check`
-    trainer = _trainer()
-    try:
-        return trainer.train(
-            job.config,
-            job.seed,
-            _load(setting),
-            on_epoch=lambda epoch: send(setting.topic, (job.key, asdict(epoch))),
-            keep_model=job.keep_model,
-        )
-    except BaseException:
-        # The code of a user may have left anything behind.
-        import keras
-
-        trainer.clear()
-        keras.backend.clear_session()
-        raise
-
-
-@functools.cache
-def _trainer() -> Trainer:
-    """Return the trainer of this worker, whose networks the next jobs use."""
-    from invact.training.loop import Trainer
-
-    # Modules stay for ever. Without them, a collection takes milliseconds instead of a fifth of a second.
-    gc.collect()
-    gc.freeze()
-    return Trainer()
-
-
-def _outcome(job: Job, future: Any) -> JobDone:
-    try:
-        result = future.result()
-    except BaseException as error:  # a dead worker, a lost cluster, or an error in the user's model
-        result = TrialResult(job.config, job.seed, Status.FAILED, error=one_line(error))
-    return JobDone(job.key, result)
+    Args:
+        resources: closes the engine.
+        start: the result of `on_demand`.
+    """
+    pool = resources.enter_context(concurrent.futures.ThreadPoolExecutor(1))
+    return pool.submit(start).result

@@ -1,13 +1,14 @@
-"""Messages of libraries that users must not see: TensorFlow's start messages, and Python's warnings."""
+"""How invact's own processes load TensorFlow, silently and quickly, and hide the warnings of libraries."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
 import sysconfig
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,10 @@ from typing import TextIO
 
 from invact.process.quiet import silent_stderr
 
-__all__ = ["hide_start_messages", "own_warnings"]
+__all__ = ["hide_start_messages", "own_imports", "own_warnings"]
+
+EXTRAS = ("jax", "matplotlib", "pandas", "pyarrow", "sklearn")
+"""Libraries that TensorFlow and Keras import if they are installed, for functions that invact never calls."""
 
 OWN = "shows_own_warnings"
 """The attribute of the function that `own_warnings` has set, which is set once however often it is called."""
@@ -31,8 +35,35 @@ def hide_start_messages() -> None:
         sys.meta_path.insert(0, _Finder())
 
 
+def own_imports() -> None:
+    """Let TensorFlow be loaded without its `EXTRAS`, which take half of the time and 250 MB.
+
+    Keras then does not know a table of pandas when it gets one, so only a process of invact's own calls this.
+    The extras themselves can be imported as always, before and after.
+    """
+    hide_start_messages()
+    for each in sys.meta_path:
+        if isinstance(each, _Finder):
+            each.without = EXTRAS
+
+
+@contextlib.contextmanager
+def _hidden(names: Sequence[str]) -> Iterator[None]:
+    """Let imports of libraries fail in the block, unless they were imported before."""
+    hidden = [name for name in names if name not in sys.modules]
+    # Python raises a ModuleNotFoundError for a name whose module is None.
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
 class _Finder:
-    """Finds TensorFlow as Python does, and lets it be loaded in silence."""
+    """Finds TensorFlow as Python does, and lets it be loaded in silence and without some libraries."""
+
+    without: Sequence[str] = ()
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -46,7 +77,7 @@ class _Finder:
             load = spec.loader.exec_module
 
             def in_silence(module: ModuleType) -> None:
-                with silent_stderr():
+                with silent_stderr(), _hidden(self.without):
                     load(module)
 
             spec.loader.exec_module = in_silence  # type: ignore[method-assign]

@@ -1,11 +1,13 @@
-"""Functions that list the processors this process may use, and restrict the process to some of them."""
+"""The processors of this machine: their name, those that this process may use, and a restriction to some."""
 
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Collection
+from pathlib import Path
 
-__all__ = ["allowed_processors", "can_pin", "pin"]
+__all__ = ["allowed_processors", "can_pin", "pin", "processor"]
 
 
 def can_pin() -> bool:
@@ -29,3 +31,18 @@ def pin(processors: Collection[int]) -> None:
     """Restrict this process to some processors; do nothing for an empty list, or if `can_pin` is false."""
     if processors and can_pin():
         os.sched_setaffinity(0, processors)
+
+
+def processor() -> str:
+    """Return the name of this machine's processor.
+
+    Example:
+        >>> len(processor()) > 0
+        True
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

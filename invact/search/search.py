@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from invact.spaces.space import SearchSpace, Values
 
 __all__ = ["Search"]
+
+AHEAD = 32
+"""How many trials of a grid wait for a worker, so that the longest of them comes first."""
 
 KNOWN = (*MEASURES, *(f"slack_{name}" for name in MEASURES), "overrun", "width_slack")
 """The columns of the table of runs that `Gate.known` returns."""
@@ -83,14 +87,15 @@ class Search:
         self._scores: list[tuple[float, float]] = []
         # Trials of earlier sessions. The driver learns their outcomes together, before it proposes more.
         self._earlier: dict[int, tuple[Trial, Outcome] | None] = {}
-        self._next = 0
+        self._numbers: Iterator[int] = itertools.count()
         self._started = 0
 
     def resume(self, table: pd.DataFrame) -> list[Trial]:
         """Return the trials of the table of runs, complete or not."""
         trials = [self._recorded(rows) for _, rows in table.groupby("trial")]
         self._earlier = dict.fromkeys(trial.number for trial in trials)
-        self._next = max(self._earlier, default=-1) + 1
+        # A session that was interrupted may have left out numbers, because the longest training comes first.
+        self._numbers = itertools.filterfalse(self._earlier.__contains__, itertools.count())
         self._started = len(trials)
         return trials
 
@@ -104,9 +109,8 @@ class Search:
         rung = {} if proposal.epochs is None else {"epochs": proposal.epochs}
         values = self._varied(proposal.values) | rung
         config = self._space.config(proposal.values, **rung)
-        trial = self._judged(Trial(self._next, config, self._seeds, _label(values), values))
+        trial = self._judged(Trial(next(self._numbers), config, self._seeds, _label(values), values))
         self._proposals[trial.number] = proposal
-        self._next += 1
         self._started += 1
         return trial
 
@@ -124,6 +128,11 @@ class Search:
                 assert known is not None
                 self._know(*known)
         return leads
+
+    @property
+    def ahead(self) -> int:
+        """How many trials may be proposed before a worker is free: many if no proposal reads a result."""
+        return AHEAD if self._sampler == "grid" else 1
 
     @property
     def mark(self) -> str:

@@ -98,6 +98,7 @@ def confirm_front(
     from invact.execution.engine import on_demand
     from invact.execution.progress import make_progress
     from invact.execution.stages import stage
+    from invact.execution.usage import record_usage
     from invact.process.quiet import load_tensorflow
     from invact.tracking.store import open_store
 
@@ -137,9 +138,13 @@ def confirm_front(
                 scheduler=scheduler,
                 imports=tuple(settings["imports"]),
             )
-            Coordinator(
+            coordinator = Coordinator(
                 record, progress, engine, table, trials, about=f"{name}: {data.train_count:,} training images"
-            ).run()
+            )
+            coordinator.run()
+            time = record_usage(record, coordinator.usage)
+            if coordinator.usage.trainings:
+                progress.message(f"{name}: {time}")
         result = confirm_points(front, record.table(), chosen, record.run_id, images_of(record))
         with tempfile.TemporaryDirectory() as folder:
             write_confirmation(result, Path(folder))
@@ -158,5 +163,6 @@ def _trials(front: ParetoFront, runs: pd.DataFrame, seeds: tuple[int, ...]) -> l
         run = runs[runs["config"] == point.config].iloc[0]
         config = config_of(run["run_id"], run["config_json"])
         values = {name: value for name, value in point.values.items() if value is not None}
-        trials.append(Trial(point.trial, config, seeds, point.label, values))
+        known = {"macs": float(point.macs)} if point.macs is not None else {}
+        trials.append(Trial(point.trial, config, seeds, point.label, values, known))
     return trials

@@ -219,8 +219,8 @@ def network_of(
     job = Job(run_id, config_of(run_id, row["config_json"]), int(row["seed"]), keep_model=True)
     imports = tuple(sweep.json(SETTINGS, imports=list)["imports"])
     with Engine(source, data, workers=1, imports=imports) as engine:
-        engine.submit(job)
-        while not isinstance(event := engine.next_event(), JobDone):
+        engine.submit(job, engine.workers()[0].address)
+        while not isinstance(event := engine.next_event(timeout=1), JobDone):
             pass
     result = event.result
     if not same_numbers(result, ended_runs(runs)[int(row["trial"]), int(row["seed"])]):

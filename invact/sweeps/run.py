@@ -41,12 +41,14 @@ class SweepResult:
         run_id: the id of the sweep's parent run in MLflow.
         front: the Pareto front of validation accuracy against MACs, or against the cost of the objective.
         table: one row for each configuration and seed.
+        time: where the time of the last session that trained went, in one line; empty if none has.
     """
 
     name: str
     run_id: str
     front: ParetoFront
     table: pd.DataFrame
+    time: str = ""
 
     def __repr__(self) -> str:
         """Name the sweep, its front and its winner; see `to_pandas` for the runs."""
@@ -96,9 +98,11 @@ def run_sweep(
         check_script()
 
     from invact.execution.coordinator import Coordinator
-    from invact.execution.engine import on_demand
+    from invact.execution.engine import in_advance, on_demand
     from invact.execution.progress import make_progress
     from invact.execution.stages import stage, track
+    from invact.execution.template import start_template
+    from invact.execution.usage import record_usage
     from invact.process.quiet import load_tensorflow
     from invact.reports.front import write_front
     from invact.search.gate import Gate
@@ -108,12 +112,15 @@ def run_sweep(
     if not isinstance(sweep, Sweep):
         sweep = load_sweep(sweep)
     file = sweep.file
-    with stage("loading the data", show=show):
-        data = sweep.source.load()
-    with stage("loading TensorFlow", show=show):
-        load_tensorflow()
-    data.report()
     with contextlib.ExitStack() as resources:
+        if scheduler is None and not file.objective.timed:
+            # Workers load TensorFlow at the same time as this process, unless networks are timed meanwhile.
+            start_template(resources)
+        with stage("loading the data", show=show):
+            data = sweep.source.load()
+        with stage("loading TensorFlow", show=show):
+            load_tensorflow()
+        data.report()
         timer = None
         if file.objective.timed:
             timer = resources.enter_context(Timer(file.timing, data, file.imports))
@@ -151,13 +158,6 @@ def run_sweep(
         record.show(varied, ["validation_accuracy", *measures, "test_accuracy"])
         table = record.table()
         trials = search.resume(table)
-        feasibility = None
-        # Not "if the record is new": a session may have been killed before it wrote the share.
-        if file.objective.budgets and FEASIBLE not in record.tags:
-            feasibility = gate.feasibility(
-                file.seed, lambda each: track(each, "checking the budgets", show=show)
-            )
-            record.summarize({"space/feasible": feasibility.share}, tags={FEASIBLE: str(feasibility)})
         engine = on_demand(
             *(resources, sweep.source, data),
             workers=workers,
@@ -165,6 +165,16 @@ def run_sweep(
             imports=file.imports,
             reserved=() if timer is None else timer.processors,
         )
+        if timer is None and not len(table):
+            # A new sweep trains something for certain, and timing needs a machine without other work.
+            engine = in_advance(resources, engine)
+        feasibility = None
+        # Not "if the record is new": a session may have been killed before it wrote the share.
+        if file.objective.budgets and FEASIBLE not in record.tags:
+            feasibility = gate.feasibility(
+                file.seed, lambda each: track(each, "checking the budgets", show=show)
+            )
+            record.summarize({"space/feasible": feasibility.share}, tags={FEASIBLE: str(feasibility)})
         runs = file.trials * len(file.seeds)
         with make_progress(runs, len(table), mark=search.mark, show=show) as progress:
             if feasibility is not None:
@@ -174,7 +184,10 @@ def run_sweep(
                 about=f"{sweep.name}: {data.train_count:,} training images",
                 measure=file.objective.cost,
             )
-            coordinator.run(search.propose, search.on_end)
+            coordinator.run(search.propose, search.on_end, ahead=search.ahead)
+            time = record_usage(record, coordinator.usage)
+            if coordinator.usage.trainings:
+                progress.message(f"{sweep.name}: {time}")
         table = record.table()
         front = front_of(record, table, sweep.name)
         with tempfile.TemporaryDirectory() as folder:
@@ -183,15 +196,15 @@ def run_sweep(
         record.summarize(
             {"front/hypervolume": front.hypervolume, "front/points": len(front.points)},
             # MLflow shows the tag of this name on the page of the run.
-            tags={"mlflow.note.content": description(sweep, data, front)},
+            tags={"mlflow.note.content": description(sweep, data, front, time)},
         )
         if front.winner is not None:
             keep_winner(record, front.winner)
-    return SweepResult(sweep.name, record.run_id, front, table)
+    return SweepResult(sweep.name, record.run_id, front, table, time)
 
 
-def description(sweep: Sweep, data: Dataset, front: ParetoFront) -> str:
-    """Describe a sweep and its front in Markdown, for its page in MLflow."""
+def description(sweep: Sweep, data: Dataset, front: ParetoFront, time: str = "") -> str:
+    """Describe a sweep, its front and its time in Markdown, for its page in MLflow."""
     file = sweep.file
     budgets = ", ".join(in_full(name, budget) for name, budget in file.objective.budgets.items())
     seeds = f"{len(file.seeds)} seeds" if len(file.seeds) > 1 else f"seed {file.seeds[0]}"
@@ -207,5 +220,6 @@ def description(sweep: Sweep, data: Dataset, front: ParetoFront) -> str:
             f"| Pareto front | {MEASURES[front.measure].label} | validation accuracy |",
             "| --- | ---: | ---: |",
             *(f"| {label} | {cost:,.6g} | {accuracy:.2%} |" for label, cost, accuracy in points),
+            *(["", time] if time else []),
         ]
     )

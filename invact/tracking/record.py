@@ -9,7 +9,8 @@ import contextlib
 import io
 import json
 import math
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -92,6 +93,8 @@ class Record(RecordReader):
         # For each trial: the digest of its configuration, and the id of the parent run of its seeds.
         self._trials: dict[int, tuple[str, str]] = {}
         self.summaries: dict[int, Counter[Status]] = {}
+        # For each run that has not ended: the seconds in which this process wrote it.
+        self._spent: defaultdict[str, float] = defaultdict(float)
         if lock is not None and resumed:
             self._take_over()
 
@@ -127,6 +130,7 @@ class Record(RecordReader):
         Raises:
             InputError: the configuration is longer than MLflow's limit for a tag.
         """
+        begin = time.perf_counter()
         self._hold()
         text = config.model_dump_json()
         if len(text) > MAX_TAG:
@@ -145,14 +149,18 @@ class Record(RecordReader):
         if seeds > 1:
             tags[PARENT] = self._trial(trial, config, name, tags, params)
             name = f"{name} seed {seed}"
-        return self._begin(name, tags | {SEED: str(seed)}, params | {"seed": seed})
+        run_id = self._begin(name, tags | {SEED: str(seed)}, params | {"seed": seed})
+        self._spent[run_id] += time.perf_counter() - begin
+        return run_id
 
     def epoch(self, run_id: str, epoch: Epoch) -> None:
         """Log the measurements of one epoch."""
+        begin = time.perf_counter()
         metrics = {"time/epoch_seconds": epoch.seconds}
         for split, scores in {"train": epoch.train, "validation": epoch.validation}.items():
             metrics |= {f"{split}/accuracy": scores.accuracy, f"{split}/loss": scores.loss}
         self._runs.log(run_id, metrics, step=epoch.number)
+        self._spent[run_id] += time.perf_counter() - begin
 
     def finish(self, run_id: str, result: TrialResult, known: Mapping[str, float] | None = None) -> None:
         """Log a result and end its run. After that the run counts, unless it FAILED.
@@ -162,6 +170,7 @@ class Record(RecordReader):
             result: the result of the run.
             known: values that were known before training, by column of `METRICS`.
         """
+        begin = time.perf_counter()
         self._hold()
         files = {}
         if result.cost is not None:
@@ -175,7 +184,10 @@ class Record(RecordReader):
             files[MODEL] = result.model
         self._runs.keep(run_id, files)
         tags = {STATUS: result.status.value} | ({ERROR: result.error} if result.error else {})
-        self._runs.log(run_id, metrics_of(result, known or {}), tags=tags, step=len(result.epochs))
+        # The last two calls are not part of the time, because one of them writes it.
+        spent = self._spent.pop(run_id, 0.0) + time.perf_counter() - begin
+        metrics = metrics_of(result, {**(known or {}), "record_seconds": spent})
+        self._runs.log(run_id, metrics, tags=tags, step=len(result.epochs))
         # The status is set last, so that a run that counts is complete.
         self._runs.end(run_id, "FAILED" if result.status is Status.FAILED else "FINISHED")
 

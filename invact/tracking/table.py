@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from invact.measures import MEASURES
+from invact.measures import MEASURES, training_flop
 from invact.tracking.stored import damaged, number_of, object_of, status_of, text_in, whole_number
 from invact.training.results import Status, TrialResult
 
@@ -28,6 +29,10 @@ __all__ = [
 ]
 
 
+PARTS = ("build", "trace", "train", "evaluate", "record")
+"""The parts of a run's time, in seconds. A run of an older version has none of them."""
+
+
 METRICS = {
     "filters": "cost/filters",
     **{name: f"cost/{name}" for name in MEASURES},
@@ -40,6 +45,8 @@ METRICS = {
     "test_loss": "test/loss",
     "seconds": "time/seconds",
     "images_per_second": "time/images_per_second",
+    "gflops": "time/gflops",
+    **{f"{part}_seconds": f"time/{part}" for part in PARTS},
     "overrun": "budget/overrun",
     **{f"slack_{name}": f"budget/{name}_slack" for name in MEASURES},
     "width_slack": "budget/width_slack",
@@ -110,7 +117,11 @@ def metrics_of(result: TrialResult, known: Mapping[str, float]) -> dict[str, flo
         "images_per_second": result.images_per_second,
         **known,
     }
+    if result.times is not None:
+        values |= {f"{part}_seconds": seconds for part, seconds in asdict(result.times).items()}
     if result.cost is not None:
+        if result.images_per_second:
+            values["gflops"] = training_flop(result.cost.macs, result.images_per_second) / 1e9
         values |= {name: getattr(result.cost, name) for name in COUNTS}
     for split in ("train", "validation", "test"):
         if (scores := getattr(result, split)) is not None:

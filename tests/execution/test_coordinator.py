@@ -7,6 +7,7 @@ from invact.execution.agenda import Refusal, Trial
 from invact.execution.coordinator import Coordinator
 from invact.execution.engine import EpochDone, JobDone
 from invact.execution.progress import Progress
+from invact.execution.schedule import Worker
 from invact.tracking.record import Record
 from invact.tracking.store import open_store
 from invact.training.results import Epoch, Scores, Status, TrialResult
@@ -30,22 +31,27 @@ class Script:
 
     def __init__(self, slots, events) -> None:
         self.slots, self._events = slots, events
-        self._queue, self._open = [], set()
+        self._queue, self._open = [], {}
         self.most = 0
 
     @property
     def pending(self) -> int:
         return len(self._open)
 
-    def submit(self, job) -> None:
-        self._open.add(job.key)
+    def workers(self) -> tuple[Worker, ...]:
+        trains = dict(self._open.values())
+        return tuple(Worker(name, trains.get(name, "")) for name in map(str, range(self.slots)))
+
+    def submit(self, job, worker) -> None:
+        assert all(worker != busy for busy, _ in self._open.values())
+        self._open[job.key] = (worker, job.config.digest())
         self.most = max(self.most, self.pending)
         self._queue += self._events(job)
 
     def next_event(self, timeout=None):
         event = self._queue.pop(0)
         if isinstance(event, JobDone):
-            self._open.remove(event.key)
+            del self._open[event.key]
         return event
 
 
@@ -56,7 +62,7 @@ def record(tmp_path, quick_stores) -> Record:
 
 
 def coordinate(
-    engine: Script, record: Record, trials: list[Trial], **options: object
+    engine: Script, record: Record, trials: list[Trial], *, ahead: int = 1, **options: object
 ) -> list[tuple[int, list[str]]]:
     """Propose the trials that the record does not have; return the trials that ended, with their statuses."""
     table = record.table()
@@ -66,6 +72,7 @@ def coordinate(
     Coordinator(record, Progress(), lambda: engine, table, recorded, **options).run(
         lambda: next(queue, None),
         lambda trial, runs: ended.append((trial.number, [run.status.value for run in runs])),
+        ahead=ahead,
     )
     return ended
 
@@ -247,3 +254,76 @@ def test_a_run_that_fails_is_tried_as_often_as_asked(record) -> None:
     assert coordinate(Script(1, events), record, [trial(0)], attempts=3) == [(0, ["FINISHED"])]
     assert tries == [0, 0, 0]
     assert [error for *_, error, _ in record.replaced()] == ["OSError: x"] * 2
+
+
+def sized(number: int, filters: int, macs: float, seeds: tuple[int, ...] = (0,)) -> Trial:
+    config = CONFIG.model_copy(update={"filters": filters})
+    return Trial(number, config, seeds, f"trial {number}", {"filters": filters}, {"macs": macs})
+
+
+def test_the_longest_of_the_trials_that_wait_comes_first_and_numbers_do_not_change(record) -> None:
+    trials = [sized(number, 3 + number, macs) for number, macs in enumerate([1e6, 3e6, 2e6, 9e6, 4e6])]
+    jobs = []
+    engine = Script(1, lambda job: jobs.append(job.config.filters - 3) or finished(job))
+    coordinate(engine, record, trials, ahead=3)
+    # Three wait at once: 0, 1, 2; then 0, 2, 3; then 0, 2, 4; then 0 and 2.
+    assert jobs == [1, 3, 4, 2, 0]
+    table = record.table()
+    assert table["trial"].tolist() == [0, 1, 2, 3, 4]
+    assert table["param.filters"].tolist() == [3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 9])
+def test_every_worker_has_work_while_a_trial_is_left(record, ahead: int) -> None:
+    engine = Script(4, finished)
+    ended = coordinate(engine, record, [trial(0, (0,)), *map(trial, range(1, 7))], ahead=ahead)
+    assert sorted(ended) == [(number, ["FINISHED"]) for number in range(7)]
+    assert engine.most == 4
+
+
+def test_the_workers_of_a_continued_session_all_get_work(record) -> None:
+    recorded = [trial(0, (0, 1))]
+    coordinate(Script(1, finished), record, [trial(0, (0,))])
+    engine = Script(3, finished)
+    assert len(coordinate(engine, record, [*recorded, trial(1), trial(2)])) == 3
+    assert engine.most == 3
+
+
+def test_a_worker_goes_on_with_the_seeds_of_its_configuration(record) -> None:
+    trials = [sized(0, 3, 1e6, (0, 1, 2)), sized(1, 4, 9e5, (0, 1, 2))]
+    places = []
+
+    class Held(Script):
+        def __init__(self, *arguments) -> None:
+            super().__init__(*arguments)
+            self.held = {}
+
+        def workers(self):
+            return tuple(replace(each, held=self.held.get(each.address, ())) for each in super().workers())
+
+        def submit(self, job, worker):
+            places.append((job.config.filters, worker))
+            self.held[worker] = (job.config.digest(),)
+            super().submit(job, worker)
+
+    coordinate(Held(2, finished), record, trials, ahead=4)
+    assert set(places[:-1]) == {(3, "0"), (4, "1")}
+    assert len(places) == 6
+
+
+def test_a_worker_gets_work_before_the_result_is_written(record, monkeypatch) -> None:
+    seen = []
+    finish, start = Record.finish, Record.start
+    engine = Script(1, lambda job: seen.append(f"submit {job.seed}") or finished(job))
+    monkeypatch.setattr(
+        Record,
+        "finish",
+        lambda self, run, result, *a: seen.append(f"finish {result.seed}") or finish(self, run, result, *a),
+    )
+    monkeypatch.setattr(
+        Record,
+        "start",
+        lambda self, n, c, seed, *a: seen.append(f"start {seed}") or start(self, n, c, seed, *a),
+    )
+    coordinate(engine, record, [trial(0), Trial(1, CONFIG, (1,), "one", {})])
+    assert seen == ["submit 0", "start 0", "submit 1", "start 1", "finish 0", "finish 1"]

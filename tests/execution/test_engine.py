@@ -50,6 +50,12 @@ def events(engine: Engine, count: int = 1, seconds: float = 120) -> list[EpochDo
     return seen
 
 
+def free(engine: Engine) -> str:
+    """The address of a free worker, or of any if none is free."""
+    workers = engine.workers()
+    return next((each.address for each in workers if not each.trains), workers[0].address)
+
+
 def ended(seen: list[EpochDone | JobDone]) -> dict[str, JobDone]:
     return {event.key: event for event in seen if isinstance(event, JobDone)}
 
@@ -62,11 +68,19 @@ def engine(cluster: str, digits: Dataset) -> Iterator[Engine]:
 
 def test_workers_give_the_same_bits_as_this_process(engine: Engine, digits: Dataset) -> None:
     jobs = [Job("a", TINY, 0, keep_model=True), Job("b", HARD, 1), Job("c", TINY, 1)]
-    for job in jobs:
-        engine.submit(job)
-    assert engine.pending == 3
-    done = ended(events(engine, 3))
+    first, second = (worker.address for worker in engine.workers())
+    engine.submit(jobs[0], first)
+    engine.submit(jobs[1], second)
+    assert engine.pending == 2
+    trains = [(worker.address, worker.trains) for worker in engine.workers()]
+    assert trains == [(first, TINY.digest()), (second, HARD.digest())]
+    done = ended(events(engine, 2))
+    engine.submit(jobs[2], first)
+    done |= ended(events(engine))
     assert engine.pending == 0
+    # Each job was trained on the worker that was chosen for it.
+    found = [(worker.address, worker.trains, worker.held) for worker in engine.workers()]
+    assert found == [(first, "", (TINY.digest(),)), (second, "", (HARD.digest(),))]
     for job in jobs:
         here = train(job.config, job.seed, digits)
         assert numbers(done[job.key].result) == numbers(here)
@@ -74,8 +88,8 @@ def test_workers_give_the_same_bits_as_this_process(engine: Engine, digits: Data
         assert done[job.key].result.model[:2] == (b"PK" if job.keep_model else b"")
 
 
-def test_there_is_one_slot_for_each_worker(engine: Engine) -> None:
-    assert engine.slots == 2
+def test_every_worker_is_free_before_the_first_job(engine: Engine) -> None:
+    assert [worker.trains for worker in engine.workers()] == ["", ""]
     assert engine.next_event(timeout=0.01) is None
 
 
@@ -85,8 +99,8 @@ def test_an_error_in_a_users_model_is_a_failed_result_and_other_jobs_continue(
     flag = tmp_path / "flag"
     flag.touch()
     broken = Config(model="users:fails", depth=1, epochs=1, options={"flag": str(flag)})
-    engine.submit(Job("broken", broken, 0))
-    engine.submit(Job("whole", TINY, 0))
+    engine.submit(Job("broken", broken, 0), free(engine))
+    engine.submit(Job("whole", TINY, 0), free(engine))
     done = ended(events(engine, 2))
     failed = done["broken"].result
     assert failed.status is Status.FAILED
@@ -99,7 +113,9 @@ def test_imports_register_a_users_arm_on_the_workers(cluster: str, digits: Datas
     import users  # noqa: F401 registers the arm in this process, for Config
 
     with Engine(DIGITS, digits, scheduler=cluster, imports=("users",)) as engine:
-        engine.submit(Job("a", Config(activation="users_softplus", filters=2, depth=1, epochs=1), 0))
+        engine.submit(
+            Job("a", Config(activation="users_softplus", filters=2, depth=1, epochs=1), 0), free(engine)
+        )
         assert ended(events(engine))["a"].result.status is Status.FINISHED
     with pytest.raises(EnvironmentFault, match=r"worker tcp.*no_such_module"):
         Engine(DIGITS, digits, scheduler=cluster, imports=("no_such_module",)).__enter__()
@@ -140,7 +156,7 @@ def test_a_killed_worker_is_replaced_and_closing_does_not_wait(digits: Dataset) 
     config = Config(filters=3, depth=1, epochs=40, batch_size=32)
     with Engine(DIGITS, digits, workers=1) as engine:
         (victim,) = engine._client.run(os.getpid).values()
-        engine.submit(Job("a", config, 0))
+        engine.submit(Job("a", config, 0), free(engine))
         while not isinstance(event := engine.next_event(timeout=60), EpochDone):
             assert event is None
         assert event.epoch.number < 40, "epochs stream before the end"
@@ -148,7 +164,7 @@ def test_a_killed_worker_is_replaced_and_closing_does_not_wait(digits: Dataset) 
         seen = events(engine)
         result = ended(seen)["a"].result
         (replacement,) = engine._client.run(os.getpid).values()
-        engine.submit(Job("long", config.model_copy(update={"epochs": 100_000}), 0))
+        engine.submit(Job("long", config.model_copy(update={"epochs": 100_000}), 0), free(engine))
         while not isinstance(engine.next_event(timeout=60), EpochDone):
             pass
     deadline = time.monotonic() + 30
@@ -211,7 +227,7 @@ def test_only_the_session_can_talk_to_a_local_cluster(digits: Dataset, capfd) ->
             for place in ("/health", "/info/main/workers.html", "/json/counts.json", "/metrics", "/status"):
                 head = answer(port, None, f"GET {place} HTTP/1.0\r\n\r\n".encode()).split(b"\r\n")[0]
                 assert head.endswith(b"404 Not Found")
-        engine.submit(Job("a", TINY, 0))
+        engine.submit(Job("a", TINY, 0), free(engine))
         assert ended(events(engine))["a"].result.status is Status.FINISHED
     assert capfd.readouterr() == ("", "")
 
@@ -291,7 +307,7 @@ def test_a_scheduler_and_a_worker_that_were_started_separately_with_certificates
             dask.config.set(own),
             Engine(DIGITS, digits, scheduler=address) as engine,
         ):
-            engine.submit(Job("a", TINY, 0))
+            engine.submit(Job("a", TINY, 0), free(engine))
             result = ended(events(engine))["a"].result
         assert capfd.readouterr() == ("", "")
         assert numbers(result) == numbers(train(TINY, 0, digits))

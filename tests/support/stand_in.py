@@ -18,6 +18,7 @@ from invact.cost.count import Cost, count_macs
 from invact.data.dataset import Dataset, Source
 from invact.errors import one_line
 from invact.execution.engine import EpochDone, Job, JobDone
+from invact.execution.schedule import Worker
 from invact.networks.archives import pack
 from invact.networks.build import build_model
 from invact.seeding import derive_seed
@@ -45,7 +46,6 @@ class StandIn:
     """The interface of `Engine` with one slot and no cluster."""
 
     truth: Truth = staticmethod(more_channels_are_better)
-    slots = 1
 
     def __init__(self, source: Source, data: Dataset, **options: object) -> None:
         self._data = data
@@ -63,7 +63,10 @@ class StandIn:
     def pending(self) -> int:
         return sum(isinstance(event, JobDone) for event in self._events)
 
-    def submit(self, job: Job) -> None:
+    def workers(self) -> tuple[Worker, ...]:
+        return (Worker("here", "busy" if self.pending else ""),)
+
+    def submit(self, job: Job, worker: str) -> None:
         try:
             result = drawn(job.config, job.seed, self._data, type(self).truth)
         except Exception as error:

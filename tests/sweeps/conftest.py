@@ -37,9 +37,9 @@ def trained(monkeypatch) -> list[tuple[str, int]]:
     jobs: list[tuple[str, int]] = []
 
     def noting(submit: Callable[..., None]) -> Callable[..., None]:
-        def noted(engine: object, job: Job) -> None:
+        def noted(engine: object, job: Job, worker: str) -> None:
             jobs.append((job.config.digest(), job.seed))
-            submit(engine, job)
+            submit(engine, job, worker)
 
         return noted
 

@@ -102,6 +102,7 @@ class SetResult:
         reruns: runs that were repeated after a fault of the machine.
         table: table of runs, one row for each (network, seed).
         brief: the reasons that a reader needs first, in short sentences.
+        time: where the time of the last session that trained went, in one line; empty if none has.
     """
 
     data: str
@@ -117,6 +118,7 @@ class SetResult:
     reruns: tuple[Mapping[str, Any], ...]
     table: pd.DataFrame
     brief: tuple[str, ...] = ()
+    time: str = ""
 
     def __repr__(self) -> str:
         return f"SetResult({self.data!r}: {self.verdict}, fewer filters: {self.filters_verdict})"
