@@ -108,7 +108,8 @@ def sweep(
     failed = result.count(Status.FAILED)
     show(
         as_json,
-        {"run_id": result.run_id, "failed": failed, "pruned": result.count(Status.PRUNED)} | front_values(result.front),
+        {"run_id": result.run_id, "failed": failed, "pruned": result.count(Status.PRUNED)}
+        | front_values(result.front),
         front_table(result.front),
     )
     show_pages(result.name, [result.run_id], store, tracking_uri)

@@ -214,7 +214,8 @@ class Candidate:
 def candidate_of(trial: Trial, runs: Mapping[Key, Ended], measure: str) -> Candidate | None:
     """Return the candidate for the front that a trial is, by its runs that have ended so far.
 
-    It is None if no run has ended, if one has ended without an accuracy, or if the cost is unknown.
+    It is None if no run has ended, if one has ended without an accuracy, if the trial has left the race, or if
+    the cost is unknown.
 
     Args:
         trial: the trial.
@@ -223,7 +224,12 @@ def candidate_of(trial: Trial, runs: Mapping[Key, Ended], measure: str) -> Candi
     """
     cost = trial.known.get(measure)
     ended = [runs[trial.number, seed] for seed in trial.seeds if (trial.number, seed) in runs]
-    if cost is None or not ended or any(run.status is not Status.FINISHED for run in ended):
+    if (
+        cost is None
+        or not ended
+        or left_race(trial, runs)
+        or any(run.status is not Status.FINISHED for run in ended)
+    ):
         return None
     accuracies = [math.nan if run.validation is None else run.validation.accuracy for run in ended]
     mean = math.fsum(accuracies) / len(accuracies)

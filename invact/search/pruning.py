@@ -122,7 +122,9 @@ class Pruning:
             value = float(accuracy)
         else:
             (value,) = map(float, self.objective.values(accuracy, trial.known))
-        arrivals = [Arrival(one.trial, epoch, one.accuracy, one.cost) for one in earlier if one.epoch == epoch]
+        arrivals = [
+            Arrival(one.trial, epoch, one.accuracy, one.cost) for one in earlier if one.epoch == epoch
+        ]
         goes_on = rule.goes_on(arrivals, Arrival(trial.number, epoch, value, cost))
         return Decision(len(earlier), trial.number, epoch, value, cost, bool(goes_on))
 
