@@ -1,4 +1,4 @@
-"""Asynchronous successive halving: which trainings stop early, by their place among those that came as far."""
+"""Asynchronous successive halving: a training stops early if too many that came as far are better."""
 
 from __future__ import annotations
 

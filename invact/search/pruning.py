@@ -1,4 +1,4 @@
-"""Pruning: the keys of a sweep's pruner, and the `Pruning`, which applies its rule to the sweep's objective."""
+"""The keys of a sweep's pruner, and the `Pruning`, which applies its rule to the sweep's objective."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def check_pruner(pruner: Pruner, sampler: str, space: SearchSpace, epochs: int) 
 class Pruning:
     """The `invact.execution.race.Referee` of a sweep.
 
-    With the kinds `pareto` and `cost`, trainings compete in accuracy and cost, because the winner of `cost` is a
-    point of the front. With the other kinds they compete in the objective's value.
+    With the kinds `pareto` and `cost`, trainings compete in accuracy and cost, because the winner of `cost`
+    is a point of the front. With the other kinds they compete in the objective's value.
 
     Attributes:
         pruner: the keys of the file.
@@ -147,7 +147,5 @@ def saved(table: pd.DataFrame, epochs: int) -> str:
     total = epochs * len(trained)
     left = int(epochs * len(pruned) - pruned["epochs"].sum())
     share = f" ({left / total:.0%})" if total else ""
-    return (
-        f"{pruned['trial'].nunique()} of {trained['trial'].nunique()} configurations were pruned, which saved "
-        f"{left:,} of {total:,} epochs{share}"
-    )
+    few, every = pruned["trial"].nunique(), trained["trial"].nunique()
+    return f"{few} of {every} configurations were pruned, which saved {left:,} of {total:,} epochs{share}"
