@@ -157,7 +157,8 @@ def run_sweep(
         if file.pruner is not None:
             decisions, begun = record.race()
             trials += search.resume(begun)
-            race = Race(record, Pruning(file.pruner, file.objective, sweep.epochs), decisions)
+            rule = Pruning(file.pruner, file.objective, sweep.epochs, data.validation_count)
+            race = Race(record, rule, decisions)
         feasibility = None
         # Not "if the record is new": a session may have been killed before it wrote the share.
         if file.objective.budgets and FEASIBLE not in record.tags:

@@ -20,7 +20,7 @@ KINDS = {
     "one seed": "",
     "two seeds": "seeds = [0, 1]",
     "over budget": "seeds = [0, 1]\n[objective]\nkind = 'pareto'\nmax_macs = 2500",
-    "pruner": "pruner = 'successive_halving'\nseeds = [0, 1]\n[objective]\nkind = 'pareto'",
+    "pruner": "pruner = { slack = 0.0 }\nseeds = [0, 1]\n[objective]\nkind = 'pareto'",
 }
 
 
@@ -67,7 +67,7 @@ def unsound(decisions: list[Decision]) -> list[str]:
     found = [f"order: {one}" for number, one in enumerate(decisions) if one.order != number]
     times = Counter((one.trial, one.epoch) for one in decisions)
     found += [f"decided twice: {key}" for key, count in times.items() if count > 1]
-    rule = Pruner().rule(EPOCHS)
+    rule = Pruner(slack=0.0).rule(EPOCHS, images=225)
     for number, one in enumerate(decisions):
         earlier = [Arrival(each.trial, each.epoch, each.accuracy, each.cost) for each in decisions[:number]]
         new = Arrival(one.trial, one.epoch, one.accuracy, one.cost)

@@ -17,7 +17,7 @@ from invact.training.results import Status
 # Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-FRONT = "pruner = 'successive_halving'\nobjective = { kind = 'pareto' }"
+FRONT = "pruner = { slack = 0.0 }\nobjective = { kind = 'pareto' }"
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_pruned_trial_is_listed_and_never_on_the_front(run, pruned, trained, f
 def test_the_decisions_are_those_of_the_rule(run, pruned) -> None:
     result = run(pruned(), trials=8)
     record = find_sweep("tiny", None, None, None)
-    rule = Pruner().rule(9)
+    rule = Pruner(slack=0.0).rule(9, images=225)
     assert rule.rungs == (1, 3)
     decisions, begun = record.race()
     assert not len(begun)
@@ -84,7 +84,7 @@ def test_the_decisions_are_those_of_the_rule(run, pruned) -> None:
     ],
 )
 def test_each_kind_of_objective_has_a_race(run, pruned, objective: str, compared: bool) -> None:
-    result = run(pruned(f"pruner = 'successive_halving'\nobjective = {{ {objective} }}"), trials=6)
+    result = run(pruned(f"pruner = {{ slack = 0.0 }}\nobjective = {{ {objective} }}"), trials=6)
     decisions, _ = find_sweep("tiny", None, None, None).race()
     assert all((one.cost is not None) == compared for one in decisions)
     assert 0 < result.count(Status.PRUNED) < 6
@@ -123,7 +123,7 @@ def test_a_sweep_trains_and_stops_on_real_workers(run_trained, pruned, digits) -
     from invact.tracking.stored import config_of
     from invact.training.loop import train
 
-    path = pruned("pruner = { kind = 'successive_halving', first = 1, eta = 2 }")
+    path = pruned("pruner = { kind = 'successive_halving', eta = 2 }")
     result = run_trained(path, trials=4)
     stopped = result.table[result.table["status"] == Status.PRUNED]
     assert 0 < len(stopped) < 4
@@ -162,9 +162,10 @@ def test_the_command_shows_what_was_pruned_and_saved(invact, pruned, stand_in) -
 
 
 def test_the_short_form_and_the_table_mean_the_same(pruned) -> None:
-    path = pruned()
+    path = pruned("pruner = 'successive_halving'")
     short = load_sweep(path)
     assert short.file.pruner == Pruner()
+    assert Pruner().rule(9, images=400).slack == 0.025
     whole = load_sweep(path, {"pruner": {"kind": "successive_halving", "first": 1}})
     assert whole.file.pruner == short.file.pruner
     assert load_sweep(path, {"pruner": "none"}).file.pruner is None
