@@ -121,6 +121,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, quick_stores: None, no_template: N
 
     monkeypatch.setattr("invact.execution.engine.Engine", StandIn)
     monkeypatch.setattr(StandIn, "truth", StandIn.truth)
+    monkeypatch.setattr(StandIn, "slots", StandIn.slots)
     return StandIn
 
 

@@ -15,6 +15,7 @@ from invact.execution.agenda import (
     Candidate,
     Ended,
     Key,
+    Refusal,
     Trial,
     agenda_of,
     best,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from invact.execution.progress import Progress
+    from invact.execution.race import Race
     from invact.tracking.record import Record
 
 __all__ = ["Coordinator"]
@@ -60,6 +62,7 @@ class Coordinator:
         about: the start of the line that is shown when the first run is trained.
         attempts: how often to try a run that fails.
         measure: the measure of cost of the front whose networks are stored; None stores no networks.
+        race: decides which trials stop early; None lets every training come to its end.
 
     Attributes:
         usage: what the trainings of this coordinator have cost.
@@ -76,6 +79,7 @@ class Coordinator:
         about: str = "",
         attempts: int = 1,
         measure: str | None = None,
+        race: Race | None = None,
     ) -> None:
         self._record = record
         self._progress = progress
@@ -85,7 +89,10 @@ class Coordinator:
         self._measure = measure
         self._trials = {trial.number: trial for trial in trials}
         self._open = dict(self._trials)
+        self._race = race
         self._ended = ended_runs(table)
+        if race is not None:
+            self._ended = race.judged(self._trials, self._ended)
         self._summaries = dict(record.summaries)
         # The runs that wait for a worker, and what is written when all workers have work.
         self._waiting: list[Key] = []
@@ -154,6 +161,12 @@ class Coordinator:
 
     def _show(self, trial: Trial, runs: Sequence[Ended], best: bool) -> None:
         """Show the line of a trial that this session has completed."""
+        first = runs[0]
+        pruned = first.status is not Status.DIVERGED and any(run.status is Status.PRUNED for run in runs)
+        if pruned and first.validation and first.tries:
+            accuracy, macs = first.validation.accuracy, trial.known.get("macs")
+            self._progress.pruned(trial.label, accuracy, macs, first.epochs, number=trial.number)
+            return
         scores = [run.validation.accuracy for run in runs if run.validation]
         finished = all(run.status is Status.FINISHED for run in runs)
         if finished and len(scores) == len(runs) and any(run.tries for run in runs):
@@ -190,7 +203,8 @@ class Coordinator:
             self._progress.message(f"{self._about}, {len(self._workers().workers())} workers")
             self._about = ""
         name = f"{number} {seed} {self._ended[key].tries if key in self._ended else 0} {again}"
-        job = Job(name, trial.config, seed, keep_model=self._measure is not None)
+        rungs = () if self._race is None or again else self._race.rungs(trial, seed)
+        job = Job(name, trial.config, seed, self._measure is not None, rungs)
         # The worker begins before the record does, because the record takes longer. Before any worker stands,
         # the record gets no run; otherwise a failed start of the workers would leave a run that never ends.
         self._engine().submit(job, worker.address)
@@ -235,12 +249,17 @@ class Coordinator:
             if not running.again:
                 self._record.epoch(running.run_id, event.epoch)
         self._progress.epoch(event.key, event.epoch)
+        if event.worker and self._race is not None:
+            at = event.epoch.number, event.epoch.validation.accuracy
+            self._engine().answer(event, self._race.goes_on(running.run_id, running.trial, *at))
 
     def _end(self, event: JobDone, running: _Running) -> None:
         run_id, result, trial, key = running.run_id, event.result, running.trial, _key(running)
         # Epochs and results come through different channels, so the last epochs may be missing here.
         late = result.epochs[self._epochs.pop(event.key) :]
         self._note(key, run_id, result)
+        if self._race is not None and trial.race and key[1] == trial.seeds[0]:
+            self._ended[key] = self._race.finished(trial, self._ended[key])
         # The network is stored before the run counts, so that no kill separates the two.
         store = self._may_be_on_the_front(trial, key)
         written = result if store else replace(result, model=b"")
@@ -259,11 +278,13 @@ class Coordinator:
 
     def _note(self, key: Key, run_id: str, result: TrialResult) -> None:
         tries = self._ended[key].tries if key in self._ended else 0
-        self._ended[key] = Ended(run_id, result.status, result.validation, result.test, tries + 1)
+        self._ended[key] = Ended(
+            *(run_id, result.status, result.validation, result.test, tries + 1, len(result.epochs))
+        )
 
     def _refuse(self, trial: Trial, seeds: Sequence[int]) -> None:
-        refusal = trial.refusal
-        assert refusal is not None
+        # Without a reason of its own, the trial has left the race.
+        refusal = trial.refusal or Refusal(Status.PRUNED)
         for seed in seeds:
             result = TrialResult(trial.config, seed, refusal.status, refusal.cost, error=refusal.error)
             run_id = self._start(trial, seed)
@@ -277,6 +298,8 @@ class Coordinator:
             worst = min(slack, key=lambda name: slack[name])
             exceeded = in_full(worst, trial.known[worst])
             self._progress.refused(trial.label, exceeded, len(seeds), number=trial.number)
+        elif refusal.status is Status.PRUNED:
+            self._progress.skipped(len(seeds))
 
     def _start(self, trial: Trial, seed: int) -> str:
         return self._record.start(

@@ -17,6 +17,7 @@ from invact._version import __version__
 from invact.data.shared import share
 from invact.errors import EnvironmentFault, InputError, one_line
 from invact.execution.cluster import connect
+from invact.execution.rungs import abandon, deliver
 from invact.execution.schedule import Worker, held_after
 from invact.execution.worker import Job, Setting, prepare, train_job
 from invact.process.processors import allowed_processors
@@ -34,10 +35,17 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class EpochDone:
-    """The event that a worker has finished an epoch of a job."""
+    """The event that a worker has finished an epoch of a job.
+
+    Attributes:
+        key: the key of the job.
+        epoch: what was measured.
+        worker: address of the worker, if its training waits for `Engine.answer`; otherwise empty.
+    """
 
     key: str
     epoch: Epoch
+    worker: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,9 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._futures:
-            # A running training cannot be stopped, but nothing waits for its result.
+            # A running training cannot be stopped before its next rung, but nothing waits for its result.
+            with contextlib.suppress(Exception):  # The cluster may be lost.
+                self._on_workers(abandon, self._setting.topic)
             self._client.cancel(list(self._futures.values()), force=True)
         self._resources.close()
 
@@ -153,6 +163,15 @@ class Engine:
         self._jobs[job.key] = job
         self._places[job.key] = (worker, job.config.digest())
         future.add_done_callback(lambda done: self._ended(job, done))
+
+    def answer(self, event: EpochDone, goes_on: bool) -> None:
+        """Tell a training that waits at a rung whether it goes on.
+
+        If its worker has died, nothing happens: the job starts again on another worker, and waits again.
+        """
+        self._on_workers(
+            deliver, self._setting.topic, event.key, event.epoch.number, goes_on, workers=[event.worker]
+        )
 
     def next_event(self, timeout: float | None = None) -> EpochDone | JobDone | None:
         """Wait for the next epoch or the end of a job; return None after `timeout` seconds."""
@@ -209,10 +228,17 @@ class Engine:
             self._held[worker] = held_after(self._held.get(worker, ()), job.config.digest())
         self._events.put(JobDone(job.key, result))
 
+    def _on_workers(self, function: Any, *arguments: Any, workers: Collection[str] | None = None) -> None:
+        """Call a function at once in workers that are alive, also while they train."""
+        # The scheduler would try for a long time to reach a worker that it does not have.
+        alive = [one for one in self._client.nthreads() if workers is None or one in workers]
+        if alive:
+            self._client.run(function, *arguments, workers=alive, on_error="ignore")
+
     def _on_epoch(self, event: tuple[float, Any]) -> None:
-        key, epoch = event[1]
+        key, epoch, worker = event[1]
         scores = {name: Scores(**epoch[name]) for name in ("train", "validation")}
-        self._events.put(EpochDone(key, Epoch(**{**epoch, **scores})))
+        self._events.put(EpochDone(key, Epoch(**{**epoch, **scores}), worker))
 
 
 def on_demand(resources: contextlib.ExitStack, *arguments: Any, **options: Any) -> Callable[[], Engine]:

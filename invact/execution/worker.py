@@ -7,13 +7,14 @@ import functools
 import gc
 import importlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from invact._version import __version__
 from invact.data.shared import shared
 from invact.errors import EnvironmentFault
-from invact.execution.cluster import address, send
+from invact.execution.cluster import address
+from invact.execution.rungs import reporter
 from invact.execution.schedule import HELD
 from invact.tracking.provenance import differences, numerics
 
@@ -35,12 +36,14 @@ class Job:
         config: the configuration: network and recipe.
         seed: the training seed.
         keep_model: whether to return the trained network.
+        rungs: the epochs after which the training waits for `Engine.answer`.
     """
 
     key: str
     config: Config
     seed: int
     keep_model: bool = False
+    rungs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def train_job(job: Job, setting: Setting) -> tuple[str, TrialResult]:
             job.config,
             job.seed,
             _load(setting.source, setting.digest),
-            on_epoch=lambda epoch: send(setting.topic, (job.key, asdict(epoch))),
+            on_epoch=reporter(job.key, job.rungs, setting.topic),
             keep_model=job.keep_model,
         )
     except BaseException:

@@ -100,12 +100,14 @@ def run_sweep(
     from invact.execution.coordinator import Coordinator
     from invact.execution.engine import in_advance, on_demand
     from invact.execution.progress import make_progress
+    from invact.execution.race import Race
     from invact.execution.stages import stage, track
     from invact.execution.template import start_template
     from invact.execution.usage import record_usage
     from invact.process.quiet import load_tensorflow
     from invact.reports.front import write_front
     from invact.search.gate import Gate
+    from invact.search.pruning import Pruning, saved
     from invact.search.search import Search
     from invact.tracking.store import open_store
 
@@ -133,6 +135,7 @@ def run_sweep(
             trials=file.trials,
             seeds=file.seeds,
             enqueue=file.enqueue,
+            race=file.pruner is not None,
         )
         with within(str(sweep.path)), stage("checking the budgets", show=show):
             gate.check(file.seed)
@@ -157,7 +160,12 @@ def run_sweep(
         measures = file.objective.measures or (file.objective.cost,)
         record.show(varied, ["validation_accuracy", *measures, "test_accuracy"])
         table = record.table()
-        trials = search.resume(table)
+        trials, race = search.resume(table), None
+        if file.pruner is not None:
+            decisions, begun = record.race()
+            trials += search.resume(begun)
+            rule = Pruning(file.pruner, file.objective, sweep.epochs, data.validation_count)
+            race = Race(record, rule, decisions)
         engine = on_demand(
             *(resources, sweep.source, data),
             workers=workers,
@@ -183,12 +191,15 @@ def run_sweep(
                 *(record, progress, engine, table, trials),
                 about=f"{sweep.name}: {data.train_count:,} training images",
                 measure=file.objective.cost,
+                race=race,
             )
             coordinator.run(search.propose, search.on_end, ahead=search.ahead)
             time = record_usage(record, coordinator.usage)
             if coordinator.usage.trainings:
                 progress.message(f"{sweep.name}: {time}")
-        table = record.table()
+            table = record.table()
+            if race is not None:
+                progress.message(f"{sweep.name}: {saved(table, sweep.epochs)}")
         front = front_of(record, table, sweep.name)
         with tempfile.TemporaryDirectory() as folder:
             write_front(front, Path(folder))
@@ -208,9 +219,10 @@ def description(sweep: Sweep, data: Dataset, front: ParetoFront, time: str = "")
     file = sweep.file
     budgets = ", ".join(in_full(name, budget) for name, budget in file.objective.budgets.items())
     seeds = f"{len(file.seeds)} seeds" if len(file.seeds) > 1 else f"seed {file.seeds[0]}"
+    pruned = "" if file.pruner is None else ", the worse ones stopped early by a pruner"
     about = (
         f"{file.trials} configurations of the space `{file.space}` on {data.name}, {seeds} each, proposed by "
-        f"{sweep.sampler} of {file.driver}. Objective: {file.objective.kind}"
+        f"{sweep.sampler} of {file.driver}{pruned}. Objective: {file.objective.kind}"
     )
     points = [(one.label.replace("|", "/"), one.cost, one.accuracy) for one in front.points]
     return "\n".join(

@@ -36,7 +36,7 @@ def train(
     seed: int,
     data: Dataset,
     *,
-    on_epoch: Callable[[Epoch], None] | None = None,
+    on_epoch: Callable[[Epoch], bool | None] | None = None,
     keep_model: bool = False,
 ) -> TrialResult:
     """Train one configuration with one seed, and measure it.
@@ -61,11 +61,14 @@ def train(
         config: the network and its recipe.
         seed: the run's seed, >= 0.
         data: the data set, already split.
-        on_epoch: called after each epoch, in the thread that called `train`.
+        on_epoch: called after each epoch, in the thread that called `train`. If it returns False, the
+            training ends; None and True let it go on.
         keep_model: whether to return the trained network.
 
     Returns:
-        A result with status FINISHED, or DIVERGED if a loss was not finite.
+        A result with status FINISHED, DIVERGED if a loss was not finite, or PRUNED if `on_epoch` ended the
+        training before its last epoch. A PRUNED result has the curve and the validation scores of its last
+        epoch; it has neither test scores nor a network, because the test set was not read.
 
     Raises:
         InputError: a user's own builder cannot be found.
@@ -115,7 +118,7 @@ class Trainer:
         seed: int,
         data: Dataset,
         *,
-        on_epoch: Callable[[Epoch], None] | None = None,
+        on_epoch: Callable[[Epoch], bool | None] | None = None,
         keep_model: bool = False,
     ) -> TrialResult:
         """Train one configuration with one seed; arguments, result and errors are those of `train`."""
@@ -147,7 +150,7 @@ class Trainer:
         config: Config,
         seed: int,
         data: Dataset,
-        on_epoch: Callable[[Epoch], None] | None,
+        on_epoch: Callable[[Epoch], bool | None] | None,
         keep_model: bool,
     ) -> TrialResult | None:
         """Train with a kept network, or with a new one; return None if the kept one cannot be used."""
@@ -183,12 +186,12 @@ def _fit(
     config: Config,
     seed: int,
     data: Dataset,
-    on_epoch: Callable[[Epoch], None] | None,
+    on_epoch: Callable[[Epoch], bool | None] | None,
     keep_model: bool,
 ) -> TrialResult:
     epochs: list[Epoch] = []
     images, evaluating = 0, 0.0
-    error = ""
+    error, pruned = "", False
     for number in range(1, config.epochs + 1):
         order = np.random.default_rng([derive_seed("order", seed), number]).permutation(len(data.x_train))
         start = time.perf_counter()
@@ -200,24 +203,28 @@ def _fit(
             validation, seen = network.evaluate(data.x_validation, data.y_validation)
         evaluating += time.perf_counter() - start
         epochs.append(Epoch(number, scores, validation, seconds))
-        if on_epoch is not None:
-            on_epoch(epochs[-1])
+        answer = None if on_epoch is None else on_epoch(epochs[-1])
         if not np.isfinite(scores.loss):
             error = f"the training loss was {scores.loss} in epoch {number}"
             break
         if not np.isfinite(validation.loss):
             error = f"the validation loss was {validation.loss} after epoch {number}"
             break
-    with network.averaged():
-        start = time.perf_counter()
-        test, correct = network.evaluate(data.x_test, data.y_test)
-        evaluating += time.perf_counter() - start
-        archive = pack(network.model) if keep_model else b""
+        if answer is not None and not answer and number < config.epochs:
+            pruned = True
+            break
+    test, correct, archive = None, None, b""
+    if not pruned:
+        with network.averaged():
+            start = time.perf_counter()
+            test, correct = network.evaluate(data.x_test, data.y_test)
+            evaluating += time.perf_counter() - start
+            archive = pack(network.model) if keep_model else b""
     seconds = sum(epoch.seconds for epoch in epochs)
     return TrialResult(
         config=config,
         seed=seed,
-        status=Status.DIVERGED if error else Status.FINISHED,
+        status=Status.PRUNED if pruned else Status.DIVERGED if error else Status.FINISHED,
         cost=network.cost,
         epochs=tuple(epochs),
         train=epochs[-1].train,
@@ -225,7 +232,7 @@ def _fit(
         test=test,
         seconds=seconds,
         images_per_second=images / seconds,
-        correct=np.packbits(correct).tobytes(),
+        correct=b"" if correct is None else np.packbits(correct).tobytes(),
         validation_correct=np.packbits(seen).tobytes(),
         model=archive,
         error=error,
