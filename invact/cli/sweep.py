@@ -43,6 +43,9 @@ def sweep(
             show_default="the file's value, or the first sampler of --driver",
         ),
     ] = None,
+    pruner: Annotated[
+        str | None, in_file("Rule that stops trainings early: successive_halving, or none.", "NAME")
+    ] = None,
     trials: Annotated[int | None, in_file("Total number of configurations. Finished ones count too.")] = None,
     max_macs: Annotated[
         str | None, in_file("Budget of multiply-accumulates (MACs), for example 200k.", "NUMBER")
@@ -78,6 +81,7 @@ def sweep(
     options = {
         "driver": ("--driver", driver),
         "sampler": ("--sampler", sampler),
+        "pruner": ("--pruner", pruner),
         "trials": ("--trials", trials),
         "objective.max_macs": ("--max-macs", number(max_macs)),
         "objective.max_params": ("--max-params", number(max_params)),
@@ -104,7 +108,8 @@ def sweep(
     failed = result.count(Status.FAILED)
     show(
         as_json,
-        {"run_id": result.run_id, "failed": failed} | front_values(result.front),
+        {"run_id": result.run_id, "failed": failed, "pruned": result.count(Status.PRUNED)}
+        | front_values(result.front),
         front_table(result.front),
     )
     show_pages(result.name, [result.run_id], store, tracking_uri)

@@ -36,6 +36,7 @@ __all__ = [
     "candidate_of",
     "done_of",
     "ended_runs",
+    "left_race",
     "same_numbers",
 ]
 
@@ -48,7 +49,7 @@ class Refusal:
     """Why a trial is not trained.
 
     Attributes:
-        status: the status of its runs, OVER_BUDGET or FAILED.
+        status: the status of its runs: OVER_BUDGET, FAILED, or PRUNED for the seeds that a race leaves out.
         cost: the cost of the network by layer; None if it could not be built.
         error: one line that describes why the network could not be built.
     """
@@ -70,6 +71,8 @@ class Trial:
         values: the parameters that distinguish the trial from the other trials.
         known: values that are known before training, by column of the table of runs; see `Gate.known`.
         refusal: why the trial is not trained; None if it is trained.
+        race: whether the trial races: its first seed is trained alone, and the other seeds follow only if the
+            trial is still in the race then.
     """
 
     number: int
@@ -79,6 +82,7 @@ class Trial:
     values: Mapping[str, Scalar]
     known: Mapping[str, float] = field(default_factory=dict)
     refusal: Refusal | None = None
+    race: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ class Ended:
         validation: scores on the validation split; None if they were not measured.
         test: scores on the test set; None if they were not measured.
         tries: how often this session has tried the run; 0 if an earlier session ended it.
+        epochs: number of epochs that were trained.
+        goes_on: False if the trial of a finished run left the race at the end of the run.
     """
 
     run_id: str
@@ -98,6 +104,8 @@ class Ended:
     validation: Scores | None = None
     test: Scores | None = None
     tries: int = 0
+    epochs: int = 0
+    goes_on: bool = True
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,8 @@ def agenda_of(
 
     A run is settled when it has ended with any status except FAILED, or when this session has tried it
     `attempts` times. A trial with several seeds has a summary, which counts its runs by status. The summary
-    is due when all seeds are settled.
+    is due when all seeds are settled. A trial that races trains its first seed alone; the runs of its other
+    seeds are to be refused if the trial has left the race, see `left_race`.
 
     Args:
         trials: the trials.
@@ -160,12 +169,27 @@ def agenda_of(
             (trial.number, seed) for seed in trial.seeds if not _settled(runs.get((trial.number, seed)), most)
         ]
         if left:
-            (refuse if trial.refusal else train).extend(left)
+            alone = trial.race and not trial.refusal and left[0][1] == trial.seeds[0]
+            refused = trial.refusal or left_race(trial, runs)
+            (refuse if refused else train).extend(left[:1] if alone else left)
         elif len(trial.seeds) > 1 and dict(summaries.get(trial.number, {})) != counts[trial.number]:
             summarize.append(trial.number)
         else:
             complete.append(trial.number)
     return Agenda(tuple(train), tuple(refuse), tuple(summarize), tuple(complete))
+
+
+def left_race(trial: Trial, runs: Mapping[Key, Ended]) -> bool:
+    """Return whether a trial has left the race, so that its other seeds are not trained.
+
+    It has if its first seed was pruned or diverged, or if a finished first seed was too bad to go on.
+    """
+    first = runs.get((trial.number, trial.seeds[0]))
+    return (
+        trial.race
+        and first is not None
+        and (first.status in (Status.PRUNED, Status.DIVERGED) or not first.goes_on)
+    )
 
 
 def _settled(run: Ended | None, attempts: int) -> bool:
@@ -190,7 +214,8 @@ class Candidate:
 def candidate_of(trial: Trial, runs: Mapping[Key, Ended], measure: str) -> Candidate | None:
     """Return the candidate for the front that a trial is, by its runs that have ended so far.
 
-    It is None if no run has ended, if one has ended without an accuracy, or if the cost is unknown.
+    It is None if no run has ended, if one has ended without an accuracy, if the trial has left the race, or if
+    the cost is unknown.
 
     Args:
         trial: the trial.
@@ -199,7 +224,12 @@ def candidate_of(trial: Trial, runs: Mapping[Key, Ended], measure: str) -> Candi
     """
     cost = trial.known.get(measure)
     ended = [runs[trial.number, seed] for seed in trial.seeds if (trial.number, seed) in runs]
-    if cost is None or not ended or any(run.status is not Status.FINISHED for run in ended):
+    if (
+        cost is None
+        or not ended
+        or left_race(trial, runs)
+        or any(run.status is not Status.FINISHED for run in ended)
+    ):
         return None
     accuracies = [math.nan if run.validation is None else run.validation.accuracy for run in ended]
     mean = math.fsum(accuracies) / len(accuracies)
@@ -228,10 +258,12 @@ def ended_runs(table: pd.DataFrame) -> dict[Key, Ended]:
     if not len(table):
         return {}
     columns = ("trial", "seed", "run_id", "status", *_SCORES)
-    rows = zip(*(table[name].tolist() for name in columns), strict=True)
+    rows = zip(*(table[name].tolist() for name in columns), table["epochs"].fillna(0).tolist(), strict=True)
     return {
-        (trial, seed): Ended(run_id, Status(status), _scores(*scores[:2]), _scores(*scores[2:]))
-        for trial, seed, run_id, status, *scores in rows
+        (trial, seed): Ended(
+            run_id, Status(status), _scores(*scores[:2]), _scores(*scores[2:]), epochs=epochs
+        )
+        for trial, seed, run_id, status, *scores, epochs in rows
     }
 
 

@@ -13,7 +13,7 @@ from invact.errors import EnvironmentFault, InputError, one_line
 from invact.process.spawning import GUARD, check_script, imports_script
 from invact.process.streams import tell
 
-__all__ = ["connect", "send"]
+__all__ = ["connect", "own_address", "send"]
 
 START_SECONDS = 60
 """Longest time to wait for the first worker of a cluster."""
@@ -72,6 +72,13 @@ def send(topic: str, message: Any) -> None:
     from distributed import get_worker
 
     get_worker().log_event(topic, message)
+
+
+def own_address() -> str:
+    """Return the address of the worker that calls this."""
+    from distributed import get_worker
+
+    return str(get_worker().address)
 
 
 def _start(resources: contextlib.ExitStack, workers: int, processors: Collection[int]) -> tuple[str, Any]:

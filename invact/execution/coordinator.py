@@ -12,6 +12,7 @@ from invact.execution.agenda import (
     Candidate,
     Ended,
     Key,
+    Refusal,
     Trial,
     agenda_of,
     best,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from invact.execution.progress import Progress
+    from invact.execution.race import Race
     from invact.tracking.record import Record
 
 __all__ = ["Coordinator"]
@@ -54,6 +56,7 @@ class Coordinator:
         about: the start of the line that is shown when the first run is trained.
         attempts: how often to try a run that fails.
         measure: the measure of cost of the front whose networks are stored; None stores no networks.
+        race: decides which trials stop early; None lets every training come to its end.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Coordinator:
         about: str = "",
         attempts: int = 1,
         measure: str | None = None,
+        race: Race | None = None,
     ) -> None:
         self._record = record
         self._progress = progress
@@ -76,7 +80,10 @@ class Coordinator:
         self._measure = measure
         self._trials = {trial.number: trial for trial in trials}
         self._open = dict(self._trials)
+        self._race = race
         self._ended = ended_runs(table)
+        if race is not None:
+            self._ended = race.judged(self._trials, self._ended)
         self._summaries = dict(record.summaries)
         self._running: dict[str, _Running] = {}
         self._epochs: dict[str, int] = {}
@@ -133,6 +140,12 @@ class Coordinator:
 
     def _show(self, trial: Trial, runs: Sequence[Ended], best: bool) -> None:
         """Show the line of a trial that this session has completed."""
+        first = runs[0]
+        pruned = first.status is not Status.DIVERGED and any(run.status is Status.PRUNED for run in runs)
+        if pruned and first.validation and first.tries:
+            accuracy, macs = first.validation.accuracy, trial.known.get("macs")
+            self._progress.pruned(trial.label, accuracy, macs, first.epochs, number=trial.number)
+            return
         scores = [run.validation.accuracy for run in runs if run.validation]
         finished = all(run.status is Status.FINISHED for run in runs)
         if finished and len(scores) == len(runs) and any(run.tries for run in runs):
@@ -162,7 +175,8 @@ class Coordinator:
         trial = running.trial
         one = running.seed if len(trial.seeds) > 1 else None
         self._progress.started(key, trial.label, trial.config.epochs, seed=one)
-        engine.submit(Job(key, trial.config, running.seed, keep_model=self._measure is not None))
+        rungs = () if self._race is None or running.again else self._race.rungs(trial, running.seed)
+        engine.submit(Job(key, trial.config, running.seed, self._measure is not None, rungs))
 
     def _wait(self) -> None:
         """Wait until a run ends, and record it."""
@@ -185,6 +199,9 @@ class Coordinator:
             if not running.again:
                 self._record.epoch(event.key, event.epoch)
         self._progress.epoch(event.key, event.epoch)
+        if event.worker and self._race is not None:
+            at = event.epoch.number, event.epoch.validation.accuracy
+            self._engine().answer(event, self._race.goes_on(event.key, running.trial, *at))
 
     def _end(self, event: JobDone, running: _Running) -> None:
         run_id, result, trial, key = event.key, event.result, running.trial, _key(running)
@@ -192,6 +209,8 @@ class Coordinator:
         for epoch in result.epochs[self._epochs.pop(run_id) :]:
             self._record.epoch(run_id, epoch)
         self._note(key, run_id, result)
+        if self._race is not None and trial.race and key[1] == trial.seeds[0]:
+            self._ended[key] = self._race.finished(trial, self._ended[key])
         # The network is stored before the run counts, so that no kill separates the two.
         store = self._may_be_on_the_front(trial, key)
         self._record.finish(run_id, result if store else replace(result, model=b""), trial.known)
@@ -203,11 +222,13 @@ class Coordinator:
 
     def _note(self, key: Key, run_id: str, result: TrialResult) -> None:
         tries = self._ended[key].tries if key in self._ended else 0
-        self._ended[key] = Ended(run_id, result.status, result.validation, result.test, tries + 1)
+        self._ended[key] = Ended(
+            *(run_id, result.status, result.validation, result.test, tries + 1, len(result.epochs))
+        )
 
     def _refuse(self, trial: Trial, seeds: Sequence[int]) -> None:
-        refusal = trial.refusal
-        assert refusal is not None
+        # Without a reason of its own, the trial has left the race.
+        refusal = trial.refusal or Refusal(Status.PRUNED)
         for seed in seeds:
             result = TrialResult(trial.config, seed, refusal.status, refusal.cost, error=refusal.error)
             run_id = self._start(trial, seed)
@@ -221,6 +242,8 @@ class Coordinator:
             worst = min(slack, key=lambda name: slack[name])
             exceeded = in_full(worst, trial.known[worst])
             self._progress.refused(trial.label, exceeded, len(seeds), number=trial.number)
+        elif refusal.status is Status.PRUNED:
+            self._progress.skipped(len(seeds))
 
     def _start(self, trial: Trial, seed: int) -> str:
         return self._record.start(

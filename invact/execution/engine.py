@@ -9,13 +9,14 @@ import importlib
 import queue
 import uuid
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from invact._version import __version__
 from invact.errors import EnvironmentFault, InputError, one_line
-from invact.execution.cluster import connect, send
+from invact.execution.cluster import connect
+from invact.execution.rungs import abandon, deliver, reporter
 from invact.process.processors import allowed_processors
 from invact.tracking.provenance import differences, numerics
 from invact.training.results import Epoch, Scores, Status, TrialResult
@@ -36,20 +37,29 @@ class Job:
         config: the configuration: network and recipe.
         seed: the training seed.
         keep_model: whether to return the trained network.
+        rungs: the epochs after which the training waits for `Engine.answer`.
     """
 
     key: str
     config: Config
     seed: int
     keep_model: bool = False
+    rungs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class EpochDone:
-    """The event that a worker has finished an epoch of a job."""
+    """The event that a worker has finished an epoch of a job.
+
+    Attributes:
+        key: the key of the job.
+        epoch: what was measured.
+        worker: address of the worker, if its training waits for `Engine.answer`; otherwise empty.
+    """
 
     key: str
     epoch: Epoch
+    worker: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,9 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._futures:
-            # A running training cannot be stopped, but nothing waits for its result.
+            # A running training cannot be stopped before its next rung, but nothing waits for its result.
+            with contextlib.suppress(Exception):  # The cluster may be lost.
+                self._on_workers(abandon, self._setting.topic)
             self._client.cancel(list(self._futures.values()), force=True)
         self._resources.close()
 
@@ -138,6 +150,13 @@ class Engine:
         future = self._client.submit(_train, job, self._setting, key=f"invact-{uuid.uuid4().hex}", pure=False)
         self._futures[job.key] = future
         future.add_done_callback(lambda done: self._events.put(_outcome(job, done)))
+
+    def answer(self, event: EpochDone, goes_on: bool) -> None:
+        """Tell a training that waits at a rung whether it goes on.
+
+        If its worker has died, nothing happens: the job starts again on another worker, and waits again.
+        """
+        self._on_workers(deliver, event.key, event.epoch.number, goes_on, workers=[event.worker])
 
     def next_event(self, timeout: float | None = None) -> EpochDone | JobDone | None:
         """Wait for the next epoch or the end of a job; return None after `timeout` seconds."""
@@ -164,10 +183,17 @@ class Engine:
                     f"Allowed: {__version__}, the version of the coordinator"
                 )
 
+    def _on_workers(self, function: Any, *arguments: Any, workers: Collection[str] | None = None) -> None:
+        """Call a function at once in workers that are alive, also while they train."""
+        # The scheduler would try for a long time to reach a worker that it does not have.
+        alive = [one for one in self._client.nthreads() if workers is None or one in workers]
+        if alive:
+            self._client.run(function, *arguments, workers=alive, on_error="ignore")
+
     def _on_epoch(self, event: tuple[float, Any]) -> None:
-        key, epoch = event[1]
+        key, epoch, worker = event[1]
         scores = {name: Scores(**epoch[name]) for name in ("train", "validation")}
-        self._events.put(EpochDone(key, Epoch(**{**epoch, **scores})))
+        self._events.put(EpochDone(key, Epoch(**{**epoch, **scores}), worker))
 
 
 def on_demand(resources: contextlib.ExitStack, *arguments: Any, **options: Any) -> Callable[[], Engine]:
@@ -235,7 +261,7 @@ def _train(job: Job, setting: _Setting) -> TrialResult:
             job.config,
             job.seed,
             _load(setting),
-            on_epoch=lambda epoch: send(setting.topic, (job.key, asdict(epoch))),
+            on_epoch=reporter(job, setting.topic),
             keep_model=job.keep_model,
         )
     finally:

@@ -25,7 +25,7 @@ __all__ = ["BarProgress", "LineProgress", "Progress", "make_progress"]
 
 NEW_BEST = "new best"
 LONGEST_MARK = 12
-"""Characters that a line leaves for its mark, "new best", "on the front" or "over budget"."""
+"""Characters that a line leaves for its mark, "new best", "on the front", "over budget" or "pruned at 9"."""
 
 
 class Progress:
@@ -76,6 +76,22 @@ class Progress:
 
     def refused(self, label: str, cost: str, runs: int, *, number: int | None = None) -> None:
         """Report that a trial of `runs` runs is over a budget; `cost` names the exceeded measure."""
+
+    def skipped(self, runs: int) -> None:
+        """Report that a pruner leaves out `runs` runs of a trial."""
+
+    def pruned(
+        self, label: str, accuracy: float, macs: float | None, epoch: int, *, number: int | None = None
+    ) -> None:
+        """Report that a pruner has stopped a trial, after all of its runs have ended.
+
+        Args:
+            label: label of the trial.
+            accuracy: validation accuracy of its first seed when it stopped, a fraction.
+            macs: MACs of the network, if they are known.
+            epoch: number of epochs of its first seed.
+            number: number of the trial, as in the table of runs.
+        """
 
 
 @dataclass(frozen=True)
@@ -153,6 +169,17 @@ class _Counting(Progress):
         self._done += runs
         self._line(number, label, "", cost, "over budget")
 
+    def skipped(self, runs: int) -> None:
+        """Count runs that the pruner leaves out."""
+        self._done += runs
+
+    def pruned(
+        self, label: str, accuracy: float, macs: float | None, epoch: int, *, number: int | None = None
+    ) -> None:
+        """Print how far the trial came."""
+        cost = "" if macs is None else amount(macs, "macs")
+        self._line(number, label, f"{accuracy:.2%}", cost, f"pruned at {epoch}")
+
     def _line(self, number: int | None, label: str, accuracy: str, cost: str, mark: str) -> None:
         raise NotImplementedError
 
@@ -168,7 +195,7 @@ class LineProgress(_Counting):
         """Print how the run ended, unless the line of its trial says so."""
         run = self._running.pop(key)
         self._done += 1
-        if run.seed is not None or result.status is not Status.FINISHED:
+        if run.seed is not None or result.status not in _TOLD_BY_TRIAL:
             self._say(f"{run.label}, seed {result.seed}: {outcome(result)}")
 
     def _line(self, number: int | None, label: str, accuracy: str, cost: str, mark: str) -> None:
@@ -241,7 +268,7 @@ class BarProgress(_Counting):
         """Remove the bar of the run; a run without a result leaves a line."""
         run = self._running.pop(key)
         self._done += 1
-        if result.status is not Status.FINISHED:
+        if result.status not in _TOLD_BY_TRIAL:
             self.message(f"{self._count(None)}  {run.label}, seed {result.seed}: {outcome(result)}")
 
     def _count(self, number: int | None) -> str:
@@ -261,6 +288,10 @@ class BarProgress(_Counting):
 
 def _named(number: int | None, after: str, before: str = "", digits: int = 0) -> str:
     return "" if number is None else f"{before}trial {number:<{digits or 1}}{after}"
+
+
+_TOLD_BY_TRIAL = (Status.FINISHED, Status.PRUNED)
+"""How a run ends whose trial gets a line."""
 
 
 def outcome(result: TrialResult) -> str:

@@ -142,10 +142,10 @@ def pareto_front_of(
     """Build the front from the table of runs.
 
     A configuration is compared if all its seeds are FINISHED; the mean of their validation accuracies counts.
-    Otherwise it is excluded, with the first status that occurs of OVER_BUDGET, DIVERGED and FAILED. A seed
-    that occurs twice (tried or proposed again) counts once, by its FINISHED row if it has one. A finished
-    seed whose validation accuracy is not finite counts as DIVERGED. The latency of a configuration is the
-    median over its seeds. With several seeds, the result includes `uncertainty_of` the compared ones.
+    Otherwise it is excluded, with the first status that occurs of OVER_BUDGET, DIVERGED, FAILED and PRUNED.
+    A seed that occurs twice (tried or proposed again) counts once, by its FINISHED row if it has one. A
+    finished seed whose validation accuracy is not finite counts as DIVERGED. The latency of a configuration
+    is the median over its seeds. With several seeds, the result includes `uncertainty_of` the compared ones.
 
     Args:
         table: one row for each (config, seed), with columns `trial, config, label, seed, status, macs,
@@ -266,7 +266,7 @@ def _configuration(rows: pd.DataFrame, measure: str) -> Point | Apart:
         name: (int if _DTYPES[name] == "Int64" else float)(cells.iloc[0]) if len(cells) else None
         for name, cells in known.items()
     }
-    for status in (Status.OVER_BUDGET, Status.DIVERGED, Status.FAILED):
+    for status in (Status.OVER_BUDGET, Status.DIVERGED, Status.FAILED, Status.PRUNED):
         if status in statuses:
             return Apart(status=status, **common, **cost)
     lacking = [name for name in dict.fromkeys((*_COSTS, measure)) if cost[name] is None]

@@ -81,7 +81,7 @@ class Apart:
     """A configuration that is excluded from the comparison, with the reason.
 
     Attributes:
-        status: reason for the exclusion, OVER_BUDGET, DIVERGED or FAILED on at least one seed.
+        status: reason for the exclusion, OVER_BUDGET, DIVERGED, FAILED or PRUNED on at least one seed.
         macs: multiply-accumulates for one image; None if the model was never built. The same holds for
             `params` and `filters`. The other fields are those of `Point`.
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from invact.config import Config, Scalar
+from invact.config import Scalar
 from invact.errors import BuildError, one_line
 from invact.execution.agenda import Refusal, Trial
 from invact.measures import MEASURES
@@ -45,6 +45,7 @@ class Search:
         trials: total number of configurations, including those over budget.
         seeds: the training seeds of each configuration.
         enqueue: configurations to try first.
+        race: whether a pruner decides which configurations are trained with all their seeds.
 
     Raises:
         InputError: the driver cannot search this space.
@@ -63,6 +64,7 @@ class Search:
         trials: int,
         seeds: tuple[int, ...],
         enqueue: Sequence[Values] = (),
+        race: bool = False,
     ) -> None:
         self._space = space
         self._objective = objective
@@ -70,12 +72,13 @@ class Search:
         self._sampler = sampler
         self._trials = trials
         self._seeds = seeds
+        self._race = race and len(seeds) > 1
         self._driver = make_driver(
             *(driver, sampler, space, objective),
             seed=seed,
             trials=trials,
             enqueue=enqueue,
-            epochs=_longest(space),
+            epochs=space.longest,
         )
         self._proposals: dict[int, Proposal] = {}
         # The best key so far, and with a front the accuracies and costs of all finished trials.
@@ -87,11 +90,11 @@ class Search:
         self._started = 0
 
     def resume(self, table: pd.DataFrame) -> list[Trial]:
-        """Return the trials of the table of runs, complete or not."""
+        """Return the trials of a table of runs, complete or not; it may be called for several tables."""
         trials = [self._recorded(rows) for _, rows in table.groupby("trial")]
-        self._earlier = dict.fromkeys(trial.number for trial in trials)
+        self._earlier |= dict.fromkeys(trial.number for trial in trials)
         self._next = max(self._earlier, default=-1) + 1
-        self._started = len(trials)
+        self._started = len(self._earlier)
         return trials
 
     def propose(self) -> Trial | None:
@@ -104,7 +107,7 @@ class Search:
         rung = {} if proposal.epochs is None else {"epochs": proposal.epochs}
         values = self._varied(proposal.values) | rung
         config = self._space.config(proposal.values, **rung)
-        trial = self._judged(Trial(self._next, config, self._seeds, _label(values), values))
+        trial = self._judged(Trial(self._next, config, self._seeds, _label(values), values, race=self._race))
         self._proposals[trial.number] = proposal
         self._next += 1
         self._started += 1
@@ -113,7 +116,7 @@ class Search:
     def on_end(self, trial: Trial, runs: Sequence[Ended]) -> bool:
         """Tell the driver how a trial ended; return whether it is the best so far, or on the front so far."""
         outcome = _outcome(trial, runs)
-        leads = self._leads(outcome)
+        leads = all(run.status is Status.FINISHED for run in runs) and self._leads(outcome)
         if trial.number in self._proposals:
             self._driver.tell(self._proposals.pop(trial.number), outcome)
             return leads
@@ -167,7 +170,7 @@ class Search:
         config = config_of(first["run_id"], first["config_json"])
         params = first.filter(like="param.").dropna()
         values = {str(name)[6:]: _plain(value) for name, value in params.items()}
-        trial = Trial(int(first["trial"]), config, self._seeds, first["label"], values)
+        trial = Trial(int(first["trial"]), config, self._seeds, first["label"], values, race=self._race)
         # A run whose network could not be built has no costs.
         counted = rows.dropna(subset=[self._objective.cost]).filter(KNOWN)
         if not len(counted):
@@ -193,8 +196,14 @@ def _outcome(trial: Trial, runs: Sequence[Ended]) -> Outcome:
     for worst in (Status.FAILED, Status.DIVERGED, Status.OVER_BUDGET):
         if worst in statuses:
             return Outcome(worst, costs)
-    accuracies = [run.validation.accuracy for run in runs if run.validation]
-    return Outcome(Status.FINISHED, costs, sum(accuracies) / len(runs))
+    first = runs[0]
+    if first.status is Status.PRUNED:
+        accuracy = None if first.validation is None else first.validation.accuracy
+        return Outcome(Status.PRUNED, costs, accuracy, first.epochs)
+    # A trial that left the race at the end of its first seed has the accuracy of this seed.
+    finished = [run for run in runs if run.status is Status.FINISHED]
+    accuracies = [run.validation.accuracy for run in finished if run.validation]
+    return Outcome(Status.FINISHED, costs, sum(accuracies) / len(finished))
 
 
 def _plain(value: Any) -> Any:
@@ -218,8 +227,3 @@ def _label(values: Mapping[str, Scalar]) -> str:
         if name.split(".")[0] != "activation"
     ]
     return ", ".join(["/".join(arms)] * bool(arms) + others)
-
-
-def _longest(space: SearchSpace) -> int:
-    epochs = [parameter.domain.bounds[1] for parameter in space.parameters if parameter.name == "epochs"]
-    return int(max(epochs, default=Config().epochs))

@@ -125,6 +125,17 @@ class SearchSpace:
         for value in parameter.domain.values():
             yield from self._branches({**values, parameter.name: value}, index + 1)
 
+    @property
+    def longest(self) -> int:
+        """The largest number of epochs of a training.
+
+        Example:
+            >>> parse_space({"epochs": {"low": 3, "high": 9}}).longest, parse_space({"filters": 8}).longest
+            (9, 5)
+        """
+        epochs = [each.domain.bounds[1] for each in self.parameters if each.name == "epochs"]
+        return int(max(epochs, default=Config().epochs))
+
     def size(self) -> float:
         """Return the number of configurations; infinity if a range of reals that can be active has no step.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from invact.config import Config, Scalar, Seed, Seeds
 from invact.data.augmentation import check_augmentations
@@ -18,6 +18,7 @@ from invact.errors import InputError, one_of, within
 from invact.files import beside, find, read_toml
 from invact.search.drivers import DRIVERS, check_sampler
 from invact.search.objectives import Objective
+from invact.search.pruning import Pruner, check_pruner, shorthand
 from invact.spaces.space import SearchSpace, load_space
 from invact.sweeps.identity import earlier_identity, identity_of
 from invact.validation import Frozen, check_name, import_all, override, validate
@@ -44,6 +45,7 @@ class SweepFile(Frozen):
         timing: how networks are timed, if the objective uses latency.
         driver: the library that proposes configurations, `optuna` or `keras_tuner`.
         sampler: a sampler of the driver, by default the driver's first.
+        pruner: which trainings stop early; None lets every training come to its end.
         trials: the total number of configurations. Configurations over budget count too.
         seed: the seed of the sampler.
         seeds: the training seeds. Each configuration is trained once with each seed.
@@ -61,6 +63,7 @@ class SweepFile(Frozen):
     timing: Timing = Timing()
     driver: str = "optuna"
     sampler: str | None = None
+    pruner: Annotated[Pruner | None, BeforeValidator(shorthand)] = None
     trials: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 20
     seed: Seed = 0
     seeds: Seeds = (0,)
@@ -80,6 +83,7 @@ class Sweep:
         space: the search space; the values of the file's `config` are fixed in it.
         source: where the data come from.
         sampler: the sampler of the driver.
+        epochs: the largest number of epochs of a training.
     """
 
     name: str
@@ -88,6 +92,7 @@ class Sweep:
     space: SearchSpace
     source: Source
     sampler: str
+    epochs: int
 
     def identity(self, data: Dataset) -> str:
         """Hash everything that affects the results; the name and the number of trials do not.
@@ -149,6 +154,10 @@ def load_sweep(reference: str | Path, overrides: Mapping[str, Any] | None = None
                     check_augmentations(Config(augmentation=str(value)).augmentations, file.data)
         for number, queued in enumerate(file.enqueue):
             space.check(queued, f"enqueue.{number}")
+        sampler = file.sampler or DRIVERS[file.driver][0]
+        epochs = space.longest
+        if file.pruner is not None:
+            check_pruner(file.pruner, sampler, space, epochs)
         return Sweep(
             name=check_name(path.stem),
             path=path,
@@ -157,5 +166,6 @@ def load_sweep(reference: str | Path, overrides: Mapping[str, Any] | None = None
             source=Source(
                 beside(path, file.data), file.split_seed, file.validation_fraction, file.pixel_range
             ),
-            sampler=file.sampler or DRIVERS[file.driver][0],
+            sampler=sampler,
+            epochs=epochs,
         )

@@ -98,10 +98,12 @@ def run_sweep(
     from invact.execution.coordinator import Coordinator
     from invact.execution.engine import on_demand
     from invact.execution.progress import make_progress
+    from invact.execution.race import Race
     from invact.execution.stages import stage, track
     from invact.process.quiet import load_tensorflow
     from invact.reports.front import write_front
     from invact.search.gate import Gate
+    from invact.search.pruning import Pruning, saved
     from invact.search.search import Search
     from invact.tracking.store import open_store
 
@@ -126,6 +128,7 @@ def run_sweep(
             trials=file.trials,
             seeds=file.seeds,
             enqueue=file.enqueue,
+            race=file.pruner is not None,
         )
         with within(str(sweep.path)), stage("checking the budgets", show=show):
             gate.check(file.seed)
@@ -150,7 +153,11 @@ def run_sweep(
         measures = file.objective.measures or (file.objective.cost,)
         record.show(varied, ["validation_accuracy", *measures, "test_accuracy"])
         table = record.table()
-        trials = search.resume(table)
+        trials, race = search.resume(table), None
+        if file.pruner is not None:
+            decisions, begun = record.race()
+            trials += search.resume(begun)
+            race = Race(record, Pruning(file.pruner, file.objective, sweep.epochs), decisions)
         feasibility = None
         # Not "if the record is new": a session may have been killed before it wrote the share.
         if file.objective.budgets and FEASIBLE not in record.tags:
@@ -173,9 +180,12 @@ def run_sweep(
                 *(record, progress, engine, table, trials),
                 about=f"{sweep.name}: {data.train_count:,} training images",
                 measure=file.objective.cost,
+                race=race,
             )
             coordinator.run(search.propose, search.on_end)
-        table = record.table()
+            table = record.table()
+            if race is not None:
+                progress.message(f"{sweep.name}: {saved(table, sweep.epochs)}")
         front = front_of(record, table, sweep.name)
         with tempfile.TemporaryDirectory() as folder:
             write_front(front, Path(folder))

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from invact.errors import InputError
+from invact.tracking.decisions import begun, decisions_of
 from invact.tracking.page import address_of, server_of
 from invact.tracking.stored import bits_of, object_of
-from invact.tracking.table import ROOT, frame_of, replaced_of, tagged
+from invact.tracking.table import ROOT, current, frame_of, replaced_of, row_of, table_of, tagged
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
     from invact.tracking.backend.mlflow import MlflowRuns
+    from invact.tracking.decisions import Decision
 
 __all__ = ["CORRECT", "MODEL", "RecordReader"]
 
@@ -64,6 +66,17 @@ class RecordReader:
             Label, seed, varied parameters, error and end of each.
         """
         return replaced_of(self._search())
+
+    def race(self) -> tuple[list[Decision], pd.DataFrame]:
+        """Read what a pruner has decided.
+
+        Returns:
+            The decisions in their order. Then a table like `table`, without a status and results, with one
+            row for each trial that has decisions and no run that has ended: it was stopped from outside.
+        """
+        runs = self._search()
+        open_trials = begun(runs, current(runs))
+        return decisions_of(runs), table_of([row_of(run, ended=False) for run in open_trials])
 
     def read(self, name: str) -> bytes:
         """Read a file of the parent run, for example one that was passed to `Store.record`.

@@ -20,6 +20,7 @@ import numpy as np
 from invact.errors import InputError, InvactError
 from invact.text import csv_of
 from invact.tracking.backend.values import MAX_TAG
+from invact.tracking.decisions import tag_of_decision
 from invact.tracking.lease import Lease
 from invact.tracking.page import tag_of, view_of
 from invact.tracking.reader import CORRECT, MODEL, RecordReader
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from invact.config import Config, Scalar
     from invact.data.dataset import Dataset
     from invact.tracking.backend.mlflow import MlflowRuns
+    from invact.tracking.decisions import Decision
     from invact.training.results import Epoch
 
 __all__ = ["Record"]
@@ -154,6 +156,11 @@ class Record(RecordReader):
             metrics |= {f"{split}/accuracy": scores.accuracy, f"{split}/loss": scores.loss}
         self._runs.log(run_id, metrics, step=epoch.number)
 
+    def decide(self, run_id: str, decision: Decision) -> None:
+        """Note with a run what was decided at a rung, before it is carried out; see `RecordReader.race`."""
+        self._hold()
+        self._runs.log(run_id, tags=tag_of_decision(decision))
+
     def finish(self, run_id: str, result: TrialResult, known: Mapping[str, float] | None = None) -> None:
         """Log a result and end its run. After that the run counts, unless it FAILED.
 
@@ -190,7 +197,7 @@ class Record(RecordReader):
         results = current(self._runs.search([self.experiment], mine))
         statuses = count(results)
         status = next(
-            (each for each in (Status.FAILED, Status.DIVERGED) if each in statuses),
+            (each for each in (Status.FAILED, Status.DIVERGED, Status.PRUNED) if each in statuses),
             statuses.most_common(1)[0][0] if statuses else Status.FAILED,
         )
         means = {}

@@ -33,7 +33,14 @@ __all__ = [
 
 WHOLE = 2**63
 
-_WORDS = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "a JSON object"}
+_WORDS = {
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "a JSON object",
+}
 
 
 def damaged(run_id: str, what: str, received: object, allowed: str) -> EnvironmentFault:

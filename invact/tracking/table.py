@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ __all__ = [
     "metrics_of",
     "replaced_of",
     "row_of",
+    "table_of",
     "tagged",
 ]
 
@@ -38,6 +39,7 @@ METRICS = {
     "train_loss": "train/final_loss",
     "validation_loss": "validation/final_loss",
     "test_loss": "test/loss",
+    "epochs": "time/epochs",
     "seconds": "time/seconds",
     "images_per_second": "time/images_per_second",
     "overrun": "budget/overrun",
@@ -48,6 +50,9 @@ METRICS = {
 
 
 COUNTS = ("filters", *(name for name, measure in MEASURES.items() if measure.counted))
+
+
+_WHOLE = (*COUNTS, "epochs")
 
 
 COLUMNS = ("trial", "config", "label", "seed", "status", *METRICS, "error", "run_id")
@@ -106,6 +111,7 @@ def metrics_of(result: TrialResult, known: Mapping[str, float]) -> dict[str, flo
         known: values that were known before training, by column of `METRICS`.
     """
     values: dict[str, float | None] = {
+        "epochs": len(result.epochs),
         "seconds": result.seconds,
         "images_per_second": result.images_per_second,
         **known,
@@ -118,8 +124,12 @@ def metrics_of(result: TrialResult, known: Mapping[str, float]) -> dict[str, flo
     return {METRICS[name]: value for name, value in values.items()}
 
 
-def row_of(run: Any) -> dict[str, Any]:
+def row_of(run: Any, *, ended: bool = True) -> dict[str, Any]:
     """Return the table row of an MLflow run that carries a seed; metrics that it lacks are NaN.
+
+    Args:
+        run: the MLflow run.
+        ended: whether the run has ended; if not, it has no status yet.
 
     Raises:
         EnvironmentFault: a tag or a metric of the run is damaged.
@@ -135,8 +145,8 @@ def row_of(run: Any) -> dict[str, Any]:
         "config": text_in(run, CONFIG),
         "label": text_in(run, LABEL) if LABEL in tags else "",
         "seed": whole_number(run, SEED),
-        "status": status_of(run, STATUS).value,
-        **{name: number_of(run, metric, whole=name in COUNTS) for name, metric in METRICS.items()},
+        "status": status_of(run, STATUS).value if ended else "",
+        **{name: number_of(run, metric, whole=name in _WHOLE) for name, metric in METRICS.items()},
         "error": text_in(run, ERROR) if ERROR in tags else "",
         "run_id": run_id,
         **{f"param.{name}": value for name, value in varied.items()},
@@ -146,16 +156,20 @@ def row_of(run: Any) -> dict[str, Any]:
 
 def frame_of(runs: Iterable[Any]) -> pd.DataFrame:
     """Return the table of the MLflow runs of one record; see `Record.table`."""
+    return table_of([row_of(run) for run in current(runs)])
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the rows of `row_of` as a table."""
     import pandas as pd
 
-    rows = [row_of(run) for run in current(runs)]
     varied = list(dict.fromkeys(name for row in rows for name in row if name.startswith("param.")))
     table = pd.DataFrame(rows, columns=[*COLUMNS, *varied, "config_json"])
     for name in varied:
         # If a trial lacks a parameter, pandas would convert the integers of the other trials to floats.
         values = [row.get(name) for row in rows]
         table[name] = pd.Series(values, dtype=object if None in values else None)
-    kinds = dict.fromkeys(METRICS, "float64") | dict.fromkeys(COUNTS, "Int64")
+    kinds = dict.fromkeys(METRICS, "float64") | dict.fromkeys(_WHOLE, "Int64")
     return table.astype(kinds | {"trial": "int64", "seed": "int64"})
 
 

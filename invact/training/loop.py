@@ -41,7 +41,7 @@ def train(
     seed: int,
     data: Dataset,
     *,
-    on_epoch: Callable[[Epoch], None] | None = None,
+    on_epoch: Callable[[Epoch], bool | None] | None = None,
     keep_model: bool = False,
 ) -> TrialResult:
     """Train one configuration with one seed, and measure it.
@@ -58,11 +58,14 @@ def train(
         config: the network and its recipe.
         seed: the run's seed, >= 0.
         data: the data set, already split.
-        on_epoch: called after each epoch, in the thread that called `train`.
+        on_epoch: called after each epoch, in the thread that called `train`. If it returns False, the
+            training ends; None and True let it go on.
         keep_model: whether to return the trained network.
 
     Returns:
-        A result with status FINISHED, or DIVERGED if a loss was not finite.
+        A result with status FINISHED, DIVERGED if a loss was not finite, or PRUNED if `on_epoch` ended the
+        training before its last epoch. A PRUNED result has the curve and the validation scores of its last
+        epoch; it has neither test scores nor a network, because the test set was not read.
 
     Raises:
         InputError: a user's own builder cannot be found.
@@ -97,7 +100,7 @@ def _fit(
     config: Config,
     seed: int,
     data: Dataset,
-    on_epoch: Callable[[Epoch], None] | None,
+    on_epoch: Callable[[Epoch], bool | None] | None,
     keep_model: bool,
 ) -> TrialResult:
     cost = count_macs(model)
@@ -107,7 +110,7 @@ def _fit(
     evaluate = _evaluation_function(model, data)
     epochs: list[Epoch] = []
     images = 0
-    error = ""
+    error, pruned = "", False
     for number in range(1, config.epochs + 1):
         order = np.random.default_rng([derive_seed("order", seed), number]).permutation(len(data.x_train))
         batches = tf.constant(order[: steps * batch].reshape(steps, batch), tf.int32)
@@ -117,20 +120,22 @@ def _fit(
         images += taken * batch
         validation, seen = evaluate(data.x_validation, data.y_validation)
         epochs.append(Epoch(number, Scores(accuracy, loss), validation, seconds))
-        if on_epoch is not None:
-            on_epoch(epochs[-1])
+        stop = on_epoch is not None and on_epoch(epochs[-1]) is False
         if not np.isfinite(loss):
             error = f"the training loss was {loss} in epoch {number}"
             break
         if not np.isfinite(validation.loss):
             error = f"the validation loss was {validation.loss} after epoch {number}"
             break
-    test, correct = evaluate(data.x_test, data.y_test)
+        if stop and number < config.epochs:
+            pruned = True
+            break
+    test, correct = (None, None) if pruned else evaluate(data.x_test, data.y_test)
     seconds = sum(epoch.seconds for epoch in epochs)
     return TrialResult(
         config=config,
         seed=seed,
-        status=Status.DIVERGED if error else Status.FINISHED,
+        status=Status.PRUNED if pruned else Status.DIVERGED if error else Status.FINISHED,
         cost=cost,
         epochs=tuple(epochs),
         train=epochs[-1].train,
@@ -138,9 +143,9 @@ def _fit(
         test=test,
         seconds=seconds,
         images_per_second=images / seconds,
-        correct=np.packbits(correct).tobytes(),
+        correct=b"" if correct is None else np.packbits(correct).tobytes(),
         validation_correct=np.packbits(seen).tobytes(),
-        model=pack(model) if keep_model else b"",
+        model=pack(model) if keep_model and not pruned else b"",
         error=error,
     )
 

@@ -25,6 +25,8 @@ class Status(StrEnum):
     """The built model is over a budget; it was not trained."""
     DIVERGED = "DIVERGED"
     """A loss was not finite; the values measured before are kept."""
+    PRUNED = "PRUNED"
+    """The pruner of the sweep stopped the run, or did not start it. This is a result without test scores."""
     FAILED = "FAILED"
     """An error occurred. This is not a result; the run is tried again when the sweep continues."""
 

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invact.config import Config
-from invact.execution.agenda import Candidate, Ended, Refusal, Trial, agenda_of, best, candidate_of
+from invact.execution.agenda import (
+    Candidate,
+    Ended,
+    Refusal,
+    Trial,
+    agenda_of,
+    best,
+    candidate_of,
+    left_race,
+)
 from invact.training.results import Scores, Status
 
 SEEDS = (3, 5)
@@ -78,6 +87,65 @@ def test_every_state_of_a_record_becomes_complete(attempts: int, outcome: Status
         again = agenda_of([trial], ended, counts, attempts)
         assert (again.train, again.refuse, again.summarize, again.complete) == ((), (), (), (0,))
     assert seen > 500
+
+
+RACERS = (3, 5, 7)
+
+
+def race_states():
+    """All records of one trial that races with three seeds: each run, and whether the first one goes on."""
+    statuses = [None, *set(Status) - {Status.OVER_BUDGET}]
+    for each in itertools.product(statuses, repeat=3):
+        for goes_on in (True, False) if each[0] is Status.FINISHED else (True,):
+            yield {
+                (0, seed): Ended(f"run {seed}", status, goes_on=goes_on or seed != 3)
+                for seed, status in zip(RACERS, each, strict=True)
+                if status is not None
+            }
+
+
+@pytest.mark.parametrize("outcome", [Status.FINISHED, Status.PRUNED, Status.DIVERGED, Status.FAILED])
+@pytest.mark.parametrize("wins", [True, False])
+def test_a_trial_that_races_trains_its_first_seed_alone(outcome: Status, wins: bool) -> None:
+    trial = replace(a_trial(seeds=RACERS), race=True)
+    for before in race_states():
+        runs, summaries, trained, refused = dict(before), {}, [], []
+        while not (agenda := agenda_of([trial], runs, summaries)).complete:
+            assert not (agenda.train and agenda.refuse)
+            if (first := (0, RACERS[0])) in agenda.train:
+                assert agenda.train == (first,), "the other seeds wait for the first one"
+            for key in agenda.train[:1]:
+                runs[key] = Ended("new", outcome, tries=1, goes_on=wins or key != first)
+                trained.append(key)
+            for key in agenda.refuse[:1]:
+                runs[key] = Ended("new", Status.PRUNED, tries=1)
+                refused.append(key)
+            for number in agenda.summarize:
+                summaries[number] = dict(Counter(run.status for run in runs.values()))
+            assert len(trained) + len(refused) <= 6, "the agenda never ends"
+        assert set(runs) == {(0, seed) for seed in RACERS}
+        for key, run in before.items():
+            if run.status is not Status.FAILED:
+                assert runs[key] == run, "a run that counts is never repeated"
+        last = runs[first]
+        out = last.status in (Status.PRUNED, Status.DIVERGED) or not last.goes_on
+        assert left_race(trial, runs) == out
+        # A run that failed is tried again, unless its trial has left the race; then it is refused.
+        again = {key for key in runs if key not in before or before[key].status is Status.FAILED} - {first}
+        assert set(refused if out else trained) - {first} == again
+        assert not (set(trained if out else refused) - {first})
+
+
+def test_a_trial_that_races_and_is_over_budget_is_refused_at_once() -> None:
+    trial = replace(a_trial(refusal=OVER, seeds=RACERS), race=True)
+    assert agenda_of([trial], {}, {}).refuse == tuple((0, seed) for seed in RACERS)
+
+
+def test_a_trial_that_has_left_the_race_is_no_candidate() -> None:
+    trial, run = replace(a_trial(), race=True), a_run(0.5)
+    assert candidate_of(trial, {(0, 3): run}, "macs") is not None
+    assert candidate_of(trial, {(0, 3): replace(run, goes_on=False)}, "macs") is None
+    assert candidate_of(trial, {(0, 3): replace(run, status=Status.PRUNED)}, "macs") is None
 
 
 def test_one_seed_needs_no_summary() -> None:

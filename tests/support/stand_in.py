@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 
 import numpy as np
@@ -50,6 +51,7 @@ class StandIn:
     def __init__(self, source: Source, data: Dataset, **options: object) -> None:
         self._data = data
         self._events: deque[EpochDone | JobDone] = deque()
+        self._open: dict[str, tuple[Job, TrialResult]] = {}
 
     def __enter__(self) -> StandIn:
         return self
@@ -58,21 +60,56 @@ class StandIn:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._events.clear()
+        self._open.clear()
 
     @property
     def pending(self) -> int:
-        return sum(isinstance(event, JobDone) for event in self._events)
+        return len(self._open)
 
     def submit(self, job: Job) -> None:
         try:
             result = drawn(job.config, job.seed, self._data, type(self).truth)
         except Exception as error:
             result = TrialResult(job.config, job.seed, Status.FAILED, error=one_line(error))
-        self._events.extend(EpochDone(job.key, epoch) for epoch in result.epochs)
-        self._events.append(JobDone(job.key, result))
+        self._open[job.key] = job, result
+        self._train(job.key, 0)
+
+    def answer(self, event: EpochDone, goes_on: bool) -> None:
+        job, result = self._open[event.key]
+        if not goes_on:
+            self._open[event.key] = job, stopped(result, event.epoch.number)
+        self._train(event.key, event.epoch.number)
 
     def next_event(self, timeout: float | None = None) -> EpochDone | JobDone | None:
-        return self._events.popleft() if self._events else None
+        event = self._events.popleft() if self._events else None
+        if isinstance(event, JobDone):
+            del self._open[event.key]
+        return event
+
+    def _train(self, key: str, start: int) -> None:
+        """Add the events of a job after some epochs, until it waits at a rung or ends."""
+        job, result = self._open[key]
+        for epoch in result.epochs[start:]:
+            asks = epoch.number in job.rungs
+            self._events.append(EpochDone(key, epoch, "a worker" if asks else ""))
+            if asks:
+                return
+        self._events.append(JobDone(key, result))
+
+
+def stopped(result: TrialResult, epoch: int) -> TrialResult:
+    """Return what is left of a result if its training stops after an epoch."""
+    seen = result.epochs[epoch - 1]
+    return replace(
+        result,
+        status=Status.PRUNED,
+        epochs=result.epochs[:epoch],
+        train=seen.train,
+        validation=seen.validation,
+        test=None,
+        correct=b"",
+        model=b"",
+    )
 
 
 def drawn(config: Config, seed: int, data: Dataset, truth: Truth) -> TrialResult:

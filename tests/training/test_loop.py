@@ -97,6 +97,26 @@ def test_epochs_are_reported_in_order_and_equal_those_of_the_result(digits: Data
     assert result.images_per_second == pytest.approx(3 * 1088 / result.seconds)
 
 
+def test_a_training_that_is_stopped_is_the_begin_of_the_whole_one(digits: Dataset) -> None:
+    """The schedule is that of the full length, so the curve is the same to the bit; the test set is not read."""
+    config = changed(TINY, epochs=4, schedule="cosine", dropout=0.2, augmentation="shift")
+    whole = train(config, 0, digits, on_epoch=lambda epoch: None)
+    pruned = train(config, 0, digits, on_epoch=lambda epoch: epoch.number < 2, keep_model=True)
+    assert (whole.status, pruned.status) == (Status.FINISHED, Status.PRUNED)
+    curves = [[(epoch.train, epoch.validation) for epoch in each.epochs] for each in (whole, pruned)]
+    assert curves[1] == curves[0][:2]
+    assert (pruned.train, pruned.validation) == curves[0][1]
+    assert (pruned.test, pruned.correct, pruned.model, pruned.error) == (None, b"", b"", "")
+    seen = np.unpackbits(np.frombuffer(pruned.validation_correct, np.uint8), count=digits.validation_count)
+    assert seen.mean() == pruned.validation.accuracy
+    assert pruned.images_per_second == pytest.approx(2 * 1088 / pruned.seconds)
+
+
+def test_an_answer_after_the_last_epoch_changes_nothing(digits: Dataset) -> None:
+    config = changed(TINY, epochs=1)
+    assert numbers(train(config, 0, digits, on_epoch=lambda epoch: False)) == numbers(train(config, 0, digits))
+
+
 def test_training_does_not_change_the_random_state_of_the_caller(digits: Dataset) -> None:
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     train(changed(TINY, epochs=1), 0, digits)

@@ -54,6 +54,7 @@ def statuses(front: ParetoFront) -> list[tuple[str, list[Apart]]]:
     """Group the excluded configurations by status, in the order of the figure."""
     named = [
         ("over budget", Status.OVER_BUDGET),
+        ("pruned", Status.PRUNED),
         ("diverged", Status.DIVERGED),
         ("failed", Status.FAILED),
     ]

@@ -59,12 +59,15 @@ class Outcome:
         status: how the trial ended.
         costs: costs of the network by measure. They are empty if the model could not be built, and without
             latency if the network was over a counted budget.
-        accuracy: mean validation accuracy over the seeds; None if it was not measured.
+        accuracy: mean validation accuracy over the seeds; None if it was not measured. With status PRUNED it
+            is the accuracy of the first seed after `epochs` epochs, which must not be taken for a result.
+        epochs: with status PRUNED, the number of epochs after which the training stopped.
     """
 
     status: Status
     costs: Costs
     accuracy: float | None = None
+    epochs: int | None = None
 
 
 class Driver(Protocol):

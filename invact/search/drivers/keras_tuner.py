@@ -38,11 +38,11 @@ def scores(objective: Objective, outcomes: Sequence[Outcome], weight: float) -> 
     Each value of the objective is scaled to a loss in [0, 1] over the feasible results. With two values, the
     score is 1 minus their augmented Chebyshev norm (max(w l) + 0.05 sum(w l)) / 1.05 (ParEGO: Knowles, 2006,
     doi:10.1109/TEVC.2005.851274). An infeasible result with violation v scores -v / (1 + v), so that a
-    smaller violation has a better score. A diverged training scores 0.
+    smaller violation has a better score. A diverged or pruned training scores 0, as the worst feasible one.
 
     Args:
         objective: gives the values, directions and violations.
-        outcomes: results with status FINISHED, DIVERGED or OVER_BUDGET.
+        outcomes: results with status FINISHED, PRUNED, DIVERGED or OVER_BUDGET.
         weight: weight of the first value, in [0, 1]; the second value has weight 1 - `weight`.
 
     Example:
@@ -53,8 +53,9 @@ def scores(objective: Objective, outcomes: Sequence[Outcome], weight: float) -> 
     result = [0.0] * len(outcomes)
     losses: dict[int, list[float]] = {}
     for index, outcome in enumerate(outcomes):
-        # An accuracy that was not measured must not count as a violation of `min_accuracy`.
-        accuracy = 1.0 if outcome.accuracy is None else outcome.accuracy
+        # An accuracy that was not measured must not count as a violation of `min_accuracy`. At its rung, a
+        # pruned training had not come to its end.
+        accuracy = 1.0 if outcome.status is Status.PRUNED or outcome.accuracy is None else outcome.accuracy
         violation = objective.violation(accuracy, outcome.costs)
         if violation > 0:
             result[index] = -violation / (1 + violation)

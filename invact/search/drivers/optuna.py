@@ -38,6 +38,10 @@ __all__ = ["OptunaDriver", "make"]
 _REPLAYED = ("nsga2", "nsga3", "cmaes", "qmc")
 """Samplers that build their state (generation, distribution, position in the sequence) while proposing."""
 
+_READS_PRUNED = ("tpe", "random", "qmc", "grid")
+"""Samplers that read trials of the state PRUNED, or no results at all. NSGA, the Gaussian process and CMA-ES read
+only the state COMPLETE. They are told that a pruned trial has the worst accuracy that was measured so far."""
+
 _PATIENCE = 50
 """Duplicates to accept from a sampler before a random configuration replaces its proposal."""
 
@@ -189,6 +193,9 @@ class OptunaDriver:
             directions=directions,
             sampler=_sampler(self._sampler, seed, sampler_seed(self._seed), self._trials),
         )
+        if self._sampler not in _REPLAYED:
+            # The worst accuracy is then known when the first pruned trial is told.
+            self._known.sort(key=lambda known: known[1].status is Status.PRUNED)
         for values, outcome in self._known:
             self._ledger.record(proposal_key(values))
             self._results[proposal_key(values)] = outcome
@@ -203,24 +210,48 @@ class OptunaDriver:
     def _frozen(self, values: Values, outcome: Outcome) -> FrozenTrial:
         fixed = optuna.trial.FixedTrial(dict(values))
         self._space.suggest(fixed)
-        failed = outcome.status is Status.FAILED
-        numbers, constraints = (None, {}) if failed else self._measure(outcome)
+        state = self._state(outcome)
+        numbers, constraints = (None, {}) if state is TrialState.FAIL else self._measure(outcome)
         return optuna.trial.create_trial(
-            state=TrialState.FAIL if failed else TrialState.COMPLETE,
-            values=numbers,
+            state=state,
+            values=numbers if state is TrialState.COMPLETE else None,
             params=fixed.params,
             distributions=fixed.distributions,
             constraints=constraints,
+            intermediate_values=self._reported(outcome) if state is TrialState.PRUNED else {},
         )
 
     def _finish(self, study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
-        if outcome.status is Status.FAILED:
-            study.tell(trial, state=TrialState.FAIL)
+        state = self._state(outcome)
+        if state is TrialState.FAIL:
+            study.tell(trial, state=state)
             return
         numbers, constraints = self._measure(outcome)
         for key, value in constraints.items():
             trial.set_constraint(key, value)
-        study.tell(trial, numbers)
+        if state is TrialState.PRUNED:
+            for epoch, value in self._reported(outcome).items():
+                trial.report(value, epoch)
+            study.tell(trial, state=state)
+        else:
+            study.tell(trial, numbers)
+
+    def _state(self, outcome: Outcome) -> TrialState:
+        if outcome.status is Status.FAILED:
+            return TrialState.FAIL
+        # Before the first accuracy there is no worst one, so those that cannot read the trial do without it.
+        pruned = self._sampler in _READS_PRUNED or self._lowest is None
+        return TrialState.PRUNED if pruned and outcome.status is Status.PRUNED else TrialState.COMPLETE
+
+    def _reported(self, outcome: Outcome) -> dict[int, float]:
+        """The value at the rung of a pruned trial, by epoch; Optuna takes none with several objectives.
+
+        TPE puts pruned trials behind all complete ones. It ranks them by their last epoch, then by this value.
+        """
+        if len(self._objective.directions) > 1 or outcome.accuracy is None or outcome.epochs is None:
+            return {}
+        (value,) = self._objective.values(outcome.accuracy, outcome.costs)
+        return {outcome.epochs: value}
 
     def _measure(self, outcome: Outcome) -> tuple[list[float], dict[str, float]]:
         """Convert a result to the objective's values and constraints (feasible if at most 0).
@@ -229,11 +260,12 @@ class OptunaDriver:
         process ignore every other state, and TPE ranks by the constraint before the state. Such a trial needs
         all values. TPE and NSGA never compare them with the values of a feasible trial, but the Gaussian
         process fits them. Therefore a value that was not measured is the worst measured value so far: it is
-        pessimistic and has the scale of the others, whereas a 0 would hide their differences.
+        pessimistic and has the scale of the others, whereas a 0 would hide their differences. The accuracy of
+        a pruned trial at its rung is no result, so it counts as not measured.
         """
         # A diverged training counts as accuracy 0, whatever it measured before.
         accuracy = 0.0 if outcome.status is Status.DIVERGED else outcome.accuracy
-        if accuracy is None:
+        if accuracy is None or outcome.status is Status.PRUNED:
             accuracy = self._lowest or 0.0
         elif outcome.status is Status.FINISHED:
             self._lowest = accuracy if self._lowest is None else min(self._lowest, accuracy)
@@ -250,7 +282,7 @@ class OptunaDriver:
             value = objective.values(accuracy, costs)[0]
             return [value if objective.directions == ("maximize",) else 1 / (1 + value)], {}
         constraints = {f"max_{name}": -slack for name, slack in objective.slack(costs).items()}
-        if objective.min_accuracy is not None:
+        if objective.min_accuracy is not None and self._state(outcome) is not TrialState.PRUNED:
             constraints["min_accuracy"] = shortfall
         return list(objective.values(accuracy, costs)), constraints
 
