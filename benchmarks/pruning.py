@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from invact import Objective, Status, load_sweep, run_sweep
 from invact.search.drivers import Outcome, Proposal, make_driver
 from invact.search.drivers.ledger import Key, proposal_key
-from invact.search.halving import Arrival, SuccessiveHalving
+from invact.search.halving import Arrival, SuccessiveHalving, noise
 from invact.spaces.space import SearchSpace, Values
 from invact.statistics.fronts.dominance import hypervolume, non_dominated
 
@@ -37,7 +37,10 @@ TOLD = ("pruned", "failed", "zero", "rung", "truth")
 WORKERS = 2
 MOST = 4
 """Most trials of a search with pruning, in those of the full search; it ends earlier, with its epochs."""
-FIRST, ETAS, SLACKS = (1, 2, 3), (2, 3, 4), (0.0, 0.01, 0.02, 0.03)
+IMAGES = {"digits": 225, "fashion_mnist": 10_000}
+"""Images of the validation splits, which decide the default slack."""
+FIRST, ETAS, SLACKS = (1, 2), (2, 3, 4), (0.0, 0.5, 1.0, 2.0)
+"""The settings to compare; a slack is given in those of `noise`."""
 Floats = NDArray[np.float64]
 
 
@@ -89,6 +92,15 @@ class Table:
         front = non_dominated(accuracy, [curve.macs for curve in curves])
         return accuracy[front].min() - 0.01, float(np.log(1.1 * max(curve.macs for curve in curves)))
 
+    def part(self, values: Mapping[str, Any]) -> Table:
+        """Return the table of the networks that have the given values."""
+        curves = {
+            key: curve
+            for key, curve in self.curves.items()
+            if all(curve.values[name] == value for name, value in values.items())
+        }
+        return Table(self.space.fixed(values, "--only: "), curves)
+
     def volume(self, curves: Sequence[Curve], accuracy: Sequence[float] | None = None) -> float:
         """Compute the hypervolume of networks, by the accuracies that are given or by validation."""
         gains = [curve.final for curve in curves] if accuracy is None else accuracy
@@ -134,7 +146,13 @@ def record(name: str, store: Path) -> None:
     for _, run in table[table["status"] == Status.FINISHED].iterrows():
         history = client.get_metric_history(run["run_id"], "validation/accuracy")
         accuracy = [metric.value for metric in sorted(history, key=lambda metric: metric.step)]
-        rows.append([*(run[f"param.{name}"] for name in names), run["macs"], run["test_accuracy"], *accuracy])
+        rows.append(
+            [
+                *(run[f"param.{name}"] for name in names),
+                int(run["macs"]),
+                *(round(one, 5) for one in (run["test_accuracy"], *accuracy)),
+            ]
+        )
     epochs = range(1, len(rows[0]) - len(names) - 1)
     with (FOLDER / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -194,9 +212,25 @@ def told(how: str, curve: Curve, epoch: int) -> Outcome:
 
 
 def search(
-    table: Table, sampler: str, seed: int, trials: int, rule: SuccessiveHalving | None, how: str = "pruned"
+    table: Table,
+    sampler: str,
+    seed: int,
+    trials: int,
+    rule: SuccessiveHalving | None,
+    how: str = "pruned",
+    epochs: float = np.inf,
 ) -> list[Ended]:
-    """Replay one search with simulated workers; the trainings are in the order in which they end."""
+    """Replay one search with simulated workers; the trainings are in the order in which they end.
+
+    Args:
+        table: the curves.
+        sampler: the sampler of the driver.
+        seed: its seed.
+        trials: most trials.
+        rule: the rule of pruning; None trains every network to the end.
+        how: what the driver is told of pruned trials.
+        epochs: most epochs; the search ends with the last training that it can pay for.
+    """
     driver = make_driver("optuna", sampler, table.space, Objective(kind="pareto"), seed, trials)
     arrivals: list[Arrival] = []
     ended: list[Ended] = []
@@ -212,7 +246,7 @@ def search(
 
     for _ in range(WORKERS):
         begin(0.0)
-    while events:
+    while events and spent < epochs:
         time, _, proposal, epoch = heapq.heappop(events)
         spent += 1
         curve = table.curves[proposal_key(proposal.values)]
@@ -301,13 +335,19 @@ class Comparison:
 
 
 def compare(
-    table: Table, sampler: str, seed: int, trials: int, rule: SuccessiveHalving, how: str = "pruned"
+    table: Table,
+    sampler: str,
+    seed: int,
+    full: Sequence[Ended],
+    rule: SuccessiveHalving,
+    how: str = "pruned",
 ) -> Comparison:
-    full = search(table, sampler, seed, trials, None)
+    """Search with pruning, and compare the search with the full one of the same sampler and seed."""
+    trials = len(full)
     same = search(table, sampler, seed, trials, rule, how)
     epochs, time = full[-1].spent, full[-1].time
     most = min(len(table.curves), MOST * trials)
-    longer = [one for one in search(table, sampler, seed, most, rule, how) if one.spent <= epochs]
+    longer = search(table, sampler, seed, most, rule, how, epochs)
     full_volumes, long_volumes = volumes(table, full), volumes(table, longer)
     goal = full_volumes[-1]
 
@@ -360,26 +400,30 @@ def shares(found: Sequence[Comparison]) -> tuple[str, str, str]:
     return f"{replays:.0%}", f"{members:.1%}", f"{best:.1%}"
 
 
-def print_settings(table: Table, trials: int, seeds: int) -> None:
+def print_settings(table: Table, trials: int, seeds: int, images: int) -> None:
     """Compare settings of the rule, by random searches."""
     head(
         "first rung | eta | slack | epochs to the full hypervolume | epochs of as many trials "
         "| its hypervolume | replays that lost a member | members lost | members of the table's front lost"
     )
-    for first, eta, slack in itertools.product(FIRST, ETAS, SLACKS):
+    fulls = [search(table, "random", seed, trials, None) for seed in range(seeds)]
+    for first, eta, factor in itertools.product(FIRST, ETAS, SLACKS):
+        slack = factor * noise(images)
         rule = SuccessiveHalving(table.epochs, first, eta, slack)
-        found = [compare(table, "random", seed, trials, rule) for seed in range(seeds)]
+        found = [compare(table, "random", seed, full, rule) for seed, full in enumerate(fulls)]
         at, spent = (quartiles([getattr(one, name) for one in found]) for name in ("at", "spent"))
-        row(first, eta, slack, at, spent, quartiles([one.same for one in found], 4), *shares(found))
+        row(first, eta, f"{slack:.4f}", at, spent, quartiles([one.same for one in found], 4), *shares(found))
 
 
 def print_searches(table: Table, trials: int, seeds: int, rule: SuccessiveHalving) -> None:
     """Compare searches with and without pruning, for each sampler, and what samplers may be told."""
-    found = {
-        (sampler, how): [compare(table, sampler, seed, trials, rule, how) for seed in range(seeds)]
-        for sampler in SAMPLERS
-        for how in (TOLD if sampler != "random" else TOLD[:1])
-    }
+    found: dict[tuple[str, str], list[Comparison]] = {}
+    for sampler in SAMPLERS:
+        fulls = [search(table, sampler, seed, trials, None) for seed in range(seeds)]
+        for how in TOLD if sampler != "random" else TOLD[:1]:
+            found[sampler, how] = [
+                compare(table, sampler, seed, full, rule, how) for seed, full in enumerate(fulls)
+            ]
 
     def cells(key: tuple[str, str], *names: str, digits: int = 2) -> list[str]:
         return [quartiles([getattr(one, name) for one in found[key]], digits) for name in names]
@@ -420,18 +464,24 @@ def main() -> None:
     parser.add_argument(
         "--store", type=Path, default=Path("pruning_store"), help="folder of record's trainings"
     )
-    parser.add_argument("--seeds", type=int, default=50, help="seeds of the searches")
+    parser.add_argument("--seeds", type=int, default=50, help="number of seeds of the searches")
     parser.add_argument("--trials", type=int, help="trials of a full search; default: 3/8 of the networks")
+    parser.add_argument("--only", metavar="KEY=VALUE", help="replay on the networks with this text value")
+    parser.add_argument("--first", type=int, default=1, help="epoch of the first rung")
+    parser.add_argument("--eta", type=int, default=3, help="factor from rung to rung")
     given = parser.parse_args()
     if given.command == "record":
         record(given.name, given.store)
         return
-    table = read(given.name)
+    table, images = read(given.name), IMAGES[given.name]
+    if given.only:
+        table = table.part(dict([given.only.split("=")]))
     trials = given.trials or 3 * len(table.curves) // 8
     if given.command == "settings":
-        print_settings(table, trials, given.seeds)
+        print_settings(table, trials, given.seeds, images)
     else:
-        print_searches(table, trials, given.seeds, SuccessiveHalving(table.epochs, 2, 3, 0.03))
+        rule = SuccessiveHalving(table.epochs, given.first, given.eta, noise(images))
+        print_searches(table, trials, given.seeds, rule)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from invact.search.drivers.ledger import proposal_key
 from invact.search.halving import SuccessiveHalving
 from invact.spaces.space import parse_space
 
-NAMES = ("digits", "fashion_mnist")
 RULE = SuccessiveHalving(9, 1, 3, 0.01)
 
 
@@ -36,10 +35,10 @@ def test_the_table_holds_every_curve_once(name, images):
     assert set(table.curves) == {proposal_key(values) for values in table.space.grid()}
     path = pruning.FOLDER / f"{name}.csv"
     assert len(path.read_text().splitlines()) == 1 + len(table.curves) >= 1 + 60
-    assert path.stat().st_size < 50_000
+    assert path.stat().st_size < 40_000
     counts = np.array([one.accuracy for one in table.curves.values()]) * images
     assert counts.shape == (len(table.curves), table.epochs)
-    np.testing.assert_allclose(counts, counts.round(), atol=1e-6)
+    np.testing.assert_allclose(counts, counts.round(), atol=0.1)  # rounded to five digits
     assert {table.space.config(dict(key[0])).epochs for key in table.curves} == {table.epochs}
 
 
@@ -120,7 +119,8 @@ def test_measures_equal_a_calculation_by_hand():
 
 
 def test_a_rule_that_stops_nothing_gives_the_full_search(table):
-    found = pruning.compare(table, "tpe", 0, 10, SuccessiveHalving(9, 8, 3, 0.99))
+    full = pruning.search(table, "tpe", 0, 10, None)
+    found = pruning.compare(table, "tpe", 0, full, SuccessiveHalving(9, 8, 3, 0.99))
     assert (found.spent, found.same, found.lost, found.lost_best) == (1, 1, 0, 0)
     assert found.members >= 1
 
@@ -131,14 +131,21 @@ def test_quartiles_count_searches_that_never_reach_the_target():
 
 
 def test_the_tables_have_all_rows(table, monkeypatch, capsys):
-    monkeypatch.setattr(pruning, "SLACKS", (0.0, 0.01))
-    pruning.print_settings(table, 6, 1)
+    monkeypatch.setattr(pruning, "SLACKS", (0.0, 1.0))
+    pruning.print_settings(table, 6, 1, 10_000)
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + len(pruning.FIRST) * len(pruning.ETAS) * 2
     pruning.print_searches(table, 6, 2, RULE)
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(rows) == 3 * (2 + 3) + 2 + 2 * len(pruning.TOLD)
     assert all(line.count("|") == rows[0].count("|") for line in rows[:5])
+
+
+def test_a_part_of_the_table_is_a_table_of_its_own(table):
+    part = table.part({"activation": "inverse"})
+    assert set(part.curves) == {proposal_key(values) for values in part.space.grid()}
+    assert 2 * len(part.curves) == len(table.curves)
+    assert len(pruning.search(part, "tpe", 0, 100, None)) == len(part.curves)
 
 
 @pytest.mark.slow
