@@ -138,6 +138,10 @@ def drive(
     return proposals
 
 
+def _pruned(costs: Costs, accuracy: float = 0.75) -> Outcome:
+    return Outcome(Status.PRUNED, costs, accuracy, epochs=1)
+
+
 def keys_of(proposals: Sequence[Proposal]) -> list[Key]:
     """Return what identifies each proposal: its values and its epochs."""
     return [proposal_key(proposal.values, proposal.epochs) for proposal in proposals]
@@ -156,6 +160,7 @@ class DriverContract:
     The seed, the results and the order of the calls decide its proposals. Several proposals may be pending,
     and their results arrive in any order. Enqueued configurations come first. Results that are known from
     before count as trials. Failures do not stop a search, and a driver neither prints nor logs.
+    A pruned trial is a trial like every other, and its accuracy at a rung is never taken for a result.
 
     Attributes:
         space: what most tests search; `FINITE` for a driver that cannot search an interval.
@@ -164,6 +169,8 @@ class DriverContract:
         seeded: whether another seed gives other proposals.
         exhausts: whether the driver proposes every configuration of a finite space before it stops.
         chooses_epochs: whether every proposal says how many epochs to train.
+        compares_rungs: whether the driver, in a search for a front, ranks pruned trials among each other by their
+            accuracy at the rung.
 
     Example:
         >>> from invact.search.drivers import make_driver
@@ -175,6 +182,7 @@ class DriverContract:
         test_a_finite_space_is_proposed_completely
         test_a_range_with_one_value_is_a_constant
         test_a_search_without_any_accuracy_ends
+        test_an_accuracy_at_a_rung_is_no_result
         test_another_seed_gives_other_proposals
         test_each_kind_of_objective_is_searched
         test_enqueued_configurations_come_first_and_once
@@ -182,6 +190,7 @@ class DriverContract:
         test_known_results_count_as_trials_and_are_not_repeated
         test_nothing_is_printed_or_logged
         test_proposals_are_valid_and_numbered_and_differ
+        test_pruned_trials_count_and_are_not_repeated
         test_several_proposals_may_be_pending
         test_the_same_seed_gives_the_same_proposals
     """
@@ -192,6 +201,7 @@ class DriverContract:
     seeded: bool = True
     exhausts: bool = True
     chooses_epochs: bool = False
+    compares_rungs: bool = False
 
     def make(
         self,
@@ -250,10 +260,11 @@ class DriverContract:
         first, other = (keys_of(drive(self.fresh(4, seed=seed))) for seed in (0, 1))
         assert (first != other) == self.seeded
 
-    @pytest.mark.parametrize("status", [Status.OVER_BUDGET, Status.FAILED, Status.DIVERGED])
+    @pytest.mark.parametrize("status", [Status.OVER_BUDGET, Status.FAILED, Status.DIVERGED, Status.PRUNED])
     def test_a_search_without_any_accuracy_ends(self, status: Status) -> None:
         """A driver goes on to the last trial when no configuration has an accuracy."""
-        outcome = Outcome(status, {"macs": 10**9, "params": 10**9})
+        costs = {"macs": 10**9, "params": 10**9}
+        outcome = _pruned(costs) if status is Status.PRUNED else Outcome(status, costs)
         assert len(drive(self.fresh(7), lambda values: outcome)) == 7
 
     def test_failures_do_not_end_a_search(self) -> None:
@@ -319,6 +330,44 @@ class DriverContract:
         rest = drive(driver)
         assert [proposal.number for proposal in rest] == list(range(known, self.trials))
         assert not set(keys_of(rest)) & set(keys_of(before))
+
+    def test_pruned_trials_count_and_are_not_repeated(self) -> None:
+        """Every second trial is pruned. A search that is resumed knows these trials, too."""
+        objective = _OBJECTIVES["pareto" if "pareto" in self.kinds else "accuracy"]
+        outcomes: dict[Key, Outcome] = {}
+
+        def outcome(values: Values) -> Outcome:
+            found = _pruned(costs_of(values)) if len(outcomes) % 2 else outcome_of(values, objective)
+            return outcomes.setdefault(proposal_key(values), found)
+
+        before = drive(self.fresh(6, objective), outcome, steps=4)
+        driver = self.fresh(6, objective)
+        for proposal in before:
+            driver.know(proposal.values, outcomes[proposal_key(proposal.values)], proposal.epochs)
+        every = [*before, *drive(driver, outcome)]
+        assert [proposal.number for proposal in every] == list(range(6))
+        assert len(set(keys_of(every))) == 6
+
+    @pytest.mark.parametrize("resumed", [False, True])
+    def test_an_accuracy_at_a_rung_is_no_result(self, resumed: bool) -> None:
+        """Two searches that differ only in the accuracies at which trials were pruned are the same search."""
+        if self.compares_rungs:
+            pytest.skip("this driver compares pruned trials by their accuracy at the rung")
+        objective = _OBJECTIVES["pareto" if "pareto" in self.kinds else "accuracy"]
+
+        def search(accuracy: float) -> list[Proposal]:
+            def outcome(values: Values) -> Outcome:
+                good = accuracy_of(values) > 0.87
+                return outcome_of(values, objective) if good else _pruned(costs_of(values), accuracy)
+
+            driver = self.fresh(self.trials, objective)
+            rng = np.random.default_rng(0)
+            for _ in range(self.trials - 2 if resumed else 0):
+                known = self.space.sample(rng)
+                driver.know(known, outcome(known), EPOCHS if self.chooses_epochs else None)
+            return drive(driver, outcome)
+
+        assert search(0.1) == search(0.99)
 
     @pytest.mark.parametrize("kind", _OBJECTIVES)
     def test_each_kind_of_objective_is_searched(self, kind: str) -> None:

@@ -225,6 +225,84 @@ def test_each_budget_is_a_constraint_of_optuna(sampler, resumed):
         assert feasible == (told.status is Status.FINISHED)
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize(
+    ("sampler", "kind"),
+    [
+        (sampler, kind)
+        for sampler in ("tpe", "random", "qmc", "nsga2")
+        for kind in ("accuracy", "pareto", "cost")
+    ]
+    + [("gp", "pareto"), ("cmaes", "accuracy"), ("cmaes", "weighted")],
+)
+def test_optuna_is_told_that_a_trial_was_pruned_and_where(sampler, kind, resumed):
+    """A sampler that reads only complete trials gets the worst accuracy of a result, with the true cost."""
+    extra = {"cost": {"min_accuracy": 0.8}, "weighted": {"target": 30_000.0}}.get(kind, {})
+    objective = Objective(kind=kind, max_macs=10**9, **extra)
+    reads, several = sampler in ("tpe", "random", "qmc"), kind == "pareto"
+    trials = iter(range(100))
+
+    def outcome(values):
+        costs = costs_of(values)
+        pruned = next(trials) % 2
+        return Outcome(Status.PRUNED, costs, 0.97, 3) if pruned else Outcome(Status.FINISHED, costs, 0.5)
+
+    driver = make(("optuna", sampler), objective=objective, trials=5)
+    if resumed:
+        for proposal in drive(make(RANDOM, objective=objective, trials=4), steps=4):
+            driver.know(proposal.values, outcome(proposal.values))
+    drive(driver, outcome)
+    study = driver._study
+    told = [trial for trial in study.trials if trial.state.name != "FAIL"]
+    assert len(told) == 5
+    pruned = [trial for trial in told if trial.state.name == "PRUNED"]
+    assert len(pruned) == (2 if reads else 0)
+    for trial in pruned:
+        value = {"accuracy": [0.97], "cost": [costs_of(trial.params)["macs"]], "pareto": []}[kind]
+        assert trial.intermediate_values == dict(zip([3], value, strict=False))
+        assert set(trial.constraints) == {"max_macs"}, "whether it reaches an accuracy is not known"
+    for trial in told:
+        if trial not in pruned and kind in ("accuracy", "pareto"):
+            assert trial.values[0] == 0.5
+            assert not several or trial.values[1] == costs_of(trial.params)["macs"]
+
+
+def test_before_the_first_result_a_pruned_trial_has_no_worst_accuracy():
+    driver = make(("optuna", "gp"), objective=Objective(kind="pareto"), trials=4)
+    for _ in range(2):
+        proposal = driver.ask()
+        driver.tell(proposal, Outcome(Status.PRUNED, costs_of(proposal.values), 0.6, 1))
+    assert {trial.state.name for trial in driver._study.trials} == {"PRUNED"}
+
+
+def test_tpe_prefers_what_came_farther_among_pruned_trials():
+    """With one parameter and no other results, TPE proposes near the trial that was pruned last."""
+    space = parse_space({"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}})
+    near = []
+    for seed in range(10):
+        driver = make(("optuna", "tpe"), space=space, objective=Objective(), seed=seed, trials=10)
+        # Of nine trials, TPE takes one for good.
+        for index, rate in enumerate(np.geomspace(1e-4, 1e-1, 9)):
+            epochs = 9 if index == 6 else 1
+            known = Outcome(Status.PRUNED, {"macs": 1}, 0.9 if epochs == 1 else 0.2, epochs)
+            driver.know(space.check({"learning_rate": float(rate)}, "known"), known)
+        near.append(abs(np.log10(driver.ask().values["learning_rate"]) - np.log10(1e-4 * 10**2.25)))
+    assert np.median(near) < 0.5
+
+
+def test_keras_tuner_scores_a_pruned_trial_as_the_worst_feasible_one():
+    for objective in (Objective(), Objective(kind="pareto"), Objective(kind="cost", min_accuracy=0.5)):
+        known = [
+            Outcome(Status.FINISHED, {"macs": 20}, 0.6),
+            Outcome(Status.PRUNED, {"macs": 30}, 0.99, 3),
+            Outcome(Status.PRUNED, {"macs": 30}, 0.1, 3),
+            Outcome(Status.FINISHED, {"macs": 10}, 0.7),
+        ]
+        first, *pruned, last = scores(objective, known, 0.5)
+        assert pruned == [0.0, 0.0]
+        assert min(first, last) >= 0
+
+
 @pytest.mark.parametrize("pair", [("optuna", "tpe"), ("optuna", "cmaes"), ("optuna", "nsga2")])
 def test_models_find_few_macs_at_the_accuracy_asked_for(pair):
     objective = Objective(kind="cost", min_accuracy=0.8)

@@ -105,6 +105,20 @@ class RepeatsASmallSpace(Driver):
         return proposal
 
 
+class TakesARungForTheEnd(Driver):
+    """A good accuracy changes what it proposes next, whatever the status is."""
+
+    def tell(self, proposal, outcome):
+        if (outcome.accuracy or 0) > 0.95:
+            self.ledger.unseen()
+
+
+class ForgetsPrunedTrials(Driver):
+    def know(self, values, outcome, epochs=None):
+        if outcome.status is not Status.PRUNED:
+            super().know(values, outcome, epochs)
+
+
 class Prints(Driver):
     def ask(self):
         print("asked")
@@ -133,5 +147,7 @@ DRIVERS = [
     (RepeatsASmallSpace, "test_a_finite_space_is_proposed_completely"),
     (ForgetsKnownResults, "test_known_results_count_as_trials_and_are_not_repeated"),
     (NeverEnds, "test_each_kind_of_objective_is_searched"),
+    (ForgetsPrunedTrials, "test_pruned_trials_count_and_are_not_repeated"),
+    (TakesARungForTheEnd, "test_an_accuracy_at_a_rung_is_no_result"),
     (Prints, "test_nothing_is_printed_or_logged"),
 ]

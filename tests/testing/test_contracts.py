@@ -43,6 +43,7 @@ def test_a_broken_driver_fails(broken, name, request):
     fixtures = {
         "test_a_search_without_any_accuracy_ends": {"status": Status.FAILED},
         "test_each_kind_of_objective_is_searched": {"kind": "pareto"},
+        "test_an_accuracy_at_a_rung_is_no_result": {"resumed": False},
     }
     arguments = fixtures.get(name, {})
     if name == "test_nothing_is_printed_or_logged":

@@ -114,7 +114,9 @@ def test_a_training_that_is_stopped_is_the_begin_of_the_whole_one(digits: Datase
 
 def test_an_answer_after_the_last_epoch_changes_nothing(digits: Dataset) -> None:
     config = changed(TINY, epochs=1)
-    assert numbers(train(config, 0, digits, on_epoch=lambda epoch: False)) == numbers(train(config, 0, digits))
+    assert numbers(train(config, 0, digits, on_epoch=lambda epoch: False)) == numbers(
+        train(config, 0, digits)
+    )
 
 
 def test_training_does_not_change_the_random_state_of_the_caller(digits: Dataset) -> None:
