@@ -57,15 +57,16 @@ def test_a_full_search_trains_every_network_to_the_end(table, sampler):
 @pytest.mark.parametrize("how", pruning.TOLD)
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_pruned_trainings_stop_at_rungs_and_are_not_repeated(table, sampler, how):
-    found = pruning.search(table, sampler, 0, 20, RULE, how)
-    assert len({id(one.curve) for one in found}) == len(found) == 20
+    found = pruning.search(table, sampler, 0, 12, RULE, how)
+    assert len({id(one.curve) for one in found}) == len(found) == 12
     assert {one.epochs for one in found} <= {*RULE.rungs, table.epochs}
-    assert found[-1].spent == sum(one.epochs for one in found) < 20 * table.epochs
+    assert found[-1].spent == sum(one.epochs for one in found) < 12 * table.epochs
 
 
 def test_random_searches_propose_the_same_networks_with_and_without_pruning(table):
     full, short = (pruning.search(table, "random", 3, 20, rule) for rule in (None, RULE))
-    assert {one.curve for one in full} == {one.curve for one in short}
+    proposed = [{proposal_key(one.curve.values) for one in found} for found in (full, short)]
+    assert proposed[0] == proposed[1]
 
 
 def test_workers_interleave_as_computed_by_hand(monkeypatch):
@@ -145,7 +146,7 @@ def test_a_part_of_the_table_is_a_table_of_its_own(table):
     part = table.part({"activation": "inverse"})
     assert set(part.curves) == {proposal_key(values) for values in part.space.grid()}
     assert 2 * len(part.curves) == len(table.curves)
-    assert len(pruning.search(part, "tpe", 0, 100, None)) == len(part.curves)
+    assert len(pruning.search(part, "random", 0, 100, None)) == len(part.curves)
 
 
 @pytest.mark.slow
