@@ -3,9 +3,10 @@
     python -m benchmarks.pruning record NAME     trains every network of curves/NAME.toml to the end
     python -m benchmarks.pruning settings NAME   compares settings of the rule, by random searches
     python -m benchmarks.pruning replay NAME     compares searches with and without pruning
+    python -m benchmarks.pruning told NAME       compares what samplers may be told of pruned trials
 
 NAME is `digits` or `fashion_mnist`. `record` writes curves/NAME.csv, and continues where it was stopped. The
-other two train nothing: they replay searches on the recorded curves. Drivers of invact propose networks of
+others train nothing: they replay searches on the recorded curves. Drivers of invact propose networks of
 the table, and two simulated workers train them, so that arrivals at rungs interleave as in a real sweep.
 The tables that they print are those of docs/performance.md.
 """
@@ -373,6 +374,13 @@ def compare(
     )
 
 
+def comparisons(
+    table: Table, sampler: str, trials: int, seeds: int, rule: SuccessiveHalving, how: str = "pruned"
+) -> list[Comparison]:
+    fulls = (search(table, sampler, seed, trials, None) for seed in range(seeds))
+    return [compare(table, sampler, seed, full, rule, how) for seed, full in enumerate(fulls)]
+
+
 # Printing.
 
 
@@ -416,17 +424,11 @@ def print_settings(table: Table, trials: int, seeds: int, images: int) -> None:
 
 
 def print_searches(table: Table, trials: int, seeds: int, rule: SuccessiveHalving) -> None:
-    """Compare searches with and without pruning, for each sampler, and what samplers may be told."""
-    found: dict[tuple[str, str], list[Comparison]] = {}
-    for sampler in SAMPLERS:
-        fulls = [search(table, sampler, seed, trials, None) for seed in range(seeds)]
-        for how in TOLD if sampler != "random" else TOLD[:1]:
-            found[sampler, how] = [
-                compare(table, sampler, seed, full, rule, how) for seed, full in enumerate(fulls)
-            ]
+    """Compare searches with and without pruning, for each sampler."""
+    found = {sampler: comparisons(table, sampler, trials, seeds, rule) for sampler in SAMPLERS}
 
-    def cells(key: tuple[str, str], *names: str, digits: int = 2) -> list[str]:
-        return [quartiles([getattr(one, name) for one in found[key]], digits) for name in names]
+    def cells(sampler: str, *names: str, digits: int = 2) -> list[str]:
+        return [quartiles([getattr(one, name) for one in found[sampler]], digits) for name in names]
 
     print(f"{len(table.curves)} networks, {table.epochs} epochs, {trials} trials, {seeds} seeds, {rule}")
     head(
@@ -434,38 +436,42 @@ def print_searches(table: Table, trials: int, seeds: int, rule: SuccessiveHalvin
         "| simulated time to it | never"
     )
     for sampler in SAMPLERS:
-        never = np.mean([np.isinf(one.at) for one in found[sampler, "pruned"]])
-        row(sampler, *cells((sampler, "pruned"), "full_at", "at", "nearly_at", "time_at"), f"{never:.0%}")
+        never = np.mean([np.isinf(one.at) for one in found[sampler]])
+        row(sampler, *cells(sampler, "full_at", "at", "nearly_at", "time_at"), f"{never:.0%}")
     head(
         "sampler | full search: hypervolume at half of the epochs | pruning: at half | at all "
         "| by test accuracy"
     )
     for sampler in SAMPLERS:
-        row(sampler, *cells((sampler, "pruned"), "full_half", "half", "volume", "tested", digits=3))
+        row(sampler, *cells(sampler, "full_half", "half", "volume", "tested", digits=3))
     head(
         "sampler | epochs of as many trials | its hypervolume | replays that lost a member | members lost "
         "| members of the table's front lost"
     )
     for sampler in SAMPLERS:
-        key = sampler, "pruned"
-        row(sampler, *cells(key, "spent"), *cells(key, "same", digits=4), *shares(found[key]))
+        row(sampler, *cells(sampler, "spent"), *cells(sampler, "same", digits=4), *shares(found[sampler]))
+
+
+def print_told(table: Table, trials: int, seeds: int, rule: SuccessiveHalving) -> None:
+    """Compare what the samplers that learn may be told of pruned trials."""
     head("sampler | told of a pruned trial | epochs to the full hypervolume | hypervolume at all epochs")
-    for key in found:
-        if key[0] != "random":
-            row(*key, *cells(key, "at"), *cells(key, "volume", digits=4))
+    for sampler, how in itertools.product(SAMPLERS[1:], TOLD):
+        found = comparisons(table, sampler, trials, seeds, rule, how)
+        at, volume = [one.at for one in found], [one.volume for one in found]
+        row(sampler, how, quartiles(at), quartiles(volume, 4))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("record", "settings", "replay"))
+    parser.add_argument("command", choices=("record", "settings", "replay", "told"))
     parser.add_argument("name", choices=("digits", "fashion_mnist"))
     parser.add_argument(
         "--store", type=Path, default=Path("pruning_store"), help="folder of record's trainings"
     )
     parser.add_argument("--seeds", type=int, default=50, help="number of seeds of the searches")
-    parser.add_argument("--trials", type=int, help="trials of a full search; default: 3/8 of the networks")
+    parser.add_argument("--trials", type=int, help="trials of a full search; default: 5/16 of the networks")
     parser.add_argument("--only", metavar="KEY=VALUE", help="replay on the networks with this text value")
     parser.add_argument("--first", type=int, default=1, help="epoch of the first rung")
     parser.add_argument("--eta", type=int, default=3, help="factor from rung to rung")
@@ -476,12 +482,12 @@ def main() -> None:
     table, images = read(given.name), IMAGES[given.name]
     if given.only:
         table = table.part(dict([given.only.split("=")]))
-    trials = given.trials or 3 * len(table.curves) // 8
+    trials = given.trials or 5 * len(table.curves) // 16
     if given.command == "settings":
         print_settings(table, trials, given.seeds, images)
     else:
         rule = SuccessiveHalving(table.epochs, given.first, given.eta, noise(images))
-        print_searches(table, trials, given.seeds, rule)
+        {"replay": print_searches, "told": print_told}[given.command](table, trials, given.seeds, rule)
 
 
 if __name__ == "__main__":

@@ -136,10 +136,13 @@ def test_the_tables_have_all_rows(table, monkeypatch, capsys):
     pruning.print_settings(table, 6, 1, 10_000)
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + len(pruning.FIRST) * len(pruning.ETAS) * 2
-    pruning.print_searches(table, 6, 2, RULE)
+    pruning.print_searches(table, 6, 1, RULE)
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    assert len(rows) == 3 * (2 + 3) + 2 + 2 * len(pruning.TOLD)
+    assert len(rows) == 3 * (2 + 3)
     assert all(line.count("|") == rows[0].count("|") for line in rows[:5])
+    pruning.print_told(table, 6, 1, RULE)
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + 2 * len(pruning.TOLD)
 
 
 def test_a_part_of_the_table_is_a_table_of_its_own(table):
