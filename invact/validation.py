@@ -8,7 +8,7 @@ import importlib.util
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -116,9 +116,12 @@ def _path(values: object, location: tuple[int | str, ...]) -> tuple[int | str, .
 def _fields(cls: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     for part in path:
         annotation = cls.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        # A table that may be left out is a union with None.
+        members = (annotation, *get_args(annotation))
+        tables = [each for each in members if isinstance(each, type) and issubclass(each, BaseModel)]
+        if not tables:
             return []
-        cls = annotation
+        cls = tables[0]
     return list(cls.model_fields)
 
 

@@ -115,6 +115,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, quick_stores: None) -> type[StandI
 
     monkeypatch.setattr("invact.execution.engine.Engine", StandIn)
     monkeypatch.setattr(StandIn, "truth", StandIn.truth)
+    monkeypatch.setattr(StandIn, "slots", StandIn.slots)
     return StandIn
 
 

@@ -20,6 +20,7 @@ from invact.cli.main import app
 from invact.config import Config
 from invact.deploy.timer import Timing
 from invact.search.objectives import Objective
+from invact.search.pruning import Pruner
 from invact.spaces.space import parse_space
 from invact.sweeps.file import SweepFile
 
@@ -160,11 +161,11 @@ def test_links_lead_somewhere(page: str) -> None:
             assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings}
 
 
-@pytest.mark.parametrize("model", [SweepFile, ClaimFile, Config, Objective, Timing])
+@pytest.mark.parametrize("model", [SweepFile, ClaimFile, Config, Objective, Pruner, Timing])
 def test_every_key_is_documented_with_its_default(model) -> None:
     page = PAGES["docs/sweeps.md"]
     heading = {SweepFile: "## Sweeps", ClaimFile: "## Claims", Config: "## Configuration"}
-    heading |= {Objective: "### Objective", Timing: "### Timing"}
+    heading |= {Objective: "### Objective", Pruner: "### Pruner", Timing: "### Timing"}
     section = page[page.index(heading[model]) :]
     rows = table("key", section)
     assert {key for row in rows for key in re.findall(r"`(\w+)`", row[0])} == set(model.model_fields)

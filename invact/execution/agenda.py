@@ -214,8 +214,8 @@ class Candidate:
 def candidate_of(trial: Trial, runs: Mapping[Key, Ended], measure: str) -> Candidate | None:
     """Return the candidate for the front that a trial is, by its runs that have ended so far.
 
-    It is None if no run has ended, if one has ended without an accuracy, if the trial has left the race, or if
-    the cost is unknown.
+    It is None if no run has ended, if one has ended without an accuracy, if the trial has left the race, or
+    if the cost is unknown.
 
     Args:
         trial: the trial.

@@ -261,7 +261,7 @@ def _train(job: Job, setting: _Setting) -> TrialResult:
             job.config,
             job.seed,
             _load(setting),
-            on_epoch=reporter(job, setting.topic),
+            on_epoch=reporter(job.key, job.rungs, setting.topic),
             keep_model=job.keep_model,
         )
     finally:

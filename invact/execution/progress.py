@@ -300,7 +300,8 @@ def outcome(result: TrialResult) -> str:
         return f"{result.status}: {result.error}"
     accuracy = f"validation {result.validation.accuracy:.2%}" if result.validation else ""
     macs = amount(result.cost.macs, "macs") if result.cost else ""
-    return ", ".join(part for part in (accuracy, macs, f"{result.seconds:.1f} s") if part)
+    pruned = f"pruned at {len(result.epochs)}" if result.status is Status.PRUNED else ""
+    return ", ".join(part for part in (accuracy, macs, pruned, f"{result.seconds:.1f} s") if part)
 
 
 def make_progress(total: int, done: int = 0, *, mark: str = NEW_BEST, show: bool = True) -> Progress:

@@ -1,17 +1,16 @@
-"""Rungs, the epochs at whose end a worker waits until the coordinator decides whether its training goes on."""
+"""Rungs, the epochs at whose end a worker waits until the coordinator decides about its training."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from invact.execution.cluster import own_address, send
 
 if TYPE_CHECKING:
-    from invact.execution.engine import Job
     from invact.training.results import Epoch
 
 __all__ = ["ANSWER_SECONDS", "abandon", "deliver", "reporter"]
@@ -25,11 +24,14 @@ _abandoned: set[str] = set()
 _news = threading.Condition()
 
 
-def reporter(job: Job, topic: str, seconds: float = ANSWER_SECONDS) -> Callable[[Epoch], bool | None]:
+def reporter(
+    key: str, rungs: Collection[int], topic: str, seconds: float = ANSWER_SECONDS
+) -> Callable[[Epoch], bool | None]:
     """Return the `on_epoch` of a job on a worker: it sends each epoch, and waits for an answer at a rung.
 
     Args:
-        job: the job.
+        key: the key of the job.
+        rungs: the epochs after which it waits.
         topic: the topic that the coordinator has subscribed to.
         seconds: the longest time to wait.
     """
@@ -37,9 +39,9 @@ def reporter(job: Job, topic: str, seconds: float = ANSWER_SECONDS) -> Callable[
     def report(epoch: Epoch) -> bool | None:
         # A training that has diverged ends by itself, so its accuracy competes with no other.
         finite = math.isfinite(epoch.train.loss) and math.isfinite(epoch.validation.loss)
-        asks = finite and epoch.number in job.rungs
-        send(topic, (job.key, asdict(epoch), own_address() if asks else ""))
-        return _wait(topic, (job.key, epoch.number), seconds) if asks else None
+        asks = finite and epoch.number in rungs
+        send(topic, (key, asdict(epoch), own_address() if asks else ""))
+        return _wait(topic, (key, epoch.number), seconds) if asks else None
 
     return report
 
@@ -62,5 +64,4 @@ def _wait(topic: str, question: tuple[str, int], seconds: float) -> bool:
     with _news:
         if not _news.wait_for(lambda: question in _answers or topic in _abandoned, seconds):
             raise TimeoutError(f"no answer from the coordinator within {seconds:g} s")
-        # An answer may be left from a training that waited for too long; the answer to a question never changes.
         return _answers.pop(question, False)

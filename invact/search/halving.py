@@ -120,8 +120,8 @@ def noise(images: int) -> float:
 
     Formula:
         sqrt(p (1 - p) / images) with p = 1/2, which is 0.5 / sqrt(images). Of two accuracies of 90 %, the
-        difference has a standard error of 0.42 / sqrt(images). What more slack costs and what less slack loses
-        is measured in docs/performance.md.
+        difference has a standard error of 0.42 / sqrt(images). What more slack costs and what less slack
+        loses is measured in docs/performance.md.
 
     Example:
         >>> noise(10_000)

@@ -1,4 +1,4 @@
-"""Pruning: the keys of a sweep's pruner, and the `Pruning`, which applies its rule to the sweep's objective."""
+"""The keys of a sweep's pruner, and the `Pruning`, which applies its rule to the sweep's objective."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from invact.errors import InputError
-from invact.search.halving import Arrival, SuccessiveHalving
+from invact.search.halving import Arrival, SuccessiveHalving, noise
 from invact.tracking.decisions import Decision
 from invact.training.results import Status
 from invact.validation import Frozen
@@ -31,21 +31,24 @@ class Pruner(Frozen):
         kind: the rule, asynchronous successive halving; see `invact.search.halving.SuccessiveHalving`.
         first: epoch of the first rung. At a rung, a training stops if too many others are better there.
         eta: each rung is `eta` times as late as the one before, and about one of `eta` trainings goes on.
-        slack: difference of accuracy, a fraction, that counts as equal in a comparison of accuracy and cost.
+        slack: difference of accuracy, a fraction, that counts as equal in a comparison of accuracy and cost;
+            None takes `invact.search.halving.noise` of the number of validation images.
 
     Example:
-        >>> Pruner(first=2).rule(20).rungs
-        (2, 6, 18)
+        >>> rule = Pruner(first=2).rule(20, images=10_000)
+        >>> rule.rungs, rule.slack
+        ((2, 6, 18), 0.005)
     """
 
     kind: Literal["successive_halving"] = "successive_halving"
     first: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 1
     eta: Annotated[int, Field(strict=True, ge=2, le=100)] = 3
-    slack: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
+    slack: Annotated[float, Field(strict=True, ge=0, lt=1)] | None = None
 
-    def rule(self, epochs: int) -> SuccessiveHalving:
-        """Return the rule for trainings of a number of epochs."""
-        return SuccessiveHalving(epochs=epochs, first=self.first, eta=self.eta, slack=self.slack)
+    def rule(self, epochs: int, images: int) -> SuccessiveHalving:
+        """Return the rule for trainings of a number of epochs, measured on a number of validation images."""
+        slack = noise(images) if self.slack is None else self.slack
+        return SuccessiveHalving(epochs=epochs, first=self.first, eta=self.eta, slack=slack)
 
 
 def shorthand(value: object) -> object:
@@ -92,27 +95,29 @@ def check_pruner(pruner: Pruner, sampler: str, space: SearchSpace, epochs: int) 
 class Pruning:
     """The `invact.execution.race.Referee` of a sweep.
 
-    With the kinds `pareto` and `cost`, trainings compete in accuracy and cost, because the winner of `cost` is a
-    point of the front. With the other kinds they compete in the objective's value.
+    With the kinds `pareto` and `cost`, trainings compete in accuracy and cost, because the winner of `cost`
+    is a point of the front. With the other kinds they compete in the objective's value.
 
     Attributes:
         pruner: the keys of the file.
         objective: the goal of the search.
         epochs: epochs of a whole training.
+        images: number of validation images.
     """
 
     pruner: Pruner
     objective: Objective
     epochs: int
+    images: int
 
     @property
     def rungs(self) -> tuple[int, ...]:
         """The epochs at whose end is decided; never the last epoch."""
-        return self.pruner.rule(self.epochs).rungs
+        return self.pruner.rule(self.epochs, self.images).rungs
 
     def decide(self, earlier: Sequence[Decision], trial: Trial, epoch: int, accuracy: float) -> Decision:
         """Decide whether a trial goes on; see `invact.execution.race.Referee`."""
-        rule = self.pruner.rule(self.epochs)
+        rule = self.pruner.rule(self.epochs, self.images)
         if epoch == self.epochs:
             # More seeds are a longer training, in which the last epoch of the first seed is a rung.
             rule = replace(rule, epochs=epoch + 1, first=epoch)
@@ -147,7 +152,5 @@ def saved(table: pd.DataFrame, epochs: int) -> str:
     total = epochs * len(trained)
     left = int(epochs * len(pruned) - pruned["epochs"].sum())
     share = f" ({left / total:.0%})" if total else ""
-    return (
-        f"{pruned['trial'].nunique()} of {trained['trial'].nunique()} configurations were pruned, which saved "
-        f"{left:,} of {total:,} epochs{share}"
-    )
+    few, every = pruned["trial"].nunique(), trained["trial"].nunique()
+    return f"{few} of {every} configurations were pruned, which saved {left:,} of {total:,} epochs{share}"

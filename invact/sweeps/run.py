@@ -157,7 +157,8 @@ def run_sweep(
         if file.pruner is not None:
             decisions, begun = record.race()
             trials += search.resume(begun)
-            race = Race(record, Pruning(file.pruner, file.objective, sweep.epochs), decisions)
+            rule = Pruning(file.pruner, file.objective, sweep.epochs, data.validation_count)
+            race = Race(record, rule, decisions)
         feasibility = None
         # Not "if the record is new": a session may have been killed before it wrote the share.
         if file.objective.budgets and FEASIBLE not in record.tags:
@@ -205,9 +206,10 @@ def description(sweep: Sweep, data: Dataset, front: ParetoFront) -> str:
     file = sweep.file
     budgets = ", ".join(in_full(name, budget) for name, budget in file.objective.budgets.items())
     seeds = f"{len(file.seeds)} seeds" if len(file.seeds) > 1 else f"seed {file.seeds[0]}"
+    pruned = "" if file.pruner is None else ", the worse ones stopped early by a pruner"
     about = (
         f"{file.trials} configurations of the space `{file.space}` on {data.name}, {seeds} each, proposed by "
-        f"{sweep.sampler} of {file.driver}. Objective: {file.objective.kind}"
+        f"{sweep.sampler} of {file.driver}{pruned}. Objective: {file.objective.kind}"
     )
     points = [(one.label.replace("|", "/"), one.cost, one.accuracy) for one in front.points]
     return "\n".join(

@@ -169,8 +169,8 @@ class DriverContract:
         seeded: whether another seed gives other proposals.
         exhausts: whether the driver proposes every configuration of a finite space before it stops.
         chooses_epochs: whether every proposal says how many epochs to train.
-        compares_rungs: whether the driver, in a search for a front, ranks pruned trials among each other by their
-            accuracy at the rung.
+        compares_rungs: whether the driver, in a search for a front, ranks pruned trials among each other by
+            their accuracy at the rung.
 
     Example:
         >>> from invact.search.drivers import make_driver

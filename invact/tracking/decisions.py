@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from invact.tracking.stored import damaged, object_of, text_in, whole_number
-from invact.tracking.table import CONFIG, SEED, TRIAL
+from invact.tracking.stored import damaged, object_of, whole_number
+from invact.tracking.table import SEED, TRIAL
 
 __all__ = ["Decision", "begun", "decisions_of", "tag_of_decision"]
 

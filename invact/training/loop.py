@@ -120,14 +120,14 @@ def _fit(
         images += taken * batch
         validation, seen = evaluate(data.x_validation, data.y_validation)
         epochs.append(Epoch(number, Scores(accuracy, loss), validation, seconds))
-        stop = on_epoch is not None and on_epoch(epochs[-1]) is False
+        answer = None if on_epoch is None else on_epoch(epochs[-1])
         if not np.isfinite(loss):
             error = f"the training loss was {loss} in epoch {number}"
             break
         if not np.isfinite(validation.loss):
             error = f"the validation loss was {validation.loss} after epoch {number}"
             break
-        if stop and number < config.epochs:
+        if answer is not None and not answer and number < config.epochs:
             pruned = True
             break
     test, correct = (None, None) if pruned else evaluate(data.x_test, data.y_test)

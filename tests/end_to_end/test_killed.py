@@ -7,9 +7,12 @@ from killed import Killed, faults_of, keys_of, killed_at
 
 from invact.claims.run import run_claim
 from invact.errors import InputError
+from invact.search.halving import Arrival
+from invact.search.pruning import Pruner
 from invact.sweeps.file import load_sweep
 from invact.sweeps.recorded import find_sweep
 from invact.sweeps.run import run_sweep
+from invact.tracking.decisions import Decision
 from invact.tracking.store import open_store
 from invact.tracking.table import SEED, TRIAL
 
@@ -17,7 +20,12 @@ KINDS = {
     "one seed": "",
     "two seeds": "seeds = [0, 1]",
     "over budget": "seeds = [0, 1]\n[objective]\nkind = 'pareto'\nmax_macs = 2500",
+    "pruner": "pruner = { slack = 0.0 }\nseeds = [0, 1]\n[objective]\nkind = 'pareto'",
 }
+
+
+EPOCHS = 4
+"""Epochs of the sweep with a pruner, which has rungs at 1 and 3."""
 
 
 def swept(store) -> None:
@@ -38,18 +46,46 @@ def kill_and_continue(folder, write: int, seeds: int) -> list[str]:
         before = keys_of(find_sweep("tiny", None, store, None))
     except InputError:  # killed before there was a record
         before = set()
+    arrived = decisions_of(store)
     with killed_at(None):
         swept(store)
-    return faults_of("tiny", seeds, before, store)
+    after = decisions_of(store)
+    lost = [f"lost decision: {one}" for one in arrived if one not in after]
+    return lost + unsound(after) + faults_of("tiny", seeds, before, store)
+
+
+def decisions_of(store) -> list[Decision]:
+    try:
+        decisions, _ = find_sweep("tiny", None, store, None).race()
+    except InputError:
+        return []
+    return decisions
+
+
+def unsound(decisions: list[Decision]) -> list[str]:
+    """Return what is wrong with the decisions of a record: their order, one that occurs twice, the rule."""
+    found = [f"order: {one}" for number, one in enumerate(decisions) if one.order != number]
+    times = Counter((one.trial, one.epoch) for one in decisions)
+    found += [f"decided twice: {key}" for key, count in times.items() if count > 1]
+    rule = Pruner(slack=0.0).rule(EPOCHS, images=225)
+    for number, one in enumerate(decisions):
+        earlier = [Arrival(each.trial, each.epoch, each.accuracy, each.cost) for each in decisions[:number]]
+        new = Arrival(one.trial, one.epoch, one.accuracy, one.cost)
+        if one.epoch in rule.rungs and rule.goes_on(earlier, new) != one.goes_on:
+            found.append(f"not the rule: {one}")
+    return found
 
 
 @pytest.fixture
 def kind(request, write, stand_in) -> tuple[str, int]:
-    write(more=KINDS[request.param])
+    path = write(more=KINDS[request.param])
+    if request.param == "pruner":
+        path.write_text(path.read_text().replace("epochs = 1", f"epochs = {EPOCHS}"))
+        stand_in.slots = 2
     return request.param, 1 if request.param == "one seed" else 2
 
 
-@pytest.mark.parametrize("kind", ["over budget"], indirect=True)
+@pytest.mark.parametrize("kind", ["over budget", "pruner"], indirect=True)
 def test_a_sweep_that_is_killed_at_some_writes_is_completed(kind, folder) -> None:
     writes = writes_of(folder)
     for write in range(7, writes, 29):

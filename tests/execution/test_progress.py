@@ -59,6 +59,48 @@ def test_the_line_of_a_trial_fits_and_keeps_its_numbers(width: int, mark: str) -
     assert (LABEL in line) == (width == 200)
 
 
+PRUNED = replace(RESULT, status=Status.PRUNED, epochs=(epoch(1),))
+
+
+def test_a_pruned_trial_has_a_line_and_its_other_epochs_and_seeds_count_as_done(capsys) -> None:
+    with LineProgress(6) as lines:
+        lines.started("a", "relu", 3)
+        lines.epoch("a", epoch(1))
+        lines.ended("a", PRUNED)
+        lines.pruned("relu", 0.9711, 42_752, 1, number=4)
+        for seed, result in ((7, PRUNED), (7, RESULT)):
+            lines.started("b", "inverse", 3, seed=seed)
+            lines.ended("b", result)
+            lines.skipped(1)
+            lines.pruned("inverse", 0.9711, None, 3, number=5)
+    told = [re.sub(r" \(.*", "", line) for line in capsys.readouterr().err.splitlines()]
+    assert told == [
+        "[1/6] trial 4, relu: 97.11%, 42.8 k MACs, pruned at 1",
+        "[2/6] inverse, seed 7: validation 97.11%, 42.8 k MACs, pruned at 1, 0.0 s",
+        "[3/6] trial 5, inverse: 97.11%, pruned at 3",
+        "[4/6] inverse, seed 7: validation 97.11%, 42.8 k MACs, 0.0 s",
+        "[5/6] trial 5, inverse: 97.11%, pruned at 3",
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_line_of_a_pruned_trial_is_below_the_others(width: int) -> None:
+    terminal = console(width)
+    with BarProgress(20, done=8, console=terminal) as progress:
+        for number, result in ((8, RESULT), (9, PRUNED)):
+            progress.started("a", LABEL, 3)
+            progress.ended("a", result)
+            if result is PRUNED:
+                progress.pruned(LABEL, 0.9711, 42_752, 1, number=number)
+            else:
+                progress.trial(LABEL, 0.9711, 42_752, number=number)
+    lines = re.findall(r"[ \d]\d/20  trial .*\S", terminal.export_text())
+    assert len(lines) == 2
+    assert lines[1].endswith("42.8 k MACs  pruned at 1")
+    assert lines[0].index("42.8 k MACs") == lines[1].index("42.8 k MACs")
+    assert max(map(cell_len, lines)) <= width
+
+
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_numbers_of_all_trials_are_below_each_other(width: int) -> None:
     terminal = console(width)

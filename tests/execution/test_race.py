@@ -1,4 +1,4 @@
-"""The race of a coordinator: decisions are recorded in the order of arrivals, and met again after a restart."""
+"""A coordinator records the decisions of a race in the order of arrivals, and a restart repeats them."""
 
 from collections import deque
 from dataclasses import replace

@@ -100,7 +100,7 @@ def sent(monkeypatch) -> list[tuple[str, int, str]]:
 
 
 def test_a_worker_waits_only_at_rungs_and_not_if_its_training_diverged(sent) -> None:
-    report = rungs.reporter(Job("a", TINY, 0, rungs=(2, 4)), "topic", seconds=0.01)
+    report = rungs.reporter("a", (2, 4), "topic", seconds=0.01)
     assert report(an_epoch(1)) is None
     assert report(an_epoch(2, loss=float("nan"))) is None
     rungs.deliver("a", 4, False)
@@ -113,8 +113,8 @@ def test_a_worker_waits_only_at_rungs_and_not_if_its_training_diverged(sent) -> 
 
 def test_a_session_that_ends_frees_only_its_own_trainings(sent) -> None:
     rungs.abandon("one")
-    assert rungs.reporter(Job("a", TINY, 0, rungs=(1,)), "one")(an_epoch(1)) is False
+    assert rungs.reporter("a", (1,), "one")(an_epoch(1)) is False
     timer = threading.Timer(0.05, rungs.deliver, ("b", 1, True))
     timer.start()
-    assert rungs.reporter(Job("b", TINY, 0, rungs=(1,)), "other", seconds=60)(an_epoch(1)) is True
+    assert rungs.reporter("b", (1,), "other", seconds=60)(an_epoch(1)) is True
     timer.join()

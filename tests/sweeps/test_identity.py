@@ -80,6 +80,7 @@ def test_identities_stay_as_they_are(name: str, paths: dict[str, object]) -> Non
 CHANGES = {
     "driver": "keras_tuner",
     "sampler": "random",
+    "pruner": "successive_halving",
     "seed": 1,
     "seeds": [1],
     "imports": ["json"],
@@ -96,6 +97,7 @@ SAME = {
     "trials": 99,
     "driver": "optuna",
     "sampler": "tpe",
+    "pruner": "none",
     "seed": 0,
     "seeds": [0],
     "objective.kind": "accuracy",
@@ -138,6 +140,7 @@ def test_the_defaults_mean_what_they_meant() -> None:
         "timing": {"runtime": "tensorflow", "batch": 1, "threads": 1},
         "driver": "optuna",
         "sampler": None,
+        "pruner": None,
         "trials": 20,
         "seed": 0,
         "seeds": [0],

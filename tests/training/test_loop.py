@@ -98,7 +98,7 @@ def test_epochs_are_reported_in_order_and_equal_those_of_the_result(digits: Data
 
 
 def test_a_training_that_is_stopped_is_the_begin_of_the_whole_one(digits: Dataset) -> None:
-    """The schedule is that of the full length, so the curve is the same to the bit; the test set is not read."""
+    """The schedule is that of the full length, so the curve is the same; the test set is not read."""
     config = changed(TINY, epochs=4, schedule="cosine", dropout=0.2, augmentation="shift")
     whole = train(config, 0, digits, on_epoch=lambda epoch: None)
     pruned = train(config, 0, digits, on_epoch=lambda epoch: epoch.number < 2, keep_model=True)

@@ -39,8 +39,8 @@ _REPLAYED = ("nsga2", "nsga3", "cmaes", "qmc")
 """Samplers that build their state (generation, distribution, position in the sequence) while proposing."""
 
 _READS_PRUNED = ("tpe", "random", "qmc", "grid")
-"""Samplers that read trials of the state PRUNED, or no results at all. NSGA, the Gaussian process and CMA-ES read
-only the state COMPLETE. They are told that a pruned trial has the worst accuracy that was measured so far."""
+"""Samplers that read trials of the state PRUNED, or no results at all. NSGA, the Gaussian process and CMA-ES
+read only the state COMPLETE; they are told that a pruned trial has the worst accuracy measured so far."""
 
 _PATIENCE = 50
 """Duplicates to accept from a sampler before a random configuration replaces its proposal."""
@@ -246,7 +246,7 @@ class OptunaDriver:
     def _reported(self, outcome: Outcome) -> dict[int, float]:
         """The value at the rung of a pruned trial, by epoch; Optuna takes none with several objectives.
 
-        TPE puts pruned trials behind all complete ones. It ranks them by their last epoch, then by this value.
+        TPE puts pruned trials behind complete ones. It ranks them by their last epoch, then by this value.
         """
         if len(self._objective.directions) > 1 or outcome.accuracy is None or outcome.epochs is None:
             return {}
