@@ -18,6 +18,7 @@ from invact.process.quiet import check_backend
 from invact.process.spawning import check_script
 from invact.sweeps.file import Sweep, load_sweep
 from invact.sweeps.recorded import SETTINGS, SOURCE, front_of, keep_winner
+from invact.sweeps.reuse import Reuse
 from invact.text import leading
 from invact.training.results import Status
 
@@ -73,9 +74,14 @@ def run_sweep(
     tracking_uri: str | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
+    fresh: bool = False,
     show: bool = True,
 ) -> SweepResult:
     """Run a sweep, or continue it. Finished runs are not trained again.
+
+    A run that another sweep or confirmation of the store has finished is taken over, if a training would come
+    to the same numbers: the configuration, the seed, the data, the versions and variables that decide last
+    digits, and the code of the user are the same.
 
     Args:
         sweep: a sweep, the name of a shipped sweep, or a path.
@@ -83,6 +89,7 @@ def run_sweep(
         tracking_uri: the address of an MLflow tracking server or database, to use instead of a folder.
         workers: number of processes that train, by default one for each core.
         scheduler: the address of a running Dask cluster.
+        fresh: whether to train every run, and take over none.
         show: whether to show progress on standard error.
 
     Raises:
@@ -142,6 +149,7 @@ def run_sweep(
                 params=file.model_dump(mode="json"),
                 driver=file.driver,
                 data=data,
+                imports=file.imports,
                 earlier=sweep.earlier_identities(data),
                 tags={} if timer is None else {"invact.timed_on": timer.place},
             )
@@ -165,6 +173,10 @@ def run_sweep(
             imports=file.imports,
             reserved=() if timer is None else timer.processors,
         )
+        recall = None
+        if not fresh:
+            finished = open_store(store, tracking_uri, read_only=True)
+            recall = Reuse(finished, record, data.digest, gate.count).recall
         runs = file.trials * len(file.seeds)
         with make_progress(runs, len(table), mark=search.mark, show=show) as progress:
             if feasibility is not None:
@@ -173,6 +185,7 @@ def run_sweep(
                 *(record, progress, engine, table, trials),
                 about=f"{sweep.name}: {data.train_count:,} training images",
                 measure=file.objective.cost,
+                recall=recall,
             )
             coordinator.run(search.propose, search.on_end)
         table = record.table()

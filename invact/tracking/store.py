@@ -20,10 +20,21 @@ from invact.tracking.backend.opening import SERVERS, SQLITE, has_store, open_run
 from invact.tracking.backend.places import ARTIFACTS, location_of
 from invact.tracking.backend.values import text_of
 from invact.tracking.lease import Lease
-from invact.tracking.provenance import continued, provenance_tags
+from invact.tracking.provenance import (
+    CODE,
+    NO_CODE,
+    UNKNOWN_CODE,
+    VARIABLE,
+    VERSION,
+    continued,
+    numerics,
+    numerics_in,
+    provenance_tags,
+)
+from invact.tracking.reader import RecordReader
 from invact.tracking.record import Record
 from invact.tracking.stored import counts_of, started, text_in
-from invact.tracking.table import COUNTED, ROOT, count, current, tagged
+from invact.tracking.table import CONFIG, COUNTED, ROOT, SEED, STATUS, TAKEN, count, current, tagged
 from invact.tracking.ui import Server, serve
 from invact.training.results import Status
 from invact.validation import check_name
@@ -32,9 +43,13 @@ if TYPE_CHECKING:
     from invact.data.dataset import Dataset
     from invact.tracking.backend.mlflow import MlflowRuns
 
-__all__ = ["RecordInfo", "Store", "has_store", "open_store"]
+__all__ = ["Origin", "RecordInfo", "Store", "has_store", "open_store"]
 
 KIND, IDENTITY, DRIVER = "invact.kind", "invact.identity", "invact.driver"
+
+_UNIT = (ROOT, CONFIG, SEED, STATUS, CODE, TAKEN)
+_RESULTS = (Status.FINISHED, Status.DIVERGED)
+"""The statuses of runs that are taken over: what a training would come to again."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,25 @@ class RecordInfo:
     counts: Mapping[Status, int]
     run_id: str
     experiment: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A run of another record whose result can be taken over.
+
+    Attributes:
+        name: name of the sweep.
+        kind: `sweep` or `confirmation`.
+        experiment: id of the experiment in MLflow.
+        record: id of the parent run.
+        run_id: id of the run.
+    """
+
+    name: str
+    kind: str
+    experiment: str
+    record: str
+    run_id: str
 
 
 @dataclass(frozen=True)
@@ -94,6 +128,7 @@ class Store:
         driver: str = "",
         data: Dataset | None = None,
         tags: Mapping[str, str] | None = None,
+        imports: Sequence[str] = (),
         earlier: Sequence[str] = (),
     ) -> Record:
         """Begin a record, or continue the newest record with the same name, kind and identity.
@@ -110,6 +145,7 @@ class Store:
             driver: the driver of a sweep.
             data: the data set of the runs; each run refers to it.
             tags: more tags to show in MLflow.
+            imports: modules of the user that the workers import.
             earlier: identities that earlier versions of invact gave the same record.
 
         Raises:
@@ -165,6 +201,7 @@ class Store:
                 resumed=bool(found),
                 data=data,
                 tags=provenance,
+                imports=imports,
                 lock=lock,
                 lease=lease,
             )
@@ -209,6 +246,10 @@ class Store:
             f"name: received {name!r}, which has no {wanted or 'record'}. Allowed: see `invact list`"
         )
 
+    def reader(self, origin: Origin) -> RecordReader:
+        """Return the record that a run belongs to, to read its results."""
+        return RecordReader(self.runs, origin.experiment, origin.record)
+
     def records(self, name: str | None = None) -> list[RecordInfo]:
         """List the records with one name, or all records, newest first.
 
@@ -230,6 +271,46 @@ class Store:
             )
             for run in self._parents(list(names))
         ]
+
+    def finished(self, data: str, apart: str = "") -> dict[tuple[str, int, str], Origin]:
+        """Find the runs of sweeps and confirmations whose results hold here too, in one query.
+
+        They have ended as FINISHED or DIVERGED on the same data, with the versions and variables of this
+        process that decide last digits. Runs of claims are left out.
+
+        Args:
+            data: the digest of the data set.
+            apart: id of the parent run of a record that is left out.
+
+        Returns:
+            The oldest of these runs, one that was trained before one that was taken over, for each digest of
+            a configuration, seed, and hash of the user's code; see `invact.tracking.provenance.code_of`.
+        """
+        names = self.runs.experiments()
+        records = {
+            run.info.run_id: run
+            for run in self._parents(list(names))
+            if run.data.tags.get(KIND) in ("sweep", "confirmation") and run.info.run_id != apart
+        }
+        query = f"attributes.status = 'FINISHED' and dataset.digest = '{data}' and tags.`{SEED}` != ''"
+        runs = self.runs.marked(list(names), query, (*_UNIT, VERSION, VARIABLE)) if records else {}
+        here = numerics()
+        found: dict[tuple[str, int, str], Origin] = {}
+        for run_id, tags in sorted(runs.items(), key=lambda one: TAKEN in one[1]):
+            record = records.get(tags.get(ROOT, ""))
+            seed = tags.get(SEED, "")
+            if record is None or tags.get(STATUS) not in _RESULTS or not seed.isdecimal():
+                continue
+            # Earlier versions wrote no hash. Then the record tells whether there was code of the user.
+            none = record.data.params.get("imports") == "[]"
+            code = tags.get(CODE, NO_CODE if none else UNKNOWN_CODE)
+            if code != UNKNOWN_CODE and numerics_in(tags) == here:
+                origin = Origin(
+                    names[record.info.experiment_id],
+                    *(text_in(record, KIND), record.info.experiment_id, record.info.run_id, run_id),
+                )
+                found.setdefault((tags.get(CONFIG, ""), int(seed), code), origin)
+        return found
 
     def tagged(self, key: str, value: str) -> list[tuple[str, str, datetime]]:
         """Find the parent runs with a tag, oldest first, including those that were deleted.
