@@ -86,6 +86,10 @@ class Search:
         self._next = 0
         self._started = 0
 
+    def learn(self, values: Values, outcome: Outcome) -> None:
+        """Tell the driver a result of another search, before `resume`; it is no trial of this search."""
+        self._driver.learn(values, outcome)
+
     def resume(self, table: pd.DataFrame) -> list[Trial]:
         """Return the trials of the table of runs, complete or not."""
         trials = [self._recorded(rows) for _, rows in table.groupby("trial")]

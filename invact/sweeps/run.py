@@ -19,6 +19,7 @@ from invact.process.spawning import check_script
 from invact.sweeps.file import Sweep, load_sweep
 from invact.sweeps.recorded import SETTINGS, SOURCE, front_of, keep_winner
 from invact.sweeps.reuse import Reuse
+from invact.sweeps.warm import WARM, find_earlier
 from invact.text import leading
 from invact.training.results import Status
 
@@ -93,7 +94,8 @@ def run_sweep(
         show: whether to show progress on standard error.
 
     Raises:
-        InputError: the sweep is not valid, or no configuration of the space is within the budget.
+        InputError: the sweep is not valid, or no configuration of the space is within the budget; or a sweep
+            of `warm_start` is not in the store, or has no trial in the space.
         EnvironmentFault: the data, the store or the cluster cannot be reached, or Keras uses another backend
             than TensorFlow; or each worker would run the calling script again, see
             `invact.process.spawning.check_script`.
@@ -117,6 +119,7 @@ def run_sweep(
     file = sweep.file
     with stage("loading the data", show=show):
         data = sweep.source.load()
+    earlier = find_earlier(sweep, data, store, tracking_uri)
     with stage("loading TensorFlow", show=show):
         load_tensorflow()
     data.report()
@@ -136,6 +139,12 @@ def run_sweep(
         )
         with within(str(sweep.path)), stage("checking the budgets", show=show):
             gate.check(file.seed)
+        told = None
+        if earlier is not None:
+            with within(str(sweep.path)), within("warm_start"):
+                told = earlier.told(gate)
+            for values, outcome in told.trials:
+                search.learn(values, outcome)
         record = resources.enter_context(
             open_store(store, tracking_uri).record(
                 sweep.name,
@@ -145,6 +154,7 @@ def run_sweep(
                     sweep.path.name: read_text(sweep.path),
                     SETTINGS: file.model_dump_json(indent=1),
                     SOURCE: json.dumps(asdict(sweep.source) | {"digest": data.digest}, indent=1),
+                    **({WARM: told.text} if told is not None and told.text else {}),
                 },
                 params=file.model_dump(mode="json"),
                 driver=file.driver,
@@ -181,6 +191,8 @@ def run_sweep(
         with make_progress(runs, len(table), mark=search.mark, show=show) as progress:
             if feasibility is not None:
                 progress.message(f"{sweep.name}: {feasibility}")
+            for line in () if told is None else told.lines:
+                progress.message(f"{sweep.name}: warm start: {line}")
             coordinator = Coordinator(
                 *(record, progress, engine, table, trials),
                 about=f"{sweep.name}: {data.train_count:,} training images",

@@ -155,7 +155,8 @@ class DriverContract:
     A driver proposes valid configurations, numbers them from 0, never repeats one and stops after `trials`.
     The seed, the results and the order of the calls decide its proposals. Several proposals may be pending,
     and their results arrive in any order. Enqueued configurations come first. Results that are known from
-    before count as trials. Failures do not stop a search, and a driver neither prints nor logs.
+    before count as trials; those of another search only guide the proposals. Failures do not stop a search,
+    and a driver neither prints nor logs.
 
     Attributes:
         space: what most tests search; `FINITE` for a driver that cannot search an interval.
@@ -164,6 +165,7 @@ class DriverContract:
         seeded: whether another seed gives other proposals.
         exhausts: whether the driver proposes every configuration of a finite space before it stops.
         chooses_epochs: whether every proposal says how many epochs to train.
+        learns: whether results of another search change the proposals.
 
     Example:
         >>> from invact.search.drivers import make_driver
@@ -180,6 +182,8 @@ class DriverContract:
         test_enqueued_configurations_come_first_and_once
         test_failures_do_not_end_a_search
         test_known_results_count_as_trials_and_are_not_repeated
+        test_learned_results_guide_a_search
+        test_learned_results_neither_count_as_trials_nor_block_a_configuration
         test_nothing_is_printed_or_logged
         test_proposals_are_valid_and_numbered_and_differ
         test_several_proposals_may_be_pending
@@ -192,6 +196,7 @@ class DriverContract:
     seeded: bool = True
     exhausts: bool = True
     chooses_epochs: bool = False
+    learns: bool = True
 
     def make(
         self,
@@ -319,6 +324,31 @@ class DriverContract:
         rest = drive(driver)
         assert [proposal.number for proposal in rest] == list(range(known, self.trials))
         assert not set(keys_of(rest)) & set(keys_of(before))
+
+    def test_learned_results_guide_a_search(self) -> None:
+        """Results of another search change what is proposed, or nothing at all."""
+        rng = np.random.default_rng(5)
+        proposals = []
+        for learned in ([], [self.space.sample(rng) for _ in range(self.trials)]):
+            driver = self.fresh(self.trials)
+            for values in learned:
+                driver.learn(values, outcome_of(values))
+            proposals.append(drive(driver))
+        assert (proposals[0] != proposals[1]) == self.learns
+
+    def test_learned_results_neither_count_as_trials_nor_block_a_configuration(self) -> None:
+        """The search goes on to its last trial, and can propose what another search has tried."""
+        known = SINGLE.check({"filters": 5, "batch_size": 16}, "known")
+        wanted = SINGLE.check({"filters": 6, "batch_size": 32}, "enqueue")
+        driver = self.fresh(4, space=SINGLE, enqueue=[wanted])
+        for values in (wanted, known):
+            driver.learn(values, outcome_of(values))
+        driver.know(known, outcome_of(known), EPOCHS if self.chooses_epochs else None)
+        proposals = drive(driver)
+        assert [proposal.number for proposal in proposals] == [1, 2, 3]
+        assert proposals[0].values == wanted
+        keys = keys_of(proposals)
+        assert len({*keys, proposal_key(known, EPOCHS if self.chooses_epochs else None)}) == 4
 
     @pytest.mark.parametrize("kind", _OBJECTIVES)
     def test_each_kind_of_objective_is_searched(self, kind: str) -> None:

@@ -210,7 +210,12 @@ class Store:
             raise
 
     def latest(
-        self, name: str, kind: str | None = None, driver: str | None = None, identity: str | None = None
+        self,
+        name: str,
+        kind: str | None = None,
+        driver: str | None = None,
+        identity: str | None = None,
+        apart: str | None = None,
     ) -> Record:
         """Return the newest record with a name, to read it or to add files.
 
@@ -219,6 +224,7 @@ class Store:
             kind: required kind; None allows any kind.
             driver: required driver; None allows any driver.
             identity: required identity; None allows any identity.
+            apart: an identity that is left out.
 
         Raises:
             InputError: there is no such record; the message suggests the most similar name.
@@ -233,6 +239,7 @@ class Store:
                 and kind in (None, tags.get(KIND))
                 and driver in (None, tags.get(DRIVER))
                 and identity in (None, tags.get(IDENTITY))
+                and apart != tags.get(IDENTITY)
             ):
                 return Record(self.runs, run.info.experiment_id, run.info.run_id)
         if not known:

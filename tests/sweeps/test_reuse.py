@@ -73,7 +73,9 @@ def test_a_run_that_is_taken_over_is_the_run_that_a_training_would_be(
         assert len(was.epochs) == config.epochs
         assert was.correct
         assert was.validation_correct
-        costs = [record._runs.read(run, "cost.csv") for record, run in zip(records, (here, there), strict=True)]
+        costs = [
+            record._runs.read(run, "cost.csv") for record, run in zip(records, (here, there), strict=True)
+        ]
         assert costs[0] == costs[1]
         assert f"/runs/{here})" in records[1]._runs.tags(there)["mlflow.note.content"]
     for point in second.front.points:
@@ -236,7 +238,12 @@ def test_modules_that_are_imported_are_part_of_the_code(stand_in, write, trained
 
 
 def test_code_that_is_not_known_is_never_taken_over(stand_in, write, trained, modules) -> None:
-    modules(my_net=BUILDER.replace("from my_parts", "import importlib\nimportlib.import_module('math')\nfrom my_parts"), my_parts=PARTS)
+    modules(
+        my_net=BUILDER.replace(
+            "from my_parts", "import importlib\nimportlib.import_module('math')\nfrom my_parts"
+        ),
+        my_parts=PARTS,
+    )
     space = SPACE.replace("[parameters]", "[parameters]\nmodel = 'my_net:build'")
     swept(write("one", keys(), space=space))
     swept(write("two", keys(9_000), space=space))
@@ -282,7 +289,9 @@ def test_a_network_that_the_source_lacks_is_trained_again_if_it_is_on_the_front(
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_a_sweep_that_is_killed_while_it_takes_over_is_completed(stand_in, write, trained, folder, seeds) -> None:
+def test_a_sweep_that_is_killed_while_it_takes_over_is_completed(
+    stand_in, write, trained, folder, seeds
+) -> None:
     more = "" if seeds == 1 else "seeds = [0, 1]"
     one, two = write("one", keys(10_000, more), space=SPACE), write("two", keys(9_000, more), space=SPACE)
 
