@@ -100,11 +100,12 @@ def _file(name: str) -> Path | None:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return None
-    for depth in range(len(rest)):
+    for part in rest:
         if spec is None or spec.submodule_search_locations is None:
             return None
-        # Unlike `importlib.util.find_spec`, this imports no package.
-        spec = PathFinder.find_spec(".".join([top, *rest[: depth + 1]]), [*spec.submodule_search_locations])
+        # Unlike `importlib.util.find_spec`, this imports no package. It knows the folders of the package, so
+        # it needs only the last part of the name.
+        spec = PathFinder.find_spec(part, [*spec.submodule_search_locations])
     return _place(spec)
 
 

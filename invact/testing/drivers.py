@@ -329,11 +329,11 @@ class DriverContract:
         """Results of another search change what is proposed, or nothing at all."""
         rng = np.random.default_rng(5)
         proposals = []
-        for learned in ([], [self.space.sample(rng) for _ in range(self.trials)]):
+        for learned in ([], [self.space.sample(rng) for _ in range(6)]):
             driver = self.fresh(self.trials)
             for values in learned:
                 driver.learn(values, outcome_of(values))
-            proposals.append(drive(driver))
+            proposals.append(drive(driver, steps=2))
         assert (proposals[0] != proposals[1]) == self.learns
 
     def test_learned_results_neither_count_as_trials_nor_block_a_configuration(self) -> None:

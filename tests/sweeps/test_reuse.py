@@ -10,15 +10,12 @@ import pytest
 from helpers import numbers
 from killed import Killed, faults_of, keys_of, killed_at
 
-from invact.arms import Arm, register_arm
-from invact.claims.run import run_claim
 from invact.config import Config
 from invact.networks.archives import unpack
 from invact.sweeps.confirm import confirm_front, fresh_seeds
 from invact.sweeps.file import load_sweep
 from invact.sweeps.recorded import find_sweep
 from invact.sweeps.run import SweepResult, run_sweep
-from invact.tracking import provenance, store
 from invact.tracking.record import Record
 from invact.tracking.table import TAKEN
 
@@ -83,101 +80,44 @@ def test_a_run_that_is_taken_over_is_the_run_that_a_training_would_be(
         unpack(records[1].model(point.run_id))
 
 
-def test_the_progress_counts_runs_that_are_taken_over(stand_in, two, trained, capfd) -> None:
+def test_runs_are_counted_as_taken_over_and_a_fresh_sweep_trains_every_run(
+    stand_in, two, trained, invact
+) -> None:
     swept(two[0])
-    capfd.readouterr()
-    swept(two[1], show=True)
-    lines = capfd.readouterr().err.splitlines()
-    assert [line[:5] for line in lines if "taken over" in line][:4] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
-    assert lines[-1] == "4 runs were taken over from one, and not trained again"
+    answer = invact("sweep", two[1], "--trials", 4)
+    lines = [line for line in answer.err.splitlines() if "taken over" in line]
+    assert [line[:5] for line in lines[:4]] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
+    assert lines[4:] == ["4 runs were taken over from one, and not trained again"]
     assert len(trained) == 4
-
-
-def test_a_fresh_sweep_trains_every_run(stand_in, two, trained, invact) -> None:
-    swept(two[0])
-    swept(two[1], fresh=True)
+    fresh = invact("sweep", two[1], "--trials", 4, "--seed", 1, "--fresh")
+    assert fresh.code == 0
+    assert "taken over" not in fresh.err
     assert len(trained) == 8
-    assert taken("two") == {}
-    # The same command without the option changes nothing that has ended.
-    assert invact("sweep", two[1], "--trials", 4, "--json").code == 0
-    assert invact("sweep", "./one.toml", "--trials", 4, "--seed", 1, "--fresh", "--json").code == 0
-    assert len(trained) == 12
 
 
-def test_a_sweep_takes_over_from_an_earlier_record_of_its_name_and_only_the_seeds_that_it_has(
-    stand_in, two, write, trained
+def test_seeds_that_are_missing_are_trained_and_a_confirmation_takes_nothing(
+    stand_in, write, trained
 ) -> None:
-    first = swept(two[0])
-    second = swept(write("one", keys(10_000, "seeds = [1, 0]"), space=SPACE))
-    assert second.run_id != first.run_id
-    assert sorted(seed for _, seed in trained) == [0] * 4 + [1] * 4
-    assert set(taken("one").values()) == set(first.table["run_id"])
-    assert set(find_sweep("one", None, None, None).summaries) == set()
-    third = swept(two[1])
-    assert set(taken("two").values()) == set(first.table["run_id"]), "the trained run, not its copy"
-    assert len(third.table) == 4
-
-
-def test_a_sweep_takes_over_from_confirmations_and_a_confirmation_from_nothing(
-    stand_in, two, write, trained
-) -> None:
-    swept(two[0])
-    confirmation = confirm_front("one", 2, show=False)
-    trainings = len(trained)
-    seeds = list(fresh_seeds(2))
-    swept(write("other", keys(10_000, f"seeds = {seeds}"), space=SPACE))
-    points = len(confirmation.points)
-    assert len(trained) == trainings + 8 - 2 * points
-    assert len(taken("other")) == 2 * points
-    swept(two[1])
-    confirm_front("two", 2, show=False)
-    assert len(trained) == trainings + 8, "the same points and seeds, trained again"
-
-
-def test_claims_give_and_take_nothing(stand_in, write, write_claim, trained, folder) -> None:
-    run_claim(write_claim("", ratios="[0.125]", margin="3"), show=False)
-    claimed = {*trained}
-    (name, seed), *_ = sorted(claimed)
-    network = {"filters": 8, "depth": 1, "epochs": 2, "batch_size": 64, "learning_rate": 1e-2}
-    assert Config(activation="relu", **network).digest() in {digest for digest, _ in claimed}
+    space = SPACE.replace("{ low = 2, high = 3 }", "2")
+    first = swept(write("one", keys(), space=space))
+    confirm_front("one", 2, show=False)
+    assert len(trained) == 2 + 2 * len(first.front.points)
     del trained[:]
-    seeds = sorted(seed for digest, seed in claimed if digest == Config(**network).digest())
-    text = "\n".join(f"{key} = {value}" for key, value in network.items())
-    path = write("one", space="[parameters]\nactivation = 'relu'\n")
-    path.write_text(
-        f"space = 'space.toml'\ndata = 'digits'\ntrials = 1\nseeds = {seeds[:2]}\n[config]\n{text}\n"
-    )
-    run_sweep(path, show=False)
-    assert set(trained) == {(Config(**network).digest(), seed) for seed in seeds[:2]} <= claimed
-
-
-@pytest.mark.parametrize("change", ["version", "variable", "data", "status"])
-def test_a_run_with_other_numbers_is_trained(stand_in, two, trained, monkeypatch, write, change) -> None:
-    if change == "status":
-        stand_in.truth = lambda config, seed: 1 / 0
-    swept(two[0])
-    path = two[1]
-    if change == "version":
-        monkeypatch.setattr(provenance, "versions", lambda: old() | {"keras": "0"}) if (
-            old := provenance.versions
-        ) else None
-    elif change == "variable":
-        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    elif change == "data":
-        path = write("two", "split_seed = 1\n" + keys(9_000), space=SPACE)
-    swept(path)
-    assert len(trained) == 8
-    assert taken("two") == {}
-
-
-def test_a_diverged_run_is_a_result_and_is_taken_over(stand_in, two, trained) -> None:
-    stand_in.truth = lambda config, seed: float("nan")
-    swept(two[0])
-    table = swept(two[1]).table
-    assert set(table["status"]) == {"DIVERGED"}
-    assert set(table["error"]) == {"the training loss was nan in epoch 1"}
-    assert len(trained) == 4
-    assert len(taken("two")) == 4
+    # Another identity of the same name, with a seed of the sweep, one of the confirmation and a new one.
+    unused, confirmed = fresh_seeds(2)
+    second = swept(write("one", keys(more=f"seeds = [0, 7, {confirmed}]"), space=space))
+    assert second.run_id != first.run_id
+    points = {point.config for point in first.front.points}
+    wanted = {(config, seed) for config in first.table["config"] for seed in (7, confirmed)}
+    assert {*trained} == wanted - {(config, confirmed) for config in points}
+    assert set(taken("one").values()) >= {*first.table["run_id"]}
+    # A confirmation is trained, although the second sweep has a run with one of its seeds.
+    del trained[:]
+    swept(write("three", keys(9_000, f"seeds = [{unused}]"), space=space))
+    assert {seed for _, seed in trained} <= {unused}, "only networks, which the confirmation has not stored"
+    del trained[:]
+    result = confirm_front("three", 2, show=False)
+    assert len(trained) == 2 * len(result.points)
 
 
 BUILDER = """
@@ -222,47 +162,6 @@ def test_users_code_is_taken_over_only_if_its_source_is_equal(stand_in, write, t
     swept(write("three", keys(8_000), space=space))
     assert len(trained) == 8
     assert taken("three") == {}
-    modules(my_net=BUILDER, my_parts=PARTS)
-    swept(write("four", keys(7_000), space=space))
-    assert len(trained) == 8
-
-
-def test_modules_that_are_imported_are_part_of_the_code(stand_in, write, trained, modules) -> None:
-    modules(my_arms="VALUE = 1\n")
-    plain = swept(write("one", keys(), space=SPACE))
-    swept(write("two", keys(9_000, "imports = ['my_arms']"), space=SPACE))
-    assert len(trained) == 8, "the module may have changed anything"
-    swept(write("three", keys(8_000, "imports = ['my_arms']"), space=SPACE))
-    assert len(trained) == 8
-    assert not {*taken("three").values()} & {*plain.table["run_id"]}
-
-
-def test_code_that_is_not_known_is_never_taken_over(stand_in, write, trained, modules) -> None:
-    modules(
-        my_net=BUILDER.replace(
-            "from my_parts", "import importlib\nimportlib.import_module('math')\nfrom my_parts"
-        ),
-        my_parts=PARTS,
-    )
-    space = SPACE.replace("[parameters]", "[parameters]\nmodel = 'my_net:build'")
-    swept(write("one", keys(), space=space))
-    swept(write("two", keys(9_000), space=space))
-    assert len(trained) == 8
-
-
-def test_runs_of_earlier_versions_are_taken_over_unless_they_may_have_users_code(
-    stand_in, write, trained, monkeypatch, modules
-) -> None:
-    modules(my_arms="VALUE = 1\n")
-    with monkeypatch.context() as patch:
-        patch.setattr("invact.tracking.record.CODE", "not.yet")
-        swept(write("one", keys(), space=SPACE))
-        swept(write("two", keys(10_000, "imports = ['my_arms']\nseeds = [1]"), space=SPACE))
-    assert len(trained) == 8
-    swept(write("three", keys(9_000), space=SPACE))
-    assert len(trained) == 8
-    swept(write("four", keys(9_000, "seeds = [1]"), space=SPACE))
-    assert len(trained) == 12
 
 
 def test_a_network_that_the_source_lacks_is_trained_again_if_it_is_on_the_front(
@@ -288,6 +187,7 @@ def test_a_network_that_the_source_lacks_is_trained_again_if_it_is_on_the_front(
     assert all(find_sweep("one", None, None, None).has_model(point.run_id) for point in first.front.points)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_a_sweep_that_is_killed_while_it_takes_over_is_completed(
     stand_in, write, trained, folder, seeds

@@ -1,6 +1,5 @@
 """The trials of an earlier sweep guide a sampler; they are no trials of the new sweep."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from invact.sweeps.file import load_sweep
 from invact.sweeps.recorded import find_sweep
 from invact.sweeps.run import SweepResult, run_sweep
 from invact.sweeps.warm import WARM, values_in
+from invact.tracking.store import open_store
 from invact.training.results import Status
 
 SPACE = '[parameters]\nactivation = { choices = ["relu", "inverse"] }\nfilters = { low = 2, high = 5 }\n'
@@ -40,14 +40,15 @@ def learned(monkeypatch) -> list[tuple[dict[str, object], Outcome]]:
 def test_a_sampler_is_told_the_trials_of_an_earlier_sweep_under_its_own_budgets(
     stand_in, write, learned, trained, capfd
 ) -> None:
-    first = swept(write("first", "sampler = 'grid'\n", "dropout = 0.1", SPACE), trials=8)
+    first = swept(write(more="sampler = 'grid'\n", config="dropout = 0.1", space=SPACE), trials=8)
     budget = int(first.table["macs"].median())
     space = SPACE.replace("high = 5", "high = 4")
-    more = f"warm_start = ['first']\n[objective]\nkind = 'pareto'\nmax_macs = {budget}\n"
-    path = write("second", more, "dropout = 0.1", space)
+    # The earlier sweep may have the same name.
+    more = f"warm_start = ['tiny']\n[objective]\nkind = 'pareto'\nmax_macs = {budget}\n"
     del trained[:]
     capfd.readouterr()
-    second = swept(path, show=True)
+    second = swept(write(more=more, config="dropout = 0.1", space=space), show=True)
+    assert second.run_id != first.run_id
     inside = first.table[first.table["param.filters"] <= 4]
     assert len(learned) == len(inside) == 6
     for values, outcome in learned:
@@ -60,22 +61,23 @@ def test_a_sampler_is_told_the_trials_of_an_earlier_sweep_under_its_own_budgets(
         assert outcome.accuracy == (None if over else row["validation_accuracy"])
         assert (outcome.costs["macs"], outcome.costs["params"]) == (row["macs"], row["params"])
     assert {outcome.status for _, outcome in learned} == {Status.OVER_BUDGET, Status.FINISHED}
-    err = capfd.readouterr().err
     assert (
-        "second: warm start: 6 of 8 trials of 'first' are told; 2 have a value that this search space lacks "
-        "or forbids (filters 2)\n" in err
+        "tiny: warm start: 6 of 8 trials of 'tiny' are told; 2 have a value that this search space lacks or "
+        "forbids (filters 2)\n" in capfd.readouterr().err
     )
     # They are no trials of the sweep, and their configurations are taken over when they are proposed.
     assert len(second.table) == 4
     assert trained == []
-    # What was told stays, although the first sweep is another one now.
+    # What was told stays, although there is a newer sweep of the name.
     told = [*learned]
     del learned[:]
-    swept(write("first", "sampler = 'grid'\n", "dropout = 0.2", SPACE), trials=1)
-    more = swept(path, trials=5)
-    assert more.run_id == second.run_id
+    newer = swept(write(more="sampler = 'grid'\n", config="dropout = 0.2", space=space), trials=1)
+    again = swept(write(more=more, config="dropout = 0.1", space=space), trials=5)
+    assert again.run_id == second.run_id != newer.run_id
     assert learned == told
-    assert json.loads(find_sweep("second", None, None, None).read(WARM))["sweeps"] == {"first": first.run_id}
+    (record,) = [one for one in open_store().records("tiny") if one.run_id == second.run_id]
+    kept = open_store().latest("tiny", identity=record.identity).json(WARM)
+    assert kept["sweeps"] == {"tiny": first.run_id}
 
 
 def test_a_warm_start_is_part_of_the_identity(write, digits) -> None:
@@ -86,41 +88,25 @@ def test_a_warm_start_is_part_of_the_identity(write, digits) -> None:
     assert load_sweep(write(more="warm_start = []")).identity(digits) == plain.identity(digits)
 
 
-def test_an_earlier_record_of_the_same_name_can_be_the_start(stand_in, write, learned) -> None:
-    first = swept(write())
-    second = swept(write(more="warm_start = ['tiny']"))
-    assert second.run_id != first.run_id
-    assert len(learned) == 4
-    swept(write(more="warm_start = ['tiny']"), trials=5)
-    assert learned[4:] == learned[:4]
-
-
-@pytest.mark.parametrize(
-    ("more", "config", "space", "message"),
-    [
-        ("warm_start = ['tinny']", "", SPACE, r"two.toml: warm_start: name: received 'tinny'; .*'tiny'"),
-        ("warm_start = ['two']", "", SPACE, r"warm_start: name: received 'two'; did you mean 'tiny'"),
-        ("warm_start = ['../x']", "", SPACE, r"warm_start: received '../x'. Allowed: 1 to 64 letters"),
+def test_a_warm_start_that_cannot_be_is_refused_before_any_training(stand_in, write, trained) -> None:
+    swept(write(space=SPACE), trials=1)
+    for more, config, message in (
+        ("warm_start = ['tinny']", "", r"two.toml: warm_start: name: received 'tinny'; .*'tiny'"),
+        ("warm_start = ['two']", "", r"warm_start: name: received 'two'. Allowed: tiny"),
+        ("warm_start = ['../x']", "", r"warm_start: received '../x'. Allowed: 1 to 64 letters"),
         (
             "warm_start = ['tiny']\nsampler = 'random'",
             "",
-            SPACE,
             r"warm_start: received \['tiny'\] with sampler = 'random', which reads no .*: tpe, nsga2",
         ),
         (
             "warm_start = ['tiny']",
             "dropout = 0.5",
-            SPACE,
-            r"warm_start: 0 of 1 trials of 'tiny' are told; 1 have a value .* \(dropout 1\). Allowed: a sweep",
+            r"warm_start: 0 of 1 trials of 'tiny' are told; 1 have a value .* \(dropout 1\). Allowed: a",
         ),
-    ],
-)
-def test_a_warm_start_that_cannot_be_is_refused_before_any_training(
-    stand_in, write, trained, more, config, space, message
-) -> None:
-    swept(write(space=SPACE), trials=1)
-    with pytest.raises(InputError, match=message):
-        swept(write("two", more, config, space))
+    ):
+        with pytest.raises(InputError, match=message):
+            swept(write("two", more, config, SPACE))
     assert len(trained) == 1
     with pytest.raises(InputError, match="two"):
         find_sweep("two", None, None, None)
