@@ -20,21 +20,10 @@ from invact.tracking.backend.opening import SERVERS, SQLITE, has_store, open_run
 from invact.tracking.backend.places import ARTIFACTS, location_of
 from invact.tracking.backend.values import text_of
 from invact.tracking.lease import Lease
-from invact.tracking.provenance import (
-    CODE,
-    NO_CODE,
-    UNKNOWN_CODE,
-    VARIABLE,
-    VERSION,
-    continued,
-    numerics,
-    numerics_in,
-    provenance_tags,
-)
-from invact.tracking.reader import RecordReader
+from invact.tracking.provenance import continued, provenance_tags
 from invact.tracking.record import Record
 from invact.tracking.stored import counts_of, started, text_in
-from invact.tracking.table import CONFIG, COUNTED, ROOT, SEED, STATUS, TAKEN, count, current, tagged
+from invact.tracking.table import COUNTED, ROOT, count, current, tagged
 from invact.tracking.ui import Server, serve
 from invact.training.results import Status
 from invact.validation import check_name
@@ -43,13 +32,9 @@ if TYPE_CHECKING:
     from invact.data.dataset import Dataset
     from invact.tracking.backend.mlflow import MlflowRuns
 
-__all__ = ["Origin", "RecordInfo", "Store", "has_store", "open_store"]
+__all__ = ["RecordInfo", "Store", "has_store", "open_store"]
 
 KIND, IDENTITY, DRIVER = "invact.kind", "invact.identity", "invact.driver"
-
-_UNIT = (ROOT, CONFIG, SEED, STATUS, CODE, TAKEN)
-_RESULTS = (Status.FINISHED, Status.DIVERGED)
-"""The statuses of runs that are taken over: what a training would come to again."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +51,7 @@ class RecordInfo:
         counts: number of runs with each status.
         run_id: id of the parent run in MLflow.
         experiment: id of its experiment in MLflow.
+        imports: the user's modules of a sweep, as JSON; empty if they are not known.
     """
 
     name: str
@@ -77,25 +63,7 @@ class RecordInfo:
     counts: Mapping[Status, int]
     run_id: str
     experiment: str
-
-
-@dataclass(frozen=True)
-class Origin:
-    """A run of another record whose result can be taken over.
-
-    Attributes:
-        name: name of the sweep.
-        kind: `sweep` or `confirmation`.
-        experiment: id of the experiment in MLflow.
-        record: id of the parent run.
-        run_id: id of the run.
-    """
-
-    name: str
-    kind: str
-    experiment: str
-    record: str
-    run_id: str
+    imports: str = ""
 
 
 @dataclass(frozen=True)
@@ -253,12 +221,12 @@ class Store:
             f"name: received {name!r}, which has no {wanted or 'record'}. Allowed: see `invact list`"
         )
 
-    def reader(self, origin: Origin) -> RecordReader:
-        """Return the record that a run belongs to, to read its results."""
-        return RecordReader(self.runs, origin.experiment, origin.record)
-
-    def records(self, name: str | None = None) -> list[RecordInfo]:
+    def records(self, name: str | None = None, *, counted: bool = True) -> list[RecordInfo]:
         """List the records with one name, or all records, newest first.
+
+        Args:
+            name: the name; None lists all records.
+            counted: whether to count the runs, which reads all runs of a record that is not closed.
 
         Raises:
             EnvironmentFault: a tag of a record is damaged.
@@ -272,52 +240,13 @@ class Store:
                 identity=text_in(run, IDENTITY),
                 status=run.info.status,
                 started=started(run),
-                counts=self._counts(run),
+                counts=self._counts(run) if counted else {},
+                imports=run.data.params.get("imports", ""),
                 run_id=run.info.run_id,
                 experiment=run.info.experiment_id,
             )
             for run in self._parents(list(names))
         ]
-
-    def finished(self, data: str, apart: str = "") -> dict[tuple[str, int, str], Origin]:
-        """Find the runs of sweeps and confirmations whose results hold here too, in one query.
-
-        They have ended as FINISHED or DIVERGED on the same data, with the versions and variables of this
-        process that decide last digits. Runs of claims are left out.
-
-        Args:
-            data: the digest of the data set.
-            apart: id of the parent run of a record that is left out.
-
-        Returns:
-            The oldest of these runs, one that was trained before one that was taken over, for each digest of
-            a configuration, seed, and hash of the user's code; see `invact.tracking.provenance.code_of`.
-        """
-        names = self.runs.experiments()
-        records = {
-            run.info.run_id: run
-            for run in self._parents(list(names))
-            if run.data.tags.get(KIND) in ("sweep", "confirmation") and run.info.run_id != apart
-        }
-        query = f"attributes.status = 'FINISHED' and dataset.digest = '{data}' and tags.`{SEED}` != ''"
-        runs = self.runs.marked(list(names), query, (*_UNIT, VERSION, VARIABLE)) if records else {}
-        here = numerics()
-        found: dict[tuple[str, int, str], Origin] = {}
-        for run_id, tags in sorted(runs.items(), key=lambda one: TAKEN in one[1]):
-            record = records.get(tags.get(ROOT, ""))
-            seed = tags.get(SEED, "")
-            if record is None or tags.get(STATUS) not in _RESULTS or not seed.isdecimal():
-                continue
-            # Earlier versions wrote no hash. Then the record tells whether there was code of the user.
-            none = record.data.params.get("imports") == "[]"
-            code = tags.get(CODE, NO_CODE if none else UNKNOWN_CODE)
-            if code != UNKNOWN_CODE and numerics_in(tags) == here:
-                origin = Origin(
-                    names[record.info.experiment_id],
-                    *(text_in(record, KIND), record.info.experiment_id, record.info.run_id, run_id),
-                )
-                found.setdefault((tags.get(CONFIG, ""), int(seed), code), origin)
-        return found
 
     def tagged(self, key: str, value: str) -> list[tuple[str, str, datetime]]:
         """Find the parent runs with a tag, oldest first, including those that were deleted.

@@ -77,7 +77,10 @@ class StoredRuns:
     Attributes:
         uri: the address of the store in MLflow.
         shown: the same address, for messages.
+        tags_alone: whether `marked` reads only tags; it then takes half a second for 10,000 runs.
     """
+
+    tags_alone = True
 
     def __init__(self, database: Path, write: Callable[[], MlflowRuns]) -> None:
         self._database = database
