@@ -6,7 +6,7 @@ import pytest
 from recording import a_result, an_epoch, write
 
 from invact.config import Config
-from invact.sweeps.reuse import Origin
+from invact.sweeps.reuse import Origin, finished_runs, sources_in
 from invact.tracking.provenance import CODE, NO_CODE
 from invact.tracking.reader import RecordReader
 from invact.tracking.store import Store, open_store
@@ -34,10 +34,8 @@ def record(folder, digits, name="one", kind="sweep", **options):
     return open_store(folder).record(name, kind, "1", **options)
 
 
-def finished(
-    opened: Store, data: str, apart: str = "", config: str = ""
-) -> dict[tuple[str, int, str], Origin]:
-    return opened.finished(opened.sources(apart), data, config)
+def finished(opened: Store, data: str, apart: str = "", config: str = "") -> Found:
+    return finished_runs(opened, sources_in(opened, apart), data, config)
 
 
 def units(found: Found) -> set[tuple[str, int]]:
