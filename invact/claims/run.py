@@ -107,6 +107,7 @@ def run_claim(
                 },
                 params=settings,
                 data=data,
+                imports=claim.file.imports,
             ) as record:
                 record.show(["param.step", "param.key"], ["test_accuracy", "validation_accuracy", "macs"])
                 with ClaimTrainer(

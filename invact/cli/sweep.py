@@ -64,6 +64,10 @@ def sweep(
     seed: Annotated[int | None, in_file("Seed of the sampler.")] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Train every run; take over no finished run of another sweep."),
+    ] = False,
     store: Store = None,
     tracking_uri: TrackingUri = None,
     settings: Settings = None,
@@ -104,7 +108,9 @@ def sweep(
     from invact.training.results import Status
 
     with stdout_to_stderr():
-        result = run_sweep(read, store=store, tracking_uri=tracking_uri, workers=workers, scheduler=scheduler)
+        result = run_sweep(
+            read, store=store, tracking_uri=tracking_uri, workers=workers, scheduler=scheduler, fresh=fresh
+        )
     failed = result.count(Status.FAILED)
     show(
         as_json,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -29,6 +29,7 @@ __all__ = [
     "Candidate",
     "Ended",
     "Key",
+    "Recalled",
     "Refusal",
     "Trial",
     "agenda_of",
@@ -97,6 +98,7 @@ class Ended:
         tries: how often this session has tried the run; 0 if an earlier session ended it.
         epochs: number of epochs that were trained.
         goes_on: False if the trial of a finished run left the race at the end of the run.
+        taken: whether this session took the run over from another record.
     """
 
     run_id: str
@@ -106,6 +108,24 @@ class Ended:
     tries: int = 0
     epochs: int = 0
     goes_on: bool = True
+    taken: bool = False
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """A finished run of another record, which is taken over instead of a training.
+
+    Attributes:
+        result: the result of the run, without its network.
+        origin: the record that the run is from, in words.
+        tags: the tags that say where the run is from.
+        network: reads the `.keras` archive of the run; empty if it is not stored.
+    """
+
+    result: TrialResult
+    origin: str
+    tags: Mapping[str, str]
+    network: Callable[[], bytes]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import functools
 import itertools
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from invact.execution.agenda import (
     Candidate,
     Ended,
     Key,
+    Recalled,
     Refusal,
     Trial,
     agenda_of,
@@ -33,6 +34,7 @@ from invact.training.results import Status, TrialResult
 if TYPE_CHECKING:
     import pandas as pd
 
+    from invact.config import Config
     from invact.execution.progress import Progress
     from invact.execution.race import Race
     from invact.tracking.record import Record
@@ -62,6 +64,8 @@ class Coordinator:
         about: the start of the line that is shown when the first run is trained.
         attempts: how often to try a run that fails.
         measure: the measure of cost of the front whose networks are stored; None stores no networks.
+        recall: from a configuration and a seed to a finished run that is taken over, or None if it is to be
+            trained; by default, all are trained.
         race: decides which trials stop early; None lets every training come to its end.
 
     Attributes:
@@ -80,6 +84,7 @@ class Coordinator:
         attempts: int = 1,
         measure: str | None = None,
         race: Race | None = None,
+        recall: Callable[[Config, int], Recalled | None] | None = None,
     ) -> None:
         self._record = record
         self._progress = progress
@@ -87,6 +92,8 @@ class Coordinator:
         self._about = about
         self._attempts = attempts
         self._measure = measure
+        self._recall = recall or (lambda config, seed: None)
+        self._origins: Counter[str] = Counter()
         self._trials = {trial.number: trial for trial in trials}
         self._open = dict(self._trials)
         self._race = race
@@ -138,11 +145,18 @@ class Coordinator:
                 more = more and len(self._waiting) < known
             self._write()
             if not self._running and not self._repair():
-                return
+                break
             self._wait()
+        if self._origins:
+            count, places = self._origins.total(), ", ".join(sorted(self._origins))
+            runs = "1 run was" if count == 1 else f"{count} runs were"
+            self._progress.message(f"{runs} taken over from {places}, and not trained again")
 
     def _settle(self, on_end: Callable[[Trial, Sequence[Ended]], bool | None]) -> list[Key]:
-        """Write refusals and summaries, close complete trials, and return the runs that wait for a worker."""
+        """Do what needs no worker, close complete trials, and return the runs that wait for a worker.
+
+        That is to write refusals and summaries, and to take over runs of other records.
+        """
         while True:
             agenda = agenda_of(self._open.values(), self._ended, self._summaries, self._attempts)
             for number, keys in itertools.groupby(agenda.refuse, key=lambda key: key[0]):
@@ -155,9 +169,11 @@ class Coordinator:
                 self._keep_model(trial)
                 runs = [self._ended[number, seed] for seed in trial.seeds]
                 self._show(trial, runs, bool(on_end(trial, runs)))
-            if not (agenda.refuse or agenda.summarize):
-                busy = {(running.trial.number, running.seed) for running in self._running.values()}
-                return [key for key in agenda.train if key not in busy]
+            busy = {(running.trial.number, running.seed) for running in self._running.values()}
+            waiting = [key for key in agenda.train if key not in busy]
+            taken = [key for key in waiting if self._take(*key)]
+            if not (agenda.refuse or agenda.summarize or taken):
+                return waiting
 
     def _show(self, trial: Trial, runs: Sequence[Ended], best: bool) -> None:
         """Show the line of a trial that this session has completed."""
@@ -171,7 +187,8 @@ class Coordinator:
         finished = all(run.status is Status.FINISHED for run in runs)
         if finished and len(scores) == len(runs) and any(run.tries for run in runs):
             mean, macs = math.fsum(scores) / len(scores), trial.known.get("macs")
-            self._progress.trial(trial.label, mean, macs, number=trial.number, best=best)
+            taken = all(run.taken for run in runs)
+            self._progress.trial(trial.label, mean, macs, number=trial.number, best=best, taken=taken)
 
     def _workers(self) -> Engine:
         with self._progress.stage("starting the workers"):
@@ -258,8 +275,6 @@ class Coordinator:
         # Epochs and results come through different channels, so the last epochs may be missing here.
         late = result.epochs[self._epochs.pop(event.key) :]
         self._note(key, run_id, result)
-        if self._race is not None and trial.race and key[1] == trial.seeds[0]:
-            self._ended[key] = self._race.finished(trial, self._ended[key])
         # The network is stored before the run counts, so that no kill separates the two.
         store = self._may_be_on_the_front(trial, key)
         written = result if store else replace(result, model=b"")
@@ -276,11 +291,31 @@ class Coordinator:
         while self._unwritten:
             self._unwritten.popleft()()
 
-    def _note(self, key: Key, run_id: str, result: TrialResult) -> None:
+    def _note(self, key: Key, run_id: str, result: TrialResult, taken: bool = False) -> None:
         tries = self._ended[key].tries if key in self._ended else 0
-        self._ended[key] = Ended(
-            *(run_id, result.status, result.validation, result.test, tries + 1, len(result.epochs))
-        )
+        measured = (result.status, result.validation, result.test)
+        self._ended[key] = Ended(run_id, *measured, tries=tries + 1, epochs=len(result.epochs), taken=taken)
+        trial = self._trials[key[0]]
+        if self._race is not None and trial.race and key[1] == trial.seeds[0]:
+            self._ended[key] = self._race.finished(trial, self._ended[key])
+
+    def _take(self, number: int, seed: int) -> bool:
+        """Take over the run of another record, if there is one with the same configuration and seed."""
+        trial, key = self._open[number], (number, seed)
+        found = self._recall(trial.config, seed)
+        if found is None:
+            return False
+        result = found.result
+        run_id = self._start(trial, seed, found.tags)
+        self._record.curve(run_id, result.epochs)
+        self._note(key, run_id, result, taken=True)
+        if self._may_be_on_the_front(trial, key) and (model := found.network()):
+            result = replace(result, model=model)
+            self._stored.add(key)
+        self._record.finish(run_id, result, trial.known)
+        self._origins[found.origin] += 1
+        self._progress.taken(trial.label, result, seed=seed if len(trial.seeds) > 1 else None)
+        return True
 
     def _refuse(self, trial: Trial, seeds: Sequence[int]) -> None:
         # Without a reason of its own, the trial has left the race.
@@ -301,9 +336,9 @@ class Coordinator:
         elif refusal.status is Status.PRUNED:
             self._progress.skipped(len(seeds))
 
-    def _start(self, trial: Trial, seed: int) -> str:
+    def _start(self, trial: Trial, seed: int, tags: Mapping[str, str] | None = None) -> str:
         return self._record.start(
-            trial.number, trial.config, seed, len(trial.seeds), trial.label, trial.values
+            *(trial.number, trial.config, seed, len(trial.seeds), trial.label, trial.values), tags
         )
 
     def _may_be_on_the_front(self, trial: Trial, key: Key) -> bool:
@@ -328,7 +363,7 @@ class Coordinator:
             self._stored.add(mine.key)
 
     def _repair(self) -> bool:
-        """Train a network of the front again that an earlier session has lost; False if none is missing."""
+        """Train a network of the front again that is not stored anywhere; False if none is missing."""
         for number, seed in (one.key for one in self._front):
             run_id = self._ended[number, seed].run_id
             if (number, seed) in self._stored:
@@ -336,6 +371,12 @@ class Coordinator:
             self._stored.add((number, seed))
             if not self._record.has_model(run_id):
                 trial = self._trials[number]
+                found = self._recall(trial.config, seed)
+                if found and not same_numbers(found.result, self._ended[number, seed]):
+                    found = None
+                if found and (model := found.network()):
+                    self._record.log_model(run_id, model)
+                    continue
                 self._progress.message(
                     f"{trial.label}, seed {seed}: its network is on the front and is not stored, so it is "
                     "trained again"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["BarProgress", "LineProgress", "Progress", "make_progress"]
 
 NEW_BEST = "new best"
+TAKEN = "taken over"
 LONGEST_MARK = 12
 """Characters that a line leaves for its mark, "new best", "on the front", "over budget" or "pruned at 9"."""
 
@@ -55,6 +56,9 @@ class Progress:
     def ended(self, key: str, result: TrialResult) -> None:
         """Report that a run ended."""
 
+    def taken(self, label: str, result: TrialResult, *, seed: int | None = None) -> None:
+        """Report that a run was taken over; `seed` is given if its trial has several runs."""
+
     def trial(
         self,
         label: str,
@@ -63,6 +67,7 @@ class Progress:
         *,
         number: int | None = None,
         best: bool = False,
+        taken: bool = False,
     ) -> None:
         """Report that all runs of a trial finished, after the last of them has ended.
 
@@ -72,6 +77,7 @@ class Progress:
             macs: MACs of the network, if they are known.
             number: number of the trial, as in the table of runs.
             best: whether the trial is the best so far, or on the front of all trials so far.
+            taken: whether all runs of the trial were taken over.
         """
 
     def refused(self, label: str, cost: str, runs: int, *, number: int | None = None) -> None:
@@ -116,7 +122,12 @@ class _Counting(Progress):
         total: total number of runs.
         done: number of runs that ended in an earlier session.
         mark: what the line of a trial says if it is the best so far.
+
+    Attributes:
+        each_run: whether each run of a trial that has several gets a line.
     """
+
+    each_run = False
 
     def __init__(self, total: int, done: int = 0, *, mark: str = NEW_BEST) -> None:
         self._total = total
@@ -159,10 +170,22 @@ class _Counting(Progress):
         *,
         number: int | None = None,
         best: bool = False,
+        taken: bool = False,
     ) -> None:
         """Print the accuracy and the MACs of the trial, and whether it is the best so far."""
         cost = "" if macs is None else amount(macs, "macs")
-        self._line(number, label, f"{accuracy:.2%}", cost, self._mark if best else "")
+        marks = [self._mark] * best + [TAKEN] * taken
+        self._line(number, label, f"{accuracy:.2%}", cost, ", ".join(marks))
+
+    def taken(self, label: str, result: TrialResult, *, seed: int | None = None) -> None:
+        """Count the run; it took no time, so it says nothing about the time left."""
+        self._done += 1
+        self._known += 1
+        if result.status is not Status.FINISHED or (self.each_run and seed is not None):
+            self._say(f"{plain(label)}, seed {result.seed}: {outcome(result)}, {TAKEN}")
+
+    def _say(self, text: str) -> None:
+        raise NotImplementedError
 
     def refused(self, label: str, cost: str, runs: int, *, number: int | None = None) -> None:
         """Print the measure by which the rejected trial is over a budget."""
@@ -186,6 +209,8 @@ class _Counting(Progress):
 
 class LineProgress(_Counting):
     """One line of plain text for each trial, and for each run of a trial that has several."""
+
+    each_run = True
 
     def message(self, text: str) -> None:
         """Print one line."""
@@ -269,7 +294,10 @@ class BarProgress(_Counting):
         run = self._running.pop(key)
         self._done += 1
         if result.status not in _TOLD_BY_TRIAL:
-            self.message(f"{self._count(None)}  {run.label}, seed {result.seed}: {outcome(result)}")
+            self._say(f"{run.label}, seed {result.seed}: {outcome(result)}")
+
+    def _say(self, text: str) -> None:
+        self.message(f"{self._count(None)}  {text}")
 
     def _count(self, number: int | None) -> str:
         digits = len(str(self._total))

@@ -93,6 +93,10 @@ class Search:
         self._numbers: Iterator[int] = itertools.count()
         self._started = 0
 
+    def learn(self, values: Values, outcome: Outcome) -> None:
+        """Tell the driver a result of another search, before `resume`; it is no trial of this search."""
+        self._driver.learn(values, outcome)
+
     def resume(self, table: pd.DataFrame) -> list[Trial]:
         """Return the trials of a table of runs, complete or not; it may be called for several tables."""
         trials = [self._recorded(rows) for _, rows in table.groupby("trial")]

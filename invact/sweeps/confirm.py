@@ -123,6 +123,7 @@ def confirm_front(
         digest(["confirmation", sweep.run_id]),
         params={"sweep": sweep.run_id, "seeds": list(chosen)},
         data=data,
+        imports=settings["imports"],
     ) as record:
         record.show([], ["test_accuracy", "validation_accuracy", front.measure])
         table = record.table()

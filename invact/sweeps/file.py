@@ -16,7 +16,7 @@ from invact.data.scale import PixelRange
 from invact.deploy.timer import Timing
 from invact.errors import InputError, one_of, within
 from invact.files import beside, find, read_toml
-from invact.search.drivers import DRIVERS, check_sampler
+from invact.search.drivers import DRIVERS, LEARNING, check_sampler
 from invact.search.objectives import Objective
 from invact.search.pruning import Pruner, check_pruner, shorthand
 from invact.spaces.space import SearchSpace, load_space
@@ -52,6 +52,7 @@ class SweepFile(Frozen):
         imports: modules that register the user's own arms and MAC rules.
         config: values of `Config` that are the same for all trials.
         enqueue: configurations to try first.
+        warm_start: names of earlier sweeps on the same data, whose trials the sampler is told first.
     """
 
     space: str
@@ -70,6 +71,7 @@ class SweepFile(Frozen):
     imports: tuple[str, ...] = ()
     config: dict[str, Any] = Field(default_factory=dict)
     enqueue: tuple[dict[str, Scalar], ...] = ()
+    warm_start: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,14 @@ def load_sweep(reference: str | Path, overrides: Mapping[str, Any] | None = None
             raise one_of("driver", file.driver, DRIVERS)
         if file.sampler is not None:
             check_sampler(file.driver, file.sampler)
+        sampler = file.sampler or DRIVERS[file.driver][0]
+        for name in file.warm_start:
+            check_name(name, "warm_start")
+        if file.warm_start and sampler not in LEARNING[file.driver]:
+            raise InputError(
+                f"warm_start: received {list(file.warm_start)} with sampler = {sampler!r}, which reads no "
+                f"results of others. Allowed with {file.driver}: {', '.join(LEARNING[file.driver])}"
+            )
         import_all(file.imports)
         space = load_space(file.space, path.parent).fixed(file.config, "config.")
         for parameter in space.parameters:

@@ -18,6 +18,8 @@ from invact.process.quiet import check_backend
 from invact.process.spawning import check_script
 from invact.sweeps.file import Sweep, load_sweep
 from invact.sweeps.recorded import SETTINGS, SOURCE, front_of, keep_winner
+from invact.sweeps.reuse import Reuse
+from invact.sweeps.warm import WARM, find_earlier
 from invact.text import leading
 from invact.training.results import Status
 
@@ -75,9 +77,14 @@ def run_sweep(
     tracking_uri: str | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
+    fresh: bool = False,
     show: bool = True,
 ) -> SweepResult:
     """Run a sweep, or continue it. Finished runs are not trained again.
+
+    A run that another sweep or confirmation of the store has finished is taken over, if a training would come
+    to the same numbers: the configuration, the seed, the data, the versions and variables that decide last
+    digits, and the code of the user are the same.
 
     Args:
         sweep: a sweep, the name of a shipped sweep, or a path.
@@ -85,10 +92,12 @@ def run_sweep(
         tracking_uri: the address of an MLflow tracking server or database, to use instead of a folder.
         workers: number of processes that train, by default one for each core.
         scheduler: the address of a running Dask cluster.
+        fresh: whether to train every run, and take over none.
         show: whether to show progress on standard error.
 
     Raises:
-        InputError: the sweep is not valid, or no configuration of the space is within the budget.
+        InputError: the sweep is not valid, or no configuration of the space is within the budget; or a sweep
+            of `warm_start` is not in the store, or has no trial in the space.
         EnvironmentFault: the data, the store or the cluster cannot be reached, or Keras uses another backend
             than TensorFlow; or each worker would run the calling script again, see
             `invact.process.spawning.check_script`.
@@ -120,6 +129,7 @@ def run_sweep(
             start_template(resources)
         with stage("loading the data", show=show):
             data = sweep.source.load()
+        earlier = find_earlier(sweep, data, store, tracking_uri)
         with stage("loading TensorFlow", show=show):
             load_tensorflow()
         data.report()
@@ -139,6 +149,12 @@ def run_sweep(
         )
         with within(str(sweep.path)), stage("checking the budgets", show=show):
             gate.check(file.seed)
+        told = None
+        if earlier is not None:
+            with within(str(sweep.path)), within("warm_start"):
+                told = earlier.told(gate)
+            for values, outcome in told.trials:
+                search.learn(values, outcome)
         record = resources.enter_context(
             open_store(store, tracking_uri).record(
                 sweep.name,
@@ -148,10 +164,12 @@ def run_sweep(
                     sweep.path.name: read_text(sweep.path),
                     SETTINGS: file.model_dump_json(indent=1),
                     SOURCE: json.dumps(asdict(sweep.source) | {"digest": data.digest}, indent=1),
+                    **({WARM: told.text} if told is not None and told.text else {}),
                 },
                 params=file.model_dump(mode="json"),
                 driver=file.driver,
                 data=data,
+                imports=file.imports,
                 earlier=sweep.earlier_identities(data),
                 tags={} if timer is None else {"invact.timed_on": timer.place},
             )
@@ -173,8 +191,13 @@ def run_sweep(
             imports=file.imports,
             reserved=() if timer is None else timer.processors,
         )
-        if timer is None and not len(table):
-            # A new sweep trains something for certain, and timing needs a machine without other work.
+        recall = None
+        if not fresh:
+            finished = open_store(store, tracking_uri, read_only=True)
+            reuse = Reuse(finished, record, data.digest, gate.count)
+            recall = reuse.recall
+        if timer is None and not len(table) and (fresh or reuse.empty):
+            # Something must be trained for certain, and timing needs a machine without other work.
             engine = in_advance(resources, engine)
         feasibility = None
         # Not "if the record is new": a session may have been killed before it wrote the share.
@@ -187,11 +210,14 @@ def run_sweep(
         with make_progress(runs, len(table), mark=search.mark, show=show) as progress:
             if feasibility is not None:
                 progress.message(f"{sweep.name}: {feasibility}")
+            for line in () if told is None else told.lines:
+                progress.message(f"{sweep.name}: warm start: {line}")
             coordinator = Coordinator(
                 *(record, progress, engine, table, trials),
                 about=f"{sweep.name}: {data.train_count:,} training images",
                 measure=file.objective.cost,
                 race=race,
+                recall=recall,
             )
             coordinator.run(search.propose, search.on_end, ahead=search.ahead)
             time = record_usage(record, coordinator.usage)

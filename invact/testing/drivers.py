@@ -159,8 +159,9 @@ class DriverContract:
     A driver proposes valid configurations, numbers them from 0, never repeats one and stops after `trials`.
     The seed, the results and the order of the calls decide its proposals. Several proposals may be pending,
     and their results arrive in any order. Enqueued configurations come first. Results that are known from
-    before count as trials. Failures do not stop a search, and a driver neither prints nor logs.
-    A pruned trial is a trial like every other, and its accuracy at a rung is never taken for a result.
+    before count as trials; those of another search only guide the proposals. Failures do not stop a search,
+    and a driver neither prints nor logs. A pruned trial is a trial like every other, and its accuracy at a
+    rung is never taken for a result.
 
     Attributes:
         space: what most tests search; `FINITE` for a driver that cannot search an interval.
@@ -171,6 +172,7 @@ class DriverContract:
         chooses_epochs: whether every proposal says how many epochs to train.
         compares_rungs: whether the driver, in a search for a front, ranks pruned trials among each other by
             their accuracy at the rung.
+        learns: whether results of another search change the proposals.
 
     Example:
         >>> from invact.search.drivers import make_driver
@@ -188,6 +190,8 @@ class DriverContract:
         test_enqueued_configurations_come_first_and_once
         test_failures_do_not_end_a_search
         test_known_results_count_as_trials_and_are_not_repeated
+        test_learned_results_guide_a_search
+        test_learned_results_neither_count_as_trials_nor_block_a_configuration
         test_nothing_is_printed_or_logged
         test_proposals_are_valid_and_numbered_and_differ
         test_pruned_trials_count_and_are_not_repeated
@@ -202,6 +206,7 @@ class DriverContract:
     exhausts: bool = True
     chooses_epochs: bool = False
     compares_rungs: bool = False
+    learns: bool = True
 
     def make(
         self,
@@ -368,6 +373,31 @@ class DriverContract:
             return drive(driver, outcome)
 
         assert search(0.1) == search(0.99)
+
+    def test_learned_results_guide_a_search(self) -> None:
+        """Results of another search change what is proposed, or nothing at all."""
+        rng = np.random.default_rng(5)
+        proposals = []
+        for learned in ([], [self.space.sample(rng) for _ in range(6)]):
+            driver = self.fresh(self.trials)
+            for values in learned:
+                driver.learn(values, outcome_of(values))
+            proposals.append(drive(driver, steps=2))
+        assert (proposals[0] != proposals[1]) == self.learns
+
+    def test_learned_results_neither_count_as_trials_nor_block_a_configuration(self) -> None:
+        """The search goes on to its last trial, and can propose what another search has tried."""
+        known = SINGLE.check({"filters": 5, "batch_size": 16}, "known")
+        wanted = SINGLE.check({"filters": 6, "batch_size": 32}, "enqueue")
+        driver = self.fresh(4, space=SINGLE, enqueue=[wanted])
+        for values in (wanted, known):
+            driver.learn(values, outcome_of(values))
+        driver.know(known, outcome_of(known), EPOCHS if self.chooses_epochs else None)
+        proposals = drive(driver)
+        assert [proposal.number for proposal in proposals] == [1, 2, 3]
+        assert proposals[0].values == wanted
+        keys = keys_of(proposals)
+        assert len({*keys, proposal_key(known, EPOCHS if self.chooses_epochs else None)}) == 4
 
     @pytest.mark.parametrize("kind", _OBJECTIVES)
     def test_each_kind_of_objective_is_searched(self, kind: str) -> None:

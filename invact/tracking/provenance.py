@@ -6,19 +6,27 @@ import functools
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
 from invact._version import __version__
+from invact.arms import SHIPPED, get_arm
+from invact.config import Config
 from invact.process.quiet import warn
+from invact.process.sources import source_digest
 
 __all__ = [
+    "CODE",
+    "NO_CODE",
+    "UNKNOWN_CODE",
+    "code_of",
     "commit",
     "continued",
     "differences",
     "environment",
     "numerics",
+    "numerics_in",
     "provenance_tags",
     "versions",
 ]
@@ -72,6 +80,9 @@ The numbers of threads are not among them, because a worker always uses one thre
 VERSION, VARIABLE, UNSET = "version.", "environment.", "unset"
 """Prefixes of tags, and the value of a variable that is not set."""
 
+CODE, NO_CODE, UNKNOWN_CODE = "invact.code", "none", "unknown"
+"""The tag of a run that has the hash of the user's code, and its value without code or without a hash."""
+
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, invact and the libraries that affect results, without importing them.
@@ -106,6 +117,49 @@ def numerics() -> dict[str, str]:
     """
     found = versions()
     return {name: found[name] for name in DECISIVE if name in found} | environment()
+
+
+def numerics_in(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return `numerics` as they were when a run was made, from its tags; a name that they lack is left out.
+
+    Example:
+        >>> numerics_in(provenance_tags()) == numerics()
+        True
+    """
+    found = {name: tags[f"{VERSION}{name}"] for name in DECISIVE if f"{VERSION}{name}" in tags}
+    return found | {
+        key.removeprefix(VARIABLE): value for key, value in tags.items() if key.startswith(VARIABLE)
+    }
+
+
+def code_of(
+    config: Config,
+    imports: Iterable[str] = (),
+    digest_of: Callable[[tuple[str, ...]], str | None] = source_digest,
+) -> str:
+    """Return the hash of the user's code that may decide the numbers of a run, for the tag `CODE`.
+
+    The code is that of the modules in `imports`, of the builder, and of the arms that are not invact's.
+
+    Args:
+        config: the configuration of the run.
+        imports: the modules of the user that each worker imports.
+        digest_of: from names of modules to the hash of their code, or None if it is not known.
+
+    Returns:
+        The hash, `NO_CODE`, or `UNKNOWN_CODE` if the code of one of them cannot be found.
+
+    Example:
+        >>> code_of(Config()), code_of(Config(model="no_such_module:build"))
+        ('none', 'unknown')
+    """
+    modules = {*imports}
+    if ":" in config.model:
+        modules.add(config.model.partition(":")[0])
+    for name in {*config.activations, config.reference} - {*SHIPPED}:
+        layer = get_arm(name).layer
+        modules.add(getattr(layer, "__module__", None) or type(layer).__module__)
+    return (digest_of(tuple(sorted(modules))) or UNKNOWN_CODE) if modules else NO_CODE
 
 
 def differences(was: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:

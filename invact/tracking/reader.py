@@ -11,13 +11,26 @@ import numpy as np
 from invact.errors import InputError
 from invact.tracking.decisions import begun, decisions_of
 from invact.tracking.page import address_of, server_of
-from invact.tracking.stored import bits_of, object_of
-from invact.tracking.table import ROOT, current, frame_of, replaced_of, row_of, table_of, tagged
+from invact.tracking.stored import bits_of, damaged, object_of
+from invact.tracking.table import (
+    CURVE,
+    METRICS,
+    ROOT,
+    current,
+    epochs_of,
+    frame_of,
+    replaced_of,
+    row_of,
+    table_of,
+    tagged,
+)
+from invact.training.results import Scores, Status, TrialResult
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from invact.config import Config
     from invact.tracking.backend.mlflow import MlflowRuns
     from invact.tracking.decisions import Decision
 
@@ -58,6 +71,49 @@ class RecordReader:
             measured or is not finite is missing.
         """
         return frame_of(self._search())
+
+    def result(self, run_id: str, config: Config, seed: int) -> TrialResult:
+        """Read the result of a run that has ended, without its network and its cost by layer.
+
+        Args:
+            run_id: the id of the run.
+            config: the configuration of the run.
+            seed: the seed of the run.
+
+        Raises:
+            EnvironmentFault: a value is damaged, or a part of a finished run is missing.
+        """
+        run = self._runs.run(run_id)
+        row = row_of(run)
+        status = Status(row["status"])
+        epochs = epochs_of(self._runs.history(run_id, CURVE))
+        bits = {
+            split: bits_of(run_id, f"file {name!r}", self._runs.read(run_id, name)).tobytes()
+            for split, name in CORRECT.items()
+            if self._runs.has(run_id, name)
+        }
+        if status is Status.FINISHED and ("test" not in bits or len(epochs) != config.epochs):
+            received = f"{len(epochs)} epochs, {' and '.join(bits) or 'no split'}"
+            raise damaged(run_id, "results", received, f"{config.epochs} epochs, and the answers of the test")
+
+        def scores(split: str) -> Scores | None:
+            measured = METRICS[f"{split}_accuracy"] in run.data.metrics
+            return Scores(row[f"{split}_accuracy"], row[f"{split}_loss"]) if measured else None
+
+        return TrialResult(
+            config=config,
+            seed=seed,
+            status=status,
+            epochs=epochs,
+            train=scores("train"),
+            validation=scores("validation"),
+            test=scores("test"),
+            seconds=row["seconds"],
+            images_per_second=row["images_per_second"],
+            correct=bits.get("test", b""),
+            validation_correct=bits.get("validation", b""),
+            error=row["error"],
+        )
 
     def replaced(self) -> list[tuple[str, int, dict[str, Any], str, datetime]]:
         """Find the runs that FAILED and were tried again, oldest first.

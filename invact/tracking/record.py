@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import math
@@ -19,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.errors import InputError, InvactError
+from invact.process.sources import source_digest
 from invact.text import csv_of
 from invact.tracking.backend.values import MAX_TAG
 from invact.tracking.decisions import tag_of_decision
 from invact.tracking.lease import Lease
 from invact.tracking.page import tag_of, view_of
+from invact.tracking.provenance import CODE, code_of
 from invact.tracking.reader import CORRECT, MODEL, RecordReader
 from invact.tracking.stored import counts_of, text_in, whole_number
 from invact.tracking.table import (
@@ -41,6 +44,7 @@ from invact.tracking.table import (
     WINNER,
     count,
     current,
+    curve_of,
     metrics_of,
     tagged,
 )
@@ -83,6 +87,7 @@ class Record(RecordReader):
         resumed: bool = True,
         data: Dataset | None = None,
         tags: Mapping[str, str] | None = None,
+        imports: Sequence[str] = (),
         lock: contextlib.ExitStack | None = None,
         lease: Lease | None = None,
     ) -> None:
@@ -92,6 +97,9 @@ class Record(RecordReader):
         self._tags = dict(tags or {})
         self._lock = lock
         self._lease = lease
+        self._imports = tuple(imports)
+        # Read once, because each worker imports a module once.
+        self._digest_of = functools.cache(source_digest)
         # For each trial: the digest of its configuration, and the id of the parent run of its seeds.
         self._trials: dict[int, tuple[str, str]] = {}
         self.summaries: dict[int, Counter[Status]] = {}
@@ -113,8 +121,19 @@ class Record(RecordReader):
         with contextlib.suppress(InvactError):
             self.close("FAILED" if isinstance(error, Exception) else "KILLED")
 
+    def code(self, config: Config) -> str:
+        """Return the hash of the user's code that may decide the numbers of a run; see `code_of`."""
+        return code_of(config, self._imports, self._digest_of)
+
     def start(
-        self, trial: int, config: Config, seed: int, seeds: int, label: str, varied: Mapping[str, Scalar]
+        self,
+        trial: int,
+        config: Config,
+        seed: int,
+        seeds: int,
+        label: str,
+        varied: Mapping[str, Scalar],
+        more: Mapping[str, str] | None = None,
     ) -> str:
         """Begin the run of one seed of a configuration.
 
@@ -125,6 +144,7 @@ class Record(RecordReader):
             seeds: number of seeds that the configuration is trained with.
             label: a short name for tables and pictures.
             varied: the parameters that distinguish the trial from the other trials.
+            more: more tags of this run.
 
         Returns:
             The id of the run in MLflow.
@@ -145,24 +165,27 @@ class Record(RecordReader):
             CONFIG: config.digest(),
             CONFIG_JSON: text,
             VARIED: json.dumps(dict(varied)),
+            CODE: self.code(config),
         }
         params = _flat(config, varied)
         name = f"{trial} {label}".strip()
         if seeds > 1:
             tags[PARENT] = self._trial(trial, config, name, tags, params)
             name = f"{name} seed {seed}"
-        run_id = self._begin(name, tags | {SEED: str(seed)}, params | {"seed": seed})
+        tags |= {SEED: str(seed), **(more or {})}
+        run_id = self._begin(name, tags, params | {"seed": seed})
         self._spent[run_id] += time.perf_counter() - begin
         return run_id
 
     def epoch(self, run_id: str, epoch: Epoch) -> None:
         """Log the measurements of one epoch."""
         begin = time.perf_counter()
-        metrics = {"time/epoch_seconds": epoch.seconds}
-        for split, scores in {"train": epoch.train, "validation": epoch.validation}.items():
-            metrics |= {f"{split}/accuracy": scores.accuracy, f"{split}/loss": scores.loss}
-        self._runs.log(run_id, metrics, step=epoch.number)
+        self._runs.log(run_id, curve_of(epoch), step=epoch.number)
         self._spent[run_id] += time.perf_counter() - begin
+
+    def curve(self, run_id: str, epochs: Sequence[Epoch]) -> None:
+        """Log the measurements of several epochs in as few requests as possible."""
+        self._runs.log_steps(run_id, {epoch.number: curve_of(epoch) for epoch in epochs})
 
     def decide(self, run_id: str, decision: Decision) -> None:
         """Note with a run what was decided at a rung, before it is carried out; see `RecordReader.race`."""

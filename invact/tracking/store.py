@@ -51,6 +51,7 @@ class RecordInfo:
         counts: number of runs with each status.
         run_id: id of the parent run in MLflow.
         experiment: id of its experiment in MLflow.
+        imports: the user's modules of a sweep, as JSON; empty if they are not known.
     """
 
     name: str
@@ -62,6 +63,7 @@ class RecordInfo:
     counts: Mapping[Status, int]
     run_id: str
     experiment: str
+    imports: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Store:
         driver: str = "",
         data: Dataset | None = None,
         tags: Mapping[str, str] | None = None,
+        imports: Sequence[str] = (),
         earlier: Sequence[str] = (),
     ) -> Record:
         """Begin a record, or continue the newest record with the same name, kind and identity.
@@ -110,6 +113,7 @@ class Store:
             driver: the driver of a sweep.
             data: the data set of the runs; each run refers to it.
             tags: more tags to show in MLflow.
+            imports: modules of the user that the workers import.
             earlier: identities that earlier versions of invact gave the same record.
 
         Raises:
@@ -165,6 +169,7 @@ class Store:
                 resumed=bool(found),
                 data=data,
                 tags=provenance,
+                imports=imports,
                 lock=lock,
                 lease=lease,
             )
@@ -173,7 +178,12 @@ class Store:
             raise
 
     def latest(
-        self, name: str, kind: str | None = None, driver: str | None = None, identity: str | None = None
+        self,
+        name: str,
+        kind: str | None = None,
+        driver: str | None = None,
+        identity: str | None = None,
+        apart: str | None = None,
     ) -> Record:
         """Return the newest record with a name, to read it or to add files.
 
@@ -182,6 +192,7 @@ class Store:
             kind: required kind; None allows any kind.
             driver: required driver; None allows any driver.
             identity: required identity; None allows any identity.
+            apart: an identity that is left out.
 
         Raises:
             InputError: there is no such record; the message suggests the most similar name.
@@ -196,6 +207,7 @@ class Store:
                 and kind in (None, tags.get(KIND))
                 and driver in (None, tags.get(DRIVER))
                 and identity in (None, tags.get(IDENTITY))
+                and apart != tags.get(IDENTITY)
             ):
                 return Record(self.runs, run.info.experiment_id, run.info.run_id)
         if not known:
@@ -209,8 +221,12 @@ class Store:
             f"name: received {name!r}, which has no {wanted or 'record'}. Allowed: see `invact list`"
         )
 
-    def records(self, name: str | None = None) -> list[RecordInfo]:
+    def records(self, name: str | None = None, *, counted: bool = True) -> list[RecordInfo]:
         """List the records with one name, or all records, newest first.
+
+        Args:
+            name: the name; None lists all records.
+            counted: whether to count the runs, which reads all runs of a record that is not closed.
 
         Raises:
             EnvironmentFault: a tag of a record is damaged.
@@ -224,7 +240,8 @@ class Store:
                 identity=text_in(run, IDENTITY),
                 status=run.info.status,
                 started=started(run),
-                counts=self._counts(run),
+                counts=self._counts(run) if counted else {},
+                imports=run.data.params.get("imports", ""),
                 run_id=run.info.run_id,
                 experiment=run.info.experiment_id,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from invact.measures import MEASURES, training_flop
 from invact.tracking.stored import damaged, number_of, object_of, status_of, text_in, whole_number
-from invact.training.results import Status, TrialResult
+from invact.training.results import Epoch, Scores, Status, TrialResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,8 @@ __all__ = [
     "METRICS",
     "count",
     "current",
+    "curve_of",
+    "epochs_of",
     "frame_of",
     "metrics_of",
     "replaced_of",
@@ -74,6 +77,17 @@ CONFIG, CONFIG_JSON, VARIED = "invact.config", "invact.config_json", "invact.var
 
 
 STATUS, ERROR, COUNTED, WINNER = "invact.status", "invact.error", "invact.counts", "invact.winner"
+
+
+TAKEN = "invact.taken_from"
+"""The tag of a run that was taken over from another record; its value is the id of the other run."""
+
+
+CURVE = (
+    "time/epoch_seconds",
+    *(f"{split}/{score}" for split in ("train", "validation") for score in ("accuracy", "loss")),
+)
+"""The MLflow metrics that have one value for each epoch."""
 
 
 def tagged(key: str, value: str) -> str:
@@ -133,6 +147,30 @@ def metrics_of(result: TrialResult, known: Mapping[str, float]) -> dict[str, flo
         if (scores := getattr(result, split)) is not None:
             values |= {f"{split}_accuracy": scores.accuracy, f"{split}_loss": scores.loss}
     return {METRICS[name]: value for name, value in values.items()}
+
+
+def curve_of(epoch: Epoch) -> dict[str, float]:
+    """Return the MLflow metrics of one epoch, by MLflow name."""
+    numbers = (epoch.seconds, epoch.train.accuracy, epoch.train.loss)
+    return dict(zip(CURVE, (*numbers, epoch.validation.accuracy, epoch.validation.loss), strict=True))
+
+
+def epochs_of(values: Iterable[tuple[str, int, float]]) -> tuple[Epoch, ...]:
+    """Return the epochs of a run, from the name, the step and the value of each metric in `CURVE`.
+
+    Example:
+        >>> epoch = Epoch(1, Scores(0.5, 1.0), Scores(0.6, 0.9), 2.5)
+        >>> epochs_of((name, 1, value) for name, value in curve_of(epoch).items()) == (epoch,)
+        True
+    """
+    steps: dict[int, dict[str, float]] = {}
+    for name, step, value in values:
+        steps.setdefault(step, {})[name] = value
+    found = []
+    for number, metrics in sorted(steps.items()):
+        seconds, *scores = (metrics.get(name, math.nan) for name in CURVE)
+        found.append(Epoch(number, Scores(*scores[:2]), Scores(*scores[2:]), seconds))
+    return tuple(found)
 
 
 def row_of(run: Any, *, ended: bool = True) -> dict[str, Any]:

@@ -57,10 +57,12 @@ class TestOptunaNSGA3(Shipped):
 
 class TestOptunaRandom(Shipped):
     pair = ("optuna", "random")
+    learns = False
 
 
 class TestOptunaQMC(Shipped):
     pair = ("optuna", "qmc")
+    learns = False
 
 
 class TestOptunaCMAES(Shipped):
@@ -80,6 +82,7 @@ class TestOptunaGP(Shipped):
 
 class TestKerasTunerRandom(Shipped):
     pair = ("keras_tuner", "random")
+    learns = False
 
 
 class TestKerasTunerBayesian(Shipped):
@@ -96,6 +99,7 @@ class TestKerasTunerHyperband(Shipped):
     pair = ("keras_tuner", "hyperband")
     exhausts = False  # It repeats configurations with more epochs.
     chooses_epochs = True
+    learns = False
 
     def test_a_resumed_search_is_the_same_search(self):
         whole = drive(self.fresh(12))
@@ -107,6 +111,7 @@ class TestKerasTunerHyperband(Shipped):
 
 class Grid(Shipped):
     space = FINITE
+    learns = False
 
     @pytest.mark.parametrize("resumed", [False, True])
     def test_a_grid_covers_everything_once(self, resumed):

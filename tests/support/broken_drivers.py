@@ -14,6 +14,9 @@ class Driver:
     def __init__(self, space, objective, seed, trials, enqueue):
         self.ledger = Ledger(space, seed, trials, enqueue)
 
+    def learn(self, values, outcome):
+        pass
+
     def know(self, values, outcome, epochs=None):
         self.ledger.record(proposal_key(values, epochs))
 
@@ -97,6 +100,23 @@ class ForgetsKnownResults(Driver):
         pass
 
 
+class CountsWhatItLearns(Driver):
+    def learn(self, values, outcome):
+        self.ledger.count += 1
+
+
+class NeverProposesWhatItLearns(Driver):
+    def learn(self, values, outcome):
+        self.ledger._seen.add(proposal_key(values))
+
+
+class IsMovedByWhatItLearns(Driver):
+    """It declares that it learns nothing."""
+
+    def learn(self, values, outcome):
+        self.ledger.unseen()
+
+
 class RepeatsASmallSpace(Driver):
     def ask(self):
         proposal = super().ask()
@@ -144,6 +164,9 @@ DRIVERS = [
     (EndsAfterAFailure, "test_failures_do_not_end_a_search"),
     (WaitsForResults, "test_several_proposals_may_be_pending"),
     (ForgetsTheQueue, "test_enqueued_configurations_come_first_and_once"),
+    (CountsWhatItLearns, "test_learned_results_neither_count_as_trials_nor_block_a_configuration"),
+    (NeverProposesWhatItLearns, "test_learned_results_neither_count_as_trials_nor_block_a_configuration"),
+    (IsMovedByWhatItLearns, "test_learned_results_guide_a_search"),
     (RepeatsASmallSpace, "test_a_finite_space_is_proposed_completely"),
     (ForgetsKnownResults, "test_known_results_count_as_trials_and_are_not_repeated"),
     (NeverEnds, "test_each_kind_of_objective_is_searched"),

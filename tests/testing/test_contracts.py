@@ -33,6 +33,7 @@ def names_of(suite: type) -> set[str]:
 
 class TestSoundDriver(DriverContract):
     driver = Driver
+    learns = False
 
     def make(self, space, objective, seed, trials, enqueue, epochs):
         return self.driver(space, objective, seed, trials, enqueue)

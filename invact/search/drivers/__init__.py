@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from invact.spaces.space import SearchSpace, Values
     from invact.training.results import Status
 
-__all__ = ["DRIVERS", "Driver", "Outcome", "Proposal", "check_sampler", "make_driver"]
+__all__ = ["DRIVERS", "LEARNING", "Driver", "Outcome", "Proposal", "check_sampler", "make_driver"]
 
 DRIVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -32,6 +32,11 @@ DRIVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """The samplers of each driver; the first is the default."""
+
+LEARNING: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"optuna": ("tpe", "nsga2", "nsga3", "gp", "cmaes"), "keras_tuner": ("bayesian",)}
+)
+"""The samplers whose proposals depend on results that they did not propose. `hyperband` has a fixed plan."""
 
 _EXTRAS = {"gp": "torch", "cmaes": "cmaes"}
 
@@ -75,6 +80,13 @@ class Driver(Protocol):
 
     No configuration is proposed twice. A result of an earlier session counts as one of the trials.
     """
+
+    def learn(self, values: Values, outcome: Outcome) -> None:
+        """Receive a result of another search. Call this before the first `know` and the first `ask`.
+
+        It guides the proposals of a sampler in `LEARNING`, and has no effect on the others. It does not count
+        as a trial, and the configuration can still be proposed.
+        """
 
     def know(self, values: Values, outcome: Outcome, epochs: int | None = None) -> None:
         """Receive a result of an earlier session. Call this before the first `ask`."""

@@ -17,7 +17,7 @@ import numpy as np
 from keras_tuner import oracles
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from invact.search.drivers import Outcome, Proposal
+from invact.search.drivers import LEARNING, Outcome, Proposal
 from invact.search.drivers.ledger import Key, Ledger, proposal_key, sampler_seed, startup
 from invact.search.objectives import Objective
 from invact.spaces.space import SearchSpace, Values
@@ -144,11 +144,18 @@ class KerasTunerDriver:
         self._trials = trials
         self._epochs = epochs if sampler == "hyperband" else None
         self._ledger = Ledger(space, seed, trials, enqueue)
+        self._learned: list[tuple[Values, Outcome]] = []
         self._known: list[tuple[Values, Outcome, int | None]] = []
         self._results: dict[Key, Outcome] = {}
         self._scored: dict[str, Outcome] = {}
         self._pending: dict[int, Any] = {}
         self._oracle: Any = None
+
+    def learn(self, values: Values, outcome: Outcome) -> None:
+        """Receive a result of another search."""
+        assert self._oracle is None, "learn comes before the first ask"
+        if self._sampler in LEARNING["keras_tuner"]:
+            self._learned.append((self._space.check(values, "learned result"), outcome))
 
     def know(self, values: Values, outcome: Outcome, epochs: int | None = None) -> None:
         """Receive a result of an earlier session."""
@@ -199,6 +206,8 @@ class KerasTunerDriver:
         }
         self._oracle = _oracle(self._sampler, self._trials, self._epochs, common)
         self._oracle.verbose = 0
+        for values, outcome in self._learned:
+            self._end(self._trial(values), outcome)
         for values, outcome, epochs in self._known:
             key = proposal_key(values, epochs)
             self._ledger.record(key)

@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from invact.config import Scalar
-from invact.search.drivers import Outcome, Proposal
+from invact.search.drivers import LEARNING, Outcome, Proposal
 from invact.search.drivers.ledger import Key, Ledger, proposal_key, sampler_seed, startup
 from invact.search.objectives import Objective
 from invact.spaces.space import SearchSpace, Values
@@ -118,12 +118,20 @@ class OptunaDriver:
         self._seed = seed
         self._trials = trials
         self._ledger = Ledger(space, seed, trials, enqueue)
+        self._learned: list[tuple[Values, Outcome]] = []
         self._known: list[tuple[Values, Outcome]] = []
         self._pending: dict[int, optuna.Trial] = {}
         self._results: dict[Key, Outcome] = {}
         self._lowest: float | None = None
         self._highest: dict[str, float] = {}
         self._study: optuna.Study | None = None
+
+    def learn(self, values: Values, outcome: Outcome) -> None:
+        """Receive a result of another search."""
+        assert self._study is None, "learn comes before the first ask"
+        # A grid would leave the configuration out, and a sequence would go on behind it.
+        if self._sampler in LEARNING["optuna"]:
+            self._learned.append((self._space.check(values, "learned result"), outcome))
 
     def know(self, values: Values, outcome: Outcome, epochs: int | None = None) -> None:
         """Receive a result of an earlier session."""
@@ -199,6 +207,7 @@ class OptunaDriver:
         for values, outcome in self._known:
             self._ledger.record(proposal_key(values))
             self._results[proposal_key(values)] = outcome
+        for values, outcome in (*self._learned, *self._known):
             if self._sampler in _REPLAYED:
                 study.enqueue_trial(dict(values))
                 trial, _ = self._draw(study)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StoredRuns"]
 
-_CONDITION = re.compile(r"(?:tags\.`([^`']+)`|attributes\.(status)) (=|!=) '([^']*)'")
+_CONDITION = re.compile(r"(?:tags\.`([^`']+)`|attributes\.(status)|dataset\.(digest)) (=|!=) '([^']*)'")
 _MOST = 500
 """Runs in one query; SQLite allows 999 values."""
 
@@ -77,7 +77,10 @@ class StoredRuns:
     Attributes:
         uri: the address of the store in MLflow.
         shown: the same address, for messages.
+        tags_alone: whether `marked` reads only tags; it then takes half a second for 10,000 runs.
     """
+
+    tags_alone = True
 
     def __init__(self, database: Path, write: Callable[[], MlflowRuns]) -> None:
         self._database = database
@@ -107,26 +110,53 @@ class StoredRuns:
     def search(self, experiments: Sequence[str], query: str, *, deleted: bool = False) -> list[Any]:
         """Return all runs that match a query, newest first; with `deleted`, those that were deleted, too.
 
-        The query joins conditions on tags and on the status by `and`, as `invact.tracking.table.tagged` makes
-        them. A run without a tag does not match a condition on it.
+        The query joins conditions on tags, the status and the digest of the data by `and`, as
+        `invact.tracking.table.tagged` makes them. A run without a tag does not match a condition on it.
         """
-        conditions = [f"experiment_id IN ({', '.join('?' * len(experiments))})"]
-        values: list[str] = list(experiments)
-        if not deleted:
-            conditions.append("lifecycle_stage = 'active'")
-        for text in query.split(" and "):
-            found = _CONDITION.fullmatch(text)
-            if found is None:
-                raise ValueError(f"query: received {text!r}. Allowed: a condition on a tag or on the status")
-            tag, status, sign, value = found.groups()
-            if status:
-                conditions.append(f"status {sign} ?")
-                values.append(value)
-            else:
-                conditions.append(f"run_uuid IN (SELECT run_uuid FROM tags WHERE key = ? AND value {sign} ?)")
-                values += [tag, value]
-        where = f"{' AND '.join(conditions)} ORDER BY start_time DESC, run_uuid"
-        return self._complete(self._rows(f"SELECT {_COLUMNS} FROM runs WHERE {where}", values))
+        where, values = _where(experiments, query, deleted)
+        rows = self._rows(
+            f"SELECT {_COLUMNS} FROM runs WHERE {where} ORDER BY start_time DESC, run_uuid", values
+        )
+        return self._complete(rows)
+
+    def marked(
+        self, experiments: Sequence[str], query: str, keys: Sequence[str]
+    ) -> dict[str, dict[str, str]]:
+        """Return tags of all runs that match a query, by the id of the run, oldest first.
+
+        Args:
+            experiments: ids of the experiments.
+            query: the query, as for `search`.
+            keys: the keys of the tags; one that ends in `.` is the beginning of keys.
+        """
+        where, values = _where(experiments, query)
+        wanted = " OR ".join("substr(key, 1, ?) = ?" if key.endswith(".") else "key = ?" for key in keys)
+        named = [part for key in keys for part in ((len(key), key) if key.endswith(".") else (key,))]
+        found: dict[str, dict[str, str]] = {}
+        matching = f"SELECT run_uuid, start_time FROM runs WHERE {where}"
+        for run_id, key, value in self._rows(
+            f"SELECT run_uuid, key, value FROM tags JOIN ({matching}) USING (run_uuid) WHERE {wanted} "
+            "ORDER BY start_time, run_uuid",
+            [*values, *named],
+        ):
+            found.setdefault(run_id, {})[key] = value
+        return found
+
+    def run(self, run_id: str) -> Any:
+        """Return a run."""
+        rows = self._rows(f"SELECT {_COLUMNS} FROM runs WHERE run_uuid = ?", [run_id])
+        if not rows:
+            raise EnvironmentFault(f"{self._database}: there is no run {run_id}")
+        return self._complete(rows)[0]
+
+    def history(self, run_id: str, keys: Sequence[str]) -> list[tuple[str, int, float]]:
+        """Return the name, the step and the value of each measurement of some metrics."""
+        rows = self._rows(
+            f"SELECT key, step, value, is_nan FROM metrics WHERE run_uuid = ? AND key IN "
+            f"({', '.join('?' * len(keys))}) ORDER BY step, timestamp",
+            [run_id, *keys],
+        )
+        return [(key, step, math.nan if is_nan else float(value)) for key, step, value, is_nan in rows]
 
     def tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run."""
@@ -200,13 +230,41 @@ class StoredRuns:
                 runs[run_id].data.metrics[key] = math.nan if is_nan else float(value)
         return list(runs.values())
 
-    def _rows(self, query: str, values: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         address = f"file:{quote(str(self._database))}?mode=ro"
         try:
             with contextlib.closing(sqlite3.connect(address, uri=True, timeout=20)) as connection:
                 return connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise EnvironmentFault(f"{self._database}: {one_line(error)}") from None
+
+
+def _where(experiments: Sequence[str], query: str, deleted: bool = False) -> tuple[str, list[Any]]:
+    """Return the condition of SQL for a query of MLflow, and its values."""
+    conditions = [f"experiment_id IN ({', '.join('?' * len(experiments))})"]
+    values: list[Any] = list(experiments)
+    if not deleted:
+        conditions.append("lifecycle_stage = 'active'")
+    for text in query.split(" and "):
+        found = _CONDITION.fullmatch(text)
+        if found is None:
+            raise ValueError(
+                f"query: received {text!r}. Allowed: a condition on a tag, the status or the data"
+            )
+        tag, status, _, sign, value = found.groups()
+        if tag:
+            conditions.append(f"run_uuid IN (SELECT run_uuid FROM tags WHERE key = ? AND value {sign} ?)")
+            values += [tag, value]
+        elif status:
+            conditions.append(f"status {sign} ?")
+            values.append(value)
+        else:
+            conditions.append(
+                "run_uuid IN (SELECT destination_id FROM inputs JOIN datasets ON dataset_uuid = source_id "
+                f"WHERE source_type = 'DATASET' AND digest {sign} ?)"
+            )
+            values.append(value)
+    return " AND ".join(conditions), values
 
 
 def _in_parts(names: list[str]) -> Iterator[list[str]]:
