@@ -77,6 +77,8 @@ class Coordinator:
         self._trials = {trial.number: trial for trial in trials}
         self._open = dict(self._trials)
         self._ended = ended_runs(table)
+        # The runs of open trials, because the agenda counts all that it gets, after each event.
+        self._ended_of_open = dict(self._ended)
         self._summaries = dict(record.summaries)
         self._running: dict[str, _Running] = {}
         self._epochs: dict[str, int] = {}
@@ -117,7 +119,7 @@ class Coordinator:
     def _settle(self, on_end: Callable[[Trial, Sequence[Ended]], bool | None]) -> list[Key]:
         """Write refusals and summaries, close complete trials, and return the runs that wait for a worker."""
         while True:
-            agenda = agenda_of(self._open.values(), self._ended, self._summaries, self._attempts)
+            agenda = agenda_of(self._open.values(), self._ended_of_open, self._summaries, self._attempts)
             for number, keys in itertools.groupby(agenda.refuse, key=lambda key: key[0]):
                 self._refuse(self._open[number], [seed for _, seed in keys])
             for number in agenda.summarize:
@@ -125,7 +127,7 @@ class Coordinator:
             for number in agenda.complete:
                 trial = self._open.pop(number)
                 self._keep_model(trial)
-                runs = [self._ended[number, seed] for seed in trial.seeds]
+                runs = [self._ended_of_open.pop((number, seed)) for seed in trial.seeds]
                 self._show(trial, runs, bool(on_end(trial, runs)))
             if not (agenda.refuse or agenda.summarize):
                 busy = {(running.trial.number, running.seed) for running in self._running.values()}
@@ -203,7 +205,8 @@ class Coordinator:
 
     def _note(self, key: Key, run_id: str, result: TrialResult) -> None:
         tries = self._ended[key].tries if key in self._ended else 0
-        self._ended[key] = Ended(run_id, result.status, result.validation, result.test, tries + 1)
+        ended = Ended(run_id, result.status, result.validation, result.test, tries + 1)
+        self._ended[key] = self._ended_of_open[key] = ended
 
     def _refuse(self, trial: Trial, seeds: Sequence[int]) -> None:
         refusal = trial.refusal

@@ -78,25 +78,26 @@ class Search:
             epochs=_longest(space),
         )
         self._proposals: dict[int, Proposal] = {}
-        # The best key so far, and with a front the accuracies and costs of all finished trials.
+        # The best key so far, and with a front its accuracies and costs.
         self._best: tuple[float, ...] | None = None
-        self._scores: list[tuple[float, float]] = []
+        self._front: list[tuple[float, float]] = []
         # Trials of earlier sessions. The driver learns their outcomes together, before it proposes more.
-        self._earlier: dict[int, tuple[Trial, Outcome] | None] = {}
+        self._earlier: dict[int, tuple[Trial, Outcome]] = {}
+        self._incomplete: set[int] = set()
         self._next = 0
         self._started = 0
 
     def resume(self, table: pd.DataFrame) -> list[Trial]:
         """Return the trials of the table of runs, complete or not."""
         trials = [self._recorded(rows) for _, rows in table.groupby("trial")]
-        self._earlier = dict.fromkeys(trial.number for trial in trials)
-        self._next = max(self._earlier, default=-1) + 1
+        self._incomplete = {trial.number for trial in trials}
+        self._next = max(self._incomplete, default=-1) + 1
         self._started = len(trials)
         return trials
 
     def propose(self) -> Trial | None:
         """Ask the driver for the next trial; None if there is none, or if recorded trials are incomplete."""
-        if None in self._earlier.values() or self._started >= self._trials:
+        if self._incomplete or self._started >= self._trials:
             return None
         proposal = self._driver.ask()
         if proposal is None:
@@ -118,11 +119,11 @@ class Search:
             self._driver.tell(self._proposals.pop(trial.number), outcome)
             return leads
         self._earlier[trial.number] = (trial, outcome)
-        every = [self._earlier[number] for number in sorted(self._earlier)]
-        if None not in every:
-            for known in every:
-                assert known is not None
+        self._incomplete.discard(trial.number)
+        if not self._incomplete:
+            for _, known in sorted(self._earlier.items()):
                 self._know(*known)
+            self._earlier.clear()
         return leads
 
     @property
@@ -137,9 +138,10 @@ class Search:
         if goal.violation(outcome.accuracy, outcome.costs) > 0:
             return False
         if goal.kind == "pareto":
-            self._scores.append((outcome.accuracy, outcome.costs[goal.cost]))
-            accuracy, cost = zip(*self._scores, strict=True)
-            return bool(non_dominated(np.round(accuracy, DIGITS), cost)[-1])
+            points = [*self._front, (float(np.round(outcome.accuracy, DIGITS)), outcome.costs[goal.cost])]
+            mask = non_dominated(*zip(*points, strict=True))
+            self._front = [point for point, keep in zip(points, mask, strict=True) if keep]
+            return bool(mask[-1])
         key = goal.key(outcome.accuracy, outcome.costs)
         if self._best is not None and key >= self._best:
             return False

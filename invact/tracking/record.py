@@ -92,6 +92,8 @@ class Record(RecordReader):
         # For each trial: the digest of its configuration, and the id of the parent run of its seeds.
         self._trials: dict[int, tuple[str, str]] = {}
         self.summaries: dict[int, Counter[Status]] = {}
+        # The params of runs that have no values yet. They are written together with the first values.
+        self._params: dict[str, Mapping[str, Any]] = {}
         if lock is not None and resumed:
             self._take_over()
 
@@ -152,7 +154,7 @@ class Record(RecordReader):
         metrics = {"time/epoch_seconds": epoch.seconds}
         for split, scores in {"train": epoch.train, "validation": epoch.validation}.items():
             metrics |= {f"{split}/accuracy": scores.accuracy, f"{split}/loss": scores.loss}
-        self._runs.log(run_id, metrics, step=epoch.number)
+        self._log(run_id, metrics, step=epoch.number)
 
     def finish(self, run_id: str, result: TrialResult, known: Mapping[str, float] | None = None) -> None:
         """Log a result and end its run. After that the run counts, unless it FAILED.
@@ -175,7 +177,7 @@ class Record(RecordReader):
             files[MODEL] = result.model
         self._runs.keep(run_id, files)
         tags = {STATUS: result.status.value} | ({ERROR: result.error} if result.error else {})
-        self._runs.log(run_id, metrics_of(result, known or {}), tags=tags, step=len(result.epochs))
+        self._log(run_id, metrics_of(result, known or {}), tags=tags, step=len(result.epochs))
         # The status is set last, so that a run that counts is complete.
         self._runs.end(run_id, "FAILED" if result.status is Status.FAILED else "FINISHED")
 
@@ -198,7 +200,7 @@ class Record(RecordReader):
             values = [run.data.metrics[name] for run in results if name in run.data.metrics]
             if values:
                 means[name] = math.fsum(values) / len(values)
-        self._runs.log(run_id, means, tags={STATUS: status.value, COUNTED: json.dumps(statuses)})
+        self._log(run_id, means, tags={STATUS: status.value, COUNTED: json.dumps(statuses)})
         self._runs.end(run_id, "FAILED" if status is Status.FAILED else "FINISHED")
         self.summaries[trial] = statuses
         return statuses
@@ -263,10 +265,19 @@ class Record(RecordReader):
 
     def _begin(self, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
         run_id = self._runs.begin(self.experiment, name, tags)
-        self._runs.log(run_id, params=params)
+        self._params[run_id] = params
         if self._data is not None:
             self._runs.log_data(run_id, self._data)
         return run_id
+
+    def _log(
+        self,
+        run_id: str,
+        metrics: Mapping[str, float | None],
+        tags: Mapping[str, str] | None = None,
+        step: int = 0,
+    ) -> None:
+        self._runs.log(run_id, metrics, self._params.pop(run_id, None), tags, step)
 
     def _trial(
         self, trial: int, config: Config, name: str, tags: Mapping[str, str], params: Mapping[str, Any]
