@@ -5,8 +5,8 @@ The trainings are made up, and everything else is real: search, coordinator, lea
     python -m benchmarks.scale [--runs 100 10000] [--epochs 3] [--sampler random] [--repeats 3]
 
 The first table has the time of one trial while the store grows, in windows of as many trials as the smallest
-number of runs: the trainings cost nothing, so this is coordination. The second one has the commands on stores of each
-size. The third one has the cost of a proposal by the samplers alone, which is a part of the search's cost.
+number of runs: the trainings cost nothing, so this is coordination. The second one has the commands on stores
+of each size. The third one has the samplers alone: the time of a proposal after that many results.
 """
 
 from __future__ import annotations

@@ -90,8 +90,8 @@ def _cause(error: BaseException, uri: str) -> BaseException | None:
 class MlflowRuns:
     """The runs of an MLflow store, with the operations that invact uses.
 
-    Every method raises EnvironmentFault, with a message of one line, if MLflow or the disk fails. Between calls
-    the object keeps only the addresses of the files of runs that it has begun and not ended.
+    Every method raises EnvironmentFault, with a message of one line, if MLflow or the disk fails. Between
+    calls the object keeps only the addresses of the files of runs that it has begun and not ended.
 
     Attributes:
         uri: the address of the store in MLflow.
