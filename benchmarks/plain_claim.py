@@ -1,4 +1,4 @@
-"""The plain script that `benchmarks.verdict` compares a claim with: every network with as many seeds, in one loop.
+"""The plain script that `benchmarks.verdict` compares a claim with: all networks and seeds in one loop.
 
 It is written as Keras' own examples are: `model.fit` on arrays. It imports nothing of invact.
 
@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -21,21 +22,20 @@ import tensorflow as tf
 
 def network(arm: str, filters: list[int], shape: tuple[int, ...], classes: int) -> keras.Model:
     """Build a convolutional network; `inverse` is CReLU."""
-    activation = tf.nn.relu if arm == "relu" else tf.nn.crelu
     x = images = keras.Input(shape)
     for count in filters:
         x = keras.layers.Conv2D(count, 3, padding="same", kernel_initializer="he_normal")(x)
-        # The channels are known, because Keras does not see that CReLU doubles them.
-        channels = count * (1 if arm == "relu" else 2)
-        x = keras.layers.Lambda(activation, output_shape=(*x.shape[1:-1], channels))(x)
+        if arm == "relu":
+            x = keras.layers.ReLU()(x)
+        else:
+            x = keras.layers.Lambda(tf.nn.crelu, output_shape=(*x.shape[1:-1], 2 * count))(x)
         x = keras.layers.MaxPooling2D(2, padding="same")(x)
     return keras.Model(images, keras.layers.Dense(classes)(keras.layers.Flatten()(x)))
 
 
 def main(task: str, data: str, result: str, part: int = 0, parts: int = 1) -> None:
     """Train every network of the task with every seed, and write the test accuracies."""
-    with open(task, encoding="utf-8") as file:
-        plan = json.load(file)
+    plan = json.loads(Path(task).read_text(encoding="utf-8"))
     arrays = np.load(data)
     x, y, x_test, y_test = (arrays[name] for name in ("x_train", "y_train", "x_test", "y_test"))
     steps = plan["epochs"] * (len(x) // plan["batch_size"])
@@ -57,8 +57,7 @@ def main(task: str, data: str, result: str, part: int = 0, parts: int = 1) -> No
             found[name].append(float(model.evaluate(x_test, y_test, verbose=0)[1]))
             params[name] = model.count_params()
     told = {"accuracies": found, "params": params, "seconds": time.perf_counter() - start}
-    with open(result, "w", encoding="utf-8") as file:
-        json.dump(told, file)
+    Path(result).write_text(json.dumps(told), encoding="utf-8")
 
 
 if __name__ == "__main__":
