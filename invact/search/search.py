@@ -89,7 +89,12 @@ class Search:
 
     def resume(self, table: pd.DataFrame) -> list[Trial]:
         """Return the trials of the table of runs, complete or not."""
-        trials = [self._recorded(rows) for _, rows in table.groupby("trial")]
+        # Plain rows, because pandas needs two milliseconds for each group.
+        groups: dict[int, list[dict[str, Any]]] = {}
+        for row in table.to_dict("records"):
+            known = {str(name): value for name, value in row.items() if not _missing(value)}
+            groups.setdefault(row["trial"], []).append(known)
+        trials = [self._recorded(rows) for _, rows in sorted(groups.items())]
         self._incomplete = {trial.number for trial in trials}
         self._next = max(self._incomplete, default=-1) + 1
         self._started = len(trials)
@@ -164,19 +169,18 @@ class Search:
     def _varied(self, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
         return {name: value for name, value in values.items() if self._space[name].domain.size > 1}
 
-    def _recorded(self, rows: pd.DataFrame) -> Trial:
-        first = rows.iloc[0]
+    def _recorded(self, rows: Sequence[Mapping[str, Any]]) -> Trial:
+        first = rows[0]
         config = config_of(first["run_id"], first["config_json"])
-        params = first.filter(like="param.").dropna()
-        values = {str(name)[6:]: _plain(value) for name, value in params.items()}
+        values = {name[6:]: _plain(value) for name, value in first.items() if name.startswith("param.")}
         trial = Trial(int(first["trial"]), config, self._seeds, first["label"], values)
         # A run whose network could not be built has no costs.
-        counted = rows.dropna(subset=[self._objective.cost]).filter(KNOWN)
-        if not len(counted):
+        counted = next((row for row in rows if self._objective.cost in row), None)
+        if counted is None:
             return self._judged(trial)
-        known = {str(name): _plain(value) for name, value in counted.iloc[0].dropna().items()}
+        known = {name: _plain(counted[name]) for name in KNOWN if name in counted}
         trial = replace(trial, known=known)
-        if Status.OVER_BUDGET in set(rows["status"]) and len(rows) < len(self._seeds):
+        if Status.OVER_BUDGET in {row["status"] for row in rows} and len(rows) < len(self._seeds):
             # The record decides, because a network that is timed again may be faster.
             return replace(trial, refusal=Refusal(Status.OVER_BUDGET, self._gate.count(config)))
         return trial
@@ -197,6 +201,12 @@ def _outcome(trial: Trial, runs: Sequence[Ended]) -> Outcome:
             return Outcome(worst, costs)
     accuracies = [run.validation.accuracy for run in runs if run.validation]
     return Outcome(Status.FINISHED, costs, sum(accuracies) / len(runs))
+
+
+def _missing(value: Any) -> bool:
+    # NaN and pandas.NA are the values that do not equal themselves.
+    plain = _plain(value)
+    return plain is None or (plain == plain) is not True
 
 
 def _plain(value: Any) -> Any:

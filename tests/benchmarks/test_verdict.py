@@ -10,13 +10,22 @@ from benchmarks import verdict
 from benchmarks.simulated_claims import LADDER
 from benchmarks.verdict import measure, plain_task, plain_verdict, replay, share_of
 from benchmarks.worlds import World, normal
-from invact.claims.file import load_claim
+from invact.claims.file import Claim, load_claim
 from invact.statistics.sequential.ladder import Verdict
 from invact.statistics.sequential.power import power
 from invact.statistics.sequential.procedure import Procedure
 
 # Short looks, because the levels of the default ones take seconds.
 SHORT = replace(LADDER, procedure=Procedure((3, 5)))
+
+
+def tiny_claim(folder: Path) -> Claim:
+    path = folder / "tiny_claim.toml"
+    path.write_text(
+        'data = "digits"\nratios = [0.125]\nmargin = 3\nlooks = [2, 3]\n'
+        "[config]\nfilters = 8\ndepth = 1\nepochs = 1\nbatch_size = 256\n"
+    )
+    return load_claim(path)
 
 
 def world(*losses: float, sd: float = 0.01) -> World:
@@ -50,7 +59,7 @@ def test_a_world_is_replayed_with_both_ways() -> None:
 
 
 def test_the_plain_script_trains_the_networks_of_the_claim(tmp_path) -> None:
-    claim = load_claim("digits_claim", {"config.epochs": 1, "ratios": [0.5]})
+    claim = tiny_claim(tmp_path)
     task = plain_task(claim, tmp_path, runs=3)
     script = Path(verdict.__file__).with_name("plain_claim.py")
     done = warm.run([script, "task.json", "data.npz", "out.json", 1, 2], cwd=tmp_path)
@@ -67,7 +76,7 @@ def test_the_plain_script_trains_the_networks_of_the_claim(tmp_path) -> None:
 def test_the_accuracies_of_the_script_are_judged() -> None:
     claim = load_claim("digits_claim", {"ratios": [0.5]})
     good, bad = [0.95, 0.951, 0.952], [0.85, 0.851, 0.852]
-    keys = ("control", "treatment@0.5", "placebo@0.5")
+    keys = ("control", "treatment 0.5", "placebo 0.5")
     assert plain_verdict(claim, dict(zip(keys, (good, good, bad), strict=True))) == "SUPPORTED at 0.5"
     assert plain_verdict(claim, dict(zip(keys, (good, bad, bad), strict=True))) == "REFUTED at 0.5"
     assert plain_verdict(claim, dict(zip(keys, (good, good, good), strict=True))) == "INCONCLUSIVE"
@@ -75,11 +84,6 @@ def test_the_accuracies_of_the_script_are_judged() -> None:
 
 @pytest.mark.slow
 def test_both_ways_run(tmp_path) -> None:
-    path = tmp_path / "tiny_claim.toml"
-    path.write_text(
-        'data = "digits"\nratios = [0.125]\nmargin = 3\nlooks = [2, 3]\n'
-        "[config]\nfilters = 8\ndepth = 1\nepochs = 1\nbatch_size = 256\n"
-    )
-    found = measure(load_claim(path), 1, 2, [1])
+    found = measure(tiny_claim(tmp_path), 1, 2, [1])
     assert [len(times) for times in found.values()] == [1, 1]
     assert found["plain script, 1 process"][0].trainings == 2 * 3

@@ -84,7 +84,7 @@ def fence(validation: ArrayLike, margin: float) -> float:
     """
     values = np.asarray(validation, dtype=float)
     # A claim that is simulated computes this thousands of times: NumPy's median takes ten times as long.
-    return statistics.median(np.where(np.isnan(values), -1.0, values).tolist()) - FENCE * margin
+    return float(statistics.median(np.where(np.isnan(values), -1.0, values).tolist())) - FENCE * margin
 
 
 @dataclass(frozen=True, eq=False)
