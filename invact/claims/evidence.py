@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from invact.claims.cells import Cell
 from invact.statistics.sequential.failures import Runs
@@ -37,12 +37,12 @@ class Results:
         return self._networks.get((step, cell.key, cell.config.digest()), self.table.iloc[:0])
 
     @cached_property
-    def _networks(self) -> dict[tuple[str, str, str], pd.DataFrame]:
+    def _networks(self) -> dict[Any, pd.DataFrame]:
         """The runs that did not fail, by step, key and configuration of their network."""
         if not len(self.table):
             return {}
         good = self.table[self.table["status"] != Status.FAILED]
-        return dict(list(good.groupby(["param.step", "param.key", "config"], sort=False)))
+        return dict(iter(good.groupby(["param.step", "param.key", "config"], sort=False)))
 
     def rows(self, step: str, cell: Cell, seeds: Sequence[int]) -> pd.DataFrame:
         """The runs of the first seeds, in their order, up to the first seed without a run; by seed."""

@@ -180,7 +180,7 @@ def pareto_front_of(
         _check(table, measure)
         runs = _once(table)
         # Plain rows, because pandas needs a millisecond for each group.
-        groups: dict[Any, list[dict[str, Any]]] = {}
+        groups: dict[Any, list[dict[Any, Any]]] = {}
         for row in runs.to_dict("records"):
             groups.setdefault(row["config"], []).append(row)
         configurations = [_configuration(rows, measure) for rows in groups.values()]
@@ -246,7 +246,7 @@ def _once(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _configuration(rows: list[dict[str, Any]], measure: str) -> Point | Apart:
+def _configuration(rows: list[dict[Any, Any]], measure: str) -> Point | Apart:
     first = rows[0]
     statuses = {row["status"] for row in rows}
     accuracies = [_number(row["validation_accuracy"]) for row in rows if not row["unfinished"]]

@@ -200,7 +200,7 @@ class Record(RecordReader):
             values = [run.data.metrics[name] for run in results if name in run.data.metrics]
             if values:
                 means[name] = math.fsum(values) / len(values)
-        self._log(run_id, means, tags={STATUS: status.value, COUNTED: json.dumps(statuses)})
+        self._runs.log(run_id, means, tags={STATUS: status.value, COUNTED: json.dumps(statuses)})
         self._runs.end(run_id, "FAILED" if status is Status.FAILED else "FINISHED")
         self.summaries[trial] = statuses
         return statuses
@@ -285,6 +285,8 @@ class Record(RecordReader):
         known, run_id = self._trials.get(trial, ("", ""))
         if known != config.digest():
             run_id = self._begin(name, tags, params)
+            # Another session may write its first values, after a kill.
+            self._log(run_id, {})
             self._trials[trial] = (config.digest(), run_id)
         return run_id
 
