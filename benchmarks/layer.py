@@ -1,8 +1,9 @@
-"""The time of InverseActivation compared with tf.nn.crelu, for the forward and the backward pass together.
+"""The time of InverseActivation compared with tf.nn.crelu and with ReLU on twice the channels.
 
-Both run in a tf.function, and their measurements alternate.
+The forward and the backward pass are measured together, in a tf.function. The measurements of the three take
+turns. ReLU on twice the channels has an output of the same size, and an input that is twice as large.
 
-Run: python benchmarks/layer.py [rounds]
+    python -m benchmarks.layer [rounds]
 """
 
 from __future__ import annotations
@@ -10,18 +11,23 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from benchmarks.machine import machine
 from invact.layers import InverseActivation
 
-SHAPES = [(128, 28, 28, 16), (128, 14, 14, 32), (128, 14, 14, 64), (128, 7, 7, 128)]
+__all__ = ["SHAPES", "compare"]
+
+SHAPES = ((128, 28, 28, 16), (128, 14, 14, 32), (128, 14, 14, 64), (128, 7, 7, 128), (32, 8, 8, 8))
 CALLS = 5
 
 
 def step(layer: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, upstream: tf.Tensor) -> Callable[[], Any]:
+    """Return a function that runs a layer forward and backward."""
+
     @tf.function
     def forward_backward(x: tf.Tensor, upstream: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
@@ -33,30 +39,49 @@ def step(layer: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, upstream: tf.Ten
 
 
 def milliseconds(run: Callable[[], Any]) -> float:
+    """Measure the mean time of some calls."""
     start = time.perf_counter()
     for _ in range(CALLS):
         run()
     return 1e3 * (time.perf_counter() - start) / CALLS
 
 
+def compare(shape: Sequence[int], rounds: int) -> dict[str, list[float]]:
+    """Measure the layers on inputs of a shape, in turn; milliseconds of each layer by its name."""
+    x = tf.random.stateless_normal(shape, (0, 1))
+    twice = (*shape[:-1], 2 * shape[-1])
+    upstream = tf.random.stateless_normal(twice, (0, 2))
+    runs = {
+        "tf.nn.crelu": step(lambda x: tf.nn.crelu(x, axis=-1), x, upstream),
+        "InverseActivation": step(InverseActivation(axis=-1), x, upstream),
+        "ReLU, 2x": step(tf.nn.relu, tf.random.stateless_normal(twice, (0, 3)), upstream),
+    }
+    for run in runs.values():
+        milliseconds(run)
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(rounds):
+        # The order alternates, because each one finds the cache that the one before has left.
+        for name in list(runs)[:: 1 if number % 2 else -1]:
+            found[name].append(milliseconds(runs[name]))
+    return found
+
+
 def main(rounds: int) -> None:
-    print(f"{'float32 NHWC':20} {'tf.nn.crelu':>12} {'Inverse':>12} {'ratio':>6}   (medians of {rounds})")
+    print(machine())
+    print(f"\nFloat32, channels last, medians of {rounds} rounds.\n")
+    print("| shape | tf.nn.crelu | InverseActivation | ratio | ReLU, 2x channels | ratio |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for shape in SHAPES:
-        x = tf.random.stateless_normal(shape, (0, 1))
-        upstream = tf.random.stateless_normal((*shape[:-1], 2 * shape[-1]), (0, 2))
-        crelu = step(lambda x: tf.nn.crelu(x, axis=-1), x, upstream)
-        inverse = step(InverseActivation(axis=-1), x, upstream)
-        milliseconds(crelu), milliseconds(inverse)
-        pairs = []
-        for number in range(rounds):
-            # The order alternates, because the second one finds a warmer cache.
-            if number % 2:
-                pairs.append((milliseconds(crelu), milliseconds(inverse)))
-            else:
-                pairs.append((milliseconds(inverse), milliseconds(crelu))[::-1])
-        theirs, ours = (statistics.median(times) for times in zip(*pairs, strict=True))
-        ratio = statistics.median(b / a for a, b in pairs)
-        print(f"{shape!s:20} {theirs:9.2f} ms {ours:9.2f} ms {ratio:6.2f}")
+        found = compare(shape, rounds)
+        base, ours, relu = (statistics.median(times) for times in found.values())
+        mine, other = (
+            statistics.median(a / b for a, b in zip(found["InverseActivation"], found[name], strict=True))
+            for name in ("tf.nn.crelu", "ReLU, 2x")
+        )
+        print(
+            f"| {shape} | {base:.2f} ms | {ours:.2f} ms | {mine:.2f} | {relu:.2f} ms | {other:.2f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

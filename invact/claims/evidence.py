@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from invact.claims.cells import Cell
 from invact.statistics.sequential.failures import Runs
@@ -33,11 +34,15 @@ class Results:
 
     def of(self, step: str, cell: Cell) -> pd.DataFrame:
         """The runs of a network in a step, without those that failed."""
+        return self._networks.get((step, cell.key, cell.config.digest()), self.table.iloc[:0])
+
+    @cached_property
+    def _networks(self) -> dict[Any, pd.DataFrame]:
+        """The runs that did not fail, by step, key and configuration of their network."""
         if not len(self.table):
-            return self.table
-        mine = (self.table["param.step"] == step) & (self.table["param.key"] == cell.key)
-        mine &= self.table["config"] == cell.config.digest()
-        return self.table[mine & (self.table["status"] != Status.FAILED)]
+            return {}
+        good = self.table[self.table["status"] != Status.FAILED]
+        return dict(iter(good.groupby(["param.step", "param.key", "config"], sort=False)))
 
     def rows(self, step: str, cell: Cell, seeds: Sequence[int]) -> pd.DataFrame:
         """The runs of the first seeds, in their order, up to the first seed without a run; by seed."""

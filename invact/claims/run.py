@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.claims.file import Claim, identity_of, load_claim
+from invact.claims.planning.design import procedure_of
 from invact.claims.planning.pilots import earlier_pilots
 from invact.claims.planning.registration import Preregistration, read
 from invact.claims.protocol import Protocol
@@ -85,6 +86,7 @@ def run_claim(
             # The workers load TensorFlow at the same time as this process.
             start_template(resources)
         settings = claim.file.model_dump(mode="json")
+        procedure_of(claim.file).prepare()
         # Every error of the file is found here, before a store is created.
         with stage("loading TensorFlow and the data, and counting the networks", show=show):
             load_tensorflow()

@@ -100,6 +100,8 @@ class Coordinator:
         self._ended = ended_runs(table)
         if race is not None:
             self._ended = race.judged(self._trials, self._ended)
+        # The runs of open trials, because the agenda counts all that it gets, after each event.
+        self._ended_of_open = dict(self._ended)
         self._summaries = dict(record.summaries)
         # The runs that wait for a worker, and what is written when all workers have work.
         self._waiting: list[Key] = []
@@ -158,7 +160,7 @@ class Coordinator:
         That is to write refusals and summaries, and to take over runs of other records.
         """
         while True:
-            agenda = agenda_of(self._open.values(), self._ended, self._summaries, self._attempts)
+            agenda = agenda_of(self._open.values(), self._ended_of_open, self._summaries, self._attempts)
             for number, keys in itertools.groupby(agenda.refuse, key=lambda key: key[0]):
                 self._refuse(self._open[number], [seed for _, seed in keys])
             for number in agenda.summarize:
@@ -167,7 +169,7 @@ class Coordinator:
             for number in agenda.complete:
                 trial = self._open.pop(number)
                 self._keep_model(trial)
-                runs = [self._ended[number, seed] for seed in trial.seeds]
+                runs = [self._ended_of_open.pop((number, seed)) for seed in trial.seeds]
                 self._show(trial, runs, bool(on_end(trial, runs)))
             busy = {(running.trial.number, running.seed) for running in self._running.values()}
             waiting = [key for key in agenda.train if key not in busy]
@@ -294,10 +296,11 @@ class Coordinator:
     def _note(self, key: Key, run_id: str, result: TrialResult, taken: bool = False) -> None:
         tries = self._ended[key].tries if key in self._ended else 0
         measured = (result.status, result.validation, result.test)
-        self._ended[key] = Ended(run_id, *measured, tries=tries + 1, epochs=len(result.epochs), taken=taken)
+        ended = Ended(run_id, *measured, tries=tries + 1, epochs=len(result.epochs), taken=taken)
         trial = self._trials[key[0]]
         if self._race is not None and trial.race and key[1] == trial.seeds[0]:
-            self._ended[key] = self._race.finished(trial, self._ended[key])
+            ended = self._race.finished(trial, ended)
+        self._ended[key] = self._ended_of_open[key] = ended
 
     def _take(self, number: int, seed: int) -> bool:
         """Take over the run of another record, if there is one with the same configuration and seed."""

@@ -179,7 +179,11 @@ def pareto_front_of(
     if len(table):
         _check(table, measure)
         runs = _once(table)
-        configurations = [_configuration(rows, measure) for _, rows in runs.groupby("config", sort=False)]
+        # Plain rows, because pandas needs a millisecond for each group.
+        groups: dict[Any, list[dict[Any, Any]]] = {}
+        for row in runs.to_dict("records"):
+            groups.setdefault(row["config"], []).append(row)
+        configurations = [_configuration(rows, measure) for rows in groups.values()]
         configurations.sort(key=lambda one: (one.trial, one.config))
         compared = {one.config for one in configurations if isinstance(one, Point)}
         uncertainty = uncertainty_of(runs[runs["config"].isin(compared)], margin, attainment, measure, images)
@@ -242,30 +246,31 @@ def _once(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _configuration(rows: pd.DataFrame, measure: str) -> Point | Apart:
-    first = rows.iloc[0]
-    statuses = set(rows["status"])
-    if not np.isfinite(rows.loc[~rows["unfinished"], "validation_accuracy"].astype(float)).all():
+def _configuration(rows: list[dict[Any, Any]], measure: str) -> Point | Apart:
+    first = rows[0]
+    statuses = {row["status"] for row in rows}
+    accuracies = [_number(row["validation_accuracy"]) for row in rows if not row["unfinished"]]
+    if not np.isfinite(accuracies).all():
         statuses.add(Status.DIVERGED)
     common: dict[str, Any] = {
-        "trial": int(rows["trial"].min()),
+        "trial": int(min(row["trial"] for row in rows)),
         "config": str(first["config"]),
         "label": str(first["label"]),
         "seeds": len(rows),
         "run_id": str(first["run_id"]),
         "values": {
-            str(column).removeprefix("param."): _plain(first[column])
-            for column in rows.columns
+            str(column).removeprefix("param."): _plain(value)
+            for column, value in first.items()
             if str(column).startswith("param.")
         },
         "measure": measure,
     }
     # A failed seed may have no cost while another seed of the same configuration has one.
-    known = {column: rows[column].dropna() for column in (*_COSTS, *_SOMETIMES) if column in rows}
-    cost: dict[str, Any] = {
-        name: (int if _DTYPES[name] == "Int64" else float)(cells.iloc[0]) if len(cells) else None
-        for name, cells in known.items()
-    }
+    cost: dict[str, Any] = {}
+    for name in (*_COSTS, *_SOMETIMES):
+        if name in first:
+            known = next((row[name] for row in rows if _plain(row[name]) is not None), None)
+            cost[name] = None if known is None else (int if _DTYPES[name] == "Int64" else float)(known)
     for status in (Status.OVER_BUDGET, Status.DIVERGED, Status.FAILED, Status.PRUNED):
         if status in statuses:
             return Apart(status=status, **common, **cost)
@@ -273,13 +278,18 @@ def _configuration(rows: pd.DataFrame, measure: str) -> Point | Apart:
     if lacking:
         config, names = common["config"], ", ".join(lacking)
         raise InputError(f"table of runs: config {config!r} is FINISHED, but has a missing cost: {names}")
-    test = float(rows["test_accuracy"].astype(float).mean(skipna=False))
+    test = float(np.mean([_number(row["test_accuracy"]) for row in rows]))
     return Point(
-        accuracy=float(rows["validation_accuracy"].astype(float).mean()),
+        accuracy=float(np.mean(accuracies)),
         test_accuracy=test if np.isfinite(test) else None,
         **common,
         **cost,
     )
+
+
+def _number(value: Any) -> float:
+    known = _plain(value)
+    return np.nan if known is None else float(known)
 
 
 def _plain(value: Any) -> Any:

@@ -85,11 +85,13 @@ class Search:
             epochs=space.longest,
         )
         self._proposals: dict[int, Proposal] = {}
-        # The best key so far, and with a front the accuracies and costs of all finished trials.
+        # The best key so far, and with a front its accuracies and costs.
         self._best: tuple[float, ...] | None = None
-        self._scores: list[tuple[float, float]] = []
+        self._front: list[tuple[float, float]] = []
         # Trials of earlier sessions. The driver learns their outcomes together, before it proposes more.
-        self._earlier: dict[int, tuple[Trial, Outcome] | None] = {}
+        self._earlier: dict[int, tuple[Trial, Outcome]] = {}
+        self._incomplete: set[int] = set()
+        self._known: frozenset[int] = frozenset()
         self._numbers: Iterator[int] = itertools.count()
         self._started = 0
 
@@ -99,16 +101,22 @@ class Search:
 
     def resume(self, table: pd.DataFrame) -> list[Trial]:
         """Return the trials of a table of runs, complete or not; it may be called for several tables."""
-        trials = [self._recorded(rows) for _, rows in table.groupby("trial")]
-        self._earlier |= dict.fromkeys(trial.number for trial in trials)
+        # Plain rows, because pandas needs two milliseconds for each group.
+        groups: dict[int, list[dict[str, Any]]] = {}
+        for row in table.to_dict("records"):
+            known = {str(name): value for name, value in row.items() if not _missing(value)}
+            groups.setdefault(row["trial"], []).append(known)
+        trials = [self._recorded(rows) for _, rows in sorted(groups.items())]
+        self._incomplete |= groups.keys()
         # A session that was interrupted may have left out numbers, because the longest training comes first.
-        self._numbers = itertools.filterfalse(self._earlier.__contains__, itertools.count())
-        self._started = len(self._earlier)
+        self._known |= groups.keys()
+        self._numbers = itertools.filterfalse(self._known.__contains__, itertools.count())
+        self._started = len(self._known)
         return trials
 
     def propose(self) -> Trial | None:
         """Ask the driver for the next trial; None if there is none, or if recorded trials are incomplete."""
-        if None in self._earlier.values() or self._started >= self._trials:
+        if self._incomplete or self._started >= self._trials:
             return None
         proposal = self._driver.ask()
         if proposal is None:
@@ -131,11 +139,11 @@ class Search:
             self._driver.tell(self._proposals.pop(trial.number), outcome)
             return leads
         self._earlier[trial.number] = (trial, outcome)
-        every = [self._earlier[number] for number in sorted(self._earlier)]
-        if None not in every:
-            for known in every:
-                assert known is not None
+        self._incomplete.discard(trial.number)
+        if not self._incomplete:
+            for _, known in sorted(self._earlier.items()):
                 self._know(*known)
+            self._earlier.clear()
         return leads
 
     @property
@@ -155,9 +163,10 @@ class Search:
         if goal.violation(outcome.accuracy, outcome.costs) > 0:
             return False
         if goal.kind == "pareto":
-            self._scores.append((outcome.accuracy, outcome.costs[goal.cost]))
-            accuracy, cost = zip(*self._scores, strict=True)
-            return bool(non_dominated(np.round(accuracy, DIGITS), cost)[-1])
+            points = [*self._front, (float(np.round(outcome.accuracy, DIGITS)), outcome.costs[goal.cost])]
+            mask = non_dominated(*zip(*points, strict=True))
+            self._front = [point for point, keep in zip(points, mask, strict=True) if keep]
+            return bool(mask[-1])
         key = goal.key(outcome.accuracy, outcome.costs)
         if self._best is not None and key >= self._best:
             return False
@@ -180,19 +189,18 @@ class Search:
     def _varied(self, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
         return {name: value for name, value in values.items() if self._space[name].domain.size > 1}
 
-    def _recorded(self, rows: pd.DataFrame) -> Trial:
-        first = rows.iloc[0]
+    def _recorded(self, rows: Sequence[Mapping[str, Any]]) -> Trial:
+        first = rows[0]
         config = config_of(first["run_id"], first["config_json"])
-        params = first.filter(like="param.").dropna()
-        values = {str(name)[6:]: _plain(value) for name, value in params.items()}
+        values = {name[6:]: _plain(value) for name, value in first.items() if name.startswith("param.")}
         trial = Trial(int(first["trial"]), config, self._seeds, first["label"], values, race=self._race)
         # A run whose network could not be built has no costs.
-        counted = rows.dropna(subset=[self._objective.cost]).filter(KNOWN)
-        if not len(counted):
+        counted = next((row for row in rows if self._objective.cost in row), None)
+        if counted is None:
             return self._judged(trial)
-        known = {str(name): _plain(value) for name, value in counted.iloc[0].dropna().items()}
+        known = {name: _plain(counted[name]) for name in KNOWN if name in counted}
         trial = replace(trial, known=known)
-        if Status.OVER_BUDGET in set(rows["status"]) and len(rows) < len(self._seeds):
+        if Status.OVER_BUDGET in {row["status"] for row in rows} and len(rows) < len(self._seeds):
             # The record decides, because a network that is timed again may be faster.
             return replace(trial, refusal=Refusal(Status.OVER_BUDGET, self._gate.count(config)))
         return trial
@@ -219,6 +227,12 @@ def _outcome(trial: Trial, runs: Sequence[Ended]) -> Outcome:
     finished = [run for run in runs if run.status is Status.FINISHED]
     accuracies = [run.validation.accuracy for run in finished if run.validation]
     return Outcome(Status.FINISHED, costs, sum(accuracies) / len(finished))
+
+
+def _missing(value: Any) -> bool:
+    # NaN and pandas.NA are the values that do not equal themselves.
+    plain = _plain(value)
+    return plain is None or (plain == plain) is not True
 
 
 def _plain(value: Any) -> Any:

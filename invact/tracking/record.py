@@ -105,6 +105,8 @@ class Record(RecordReader):
         self.summaries: dict[int, Counter[Status]] = {}
         # For each run that has not ended: the seconds in which this process wrote it.
         self._spent: defaultdict[str, float] = defaultdict(float)
+        # The params of runs that have no values yet. They are written together with the first values.
+        self._params: dict[str, Mapping[str, Any]] = {}
         if lock is not None and resumed:
             self._take_over()
 
@@ -180,7 +182,7 @@ class Record(RecordReader):
     def epoch(self, run_id: str, epoch: Epoch) -> None:
         """Log the measurements of one epoch."""
         begin = time.perf_counter()
-        self._runs.log(run_id, curve_of(epoch), step=epoch.number)
+        self._log(run_id, curve_of(epoch), step=epoch.number)
         self._spent[run_id] += time.perf_counter() - begin
 
     def curve(self, run_id: str, epochs: Sequence[Epoch]) -> None:
@@ -217,7 +219,7 @@ class Record(RecordReader):
         # The last two calls are not part of the time, because one of them writes it.
         spent = self._spent.pop(run_id, 0.0) + time.perf_counter() - begin
         metrics = metrics_of(result, {**(known or {}), "record_seconds": spent})
-        self._runs.log(run_id, metrics, tags=tags, step=len(result.epochs))
+        self._log(run_id, metrics, tags=tags, step=len(result.epochs))
         # The status is set last, so that a run that counts is complete.
         self._runs.end(run_id, "FAILED" if result.status is Status.FAILED else "FINISHED")
 
@@ -305,10 +307,19 @@ class Record(RecordReader):
 
     def _begin(self, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
         run_id = self._runs.begin(self.experiment, name, tags)
-        self._runs.log(run_id, params=params)
+        self._params[run_id] = params
         if self._data is not None:
             self._runs.log_data(run_id, self._data)
         return run_id
+
+    def _log(
+        self,
+        run_id: str,
+        metrics: Mapping[str, float | None],
+        tags: Mapping[str, str] | None = None,
+        step: int = 0,
+    ) -> None:
+        self._runs.log(run_id, metrics, self._params.pop(run_id, None), tags, step)
 
     def _trial(
         self, trial: int, config: Config, name: str, tags: Mapping[str, str], params: Mapping[str, Any]
@@ -316,6 +327,8 @@ class Record(RecordReader):
         known, run_id = self._trials.get(trial, ("", ""))
         if known != config.digest():
             run_id = self._begin(name, tags, params)
+            # Another session may write its first values, after a kill.
+            self._log(run_id, {})
             self._trials[trial] = (config.digest(), run_id)
         return run_id
 

@@ -76,7 +76,7 @@ def test_every_write_after_a_takeover_is_refused(store) -> None:
     record = store.record("mine", "sweep", "a")
     run_id, result = record.start(0, Config(), 0, 2, "x", {}), a_result(Config())
     taken(store, record.run_id)
-    before = [run.to_dictionary() for run in record._search()]
+    before = record._search()
     for attempt in (
         lambda: record.start(1, Config(), 0, 1, "x", {}),
         lambda: record.finish(run_id, result),
@@ -88,7 +88,7 @@ def test_every_write_after_a_takeover_is_refused(store) -> None:
     ):
         with pytest.raises(EnvironmentFault, match=r"sweep mine was taken over by process \d+ on elsewhere"):
             attempt()
-    assert [run.to_dictionary() for run in record._search()] == before
+    assert record._search() == before
     assert json.loads(store.runs.tags(record.run_id)[TAG])["token"] == "other", "it stays with its holder"
 
 
@@ -108,7 +108,7 @@ def test_a_lease_is_renewed_until_it_is_released(store, monkeypatch) -> None:
 def test_of_two_processes_that_write_at_once_the_later_one_wins(store, monkeypatch) -> None:
     """The first one finds the token of the second when it reads again."""
     run_id = store.runs.begin(store.runs.experiment("mine", None), "x", {})
-    runs = store.runs.__class__("http://server", store.runs.client)
+    runs = type(store.runs.opened())("http://server", store.runs.client)
     monkeypatch.setattr(lease_module.time, "sleep", lambda seconds: taken(store, run_id))
     with pytest.raises(EnvironmentFault, match="taken over by process"):
         Lease(runs, run_id, "it")

@@ -247,3 +247,16 @@ def test_a_full_disk_is_reported_in_one_line(record, capfd):
     assert record.table().empty
     write(record, 1, Config())
     assert list(record.table()["trial"]) == [1]
+
+
+def test_params_are_shown_with_the_first_epoch_and_those_of_a_trial_at_once(store, record) -> None:
+    run_id = record.start(0, Config(filters=5), 0, 2, "arm", {"filters": 5})
+    record.epoch(run_id, an_epoch(1))
+    client = store.runs.client
+    run = client.get_run(run_id)
+    assert (run.data.params["filters"], run.data.params["seed"]) == ("5", "0")
+    parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+    assert parent.data.params["filters"] == "5"
+    # They are not written again.
+    record.finish(run_id, a_result(Config(filters=5)))
+    assert client.get_run(run_id).data.params == run.data.params

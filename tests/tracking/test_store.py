@@ -102,7 +102,7 @@ def test_more_runs_than_a_page_are_all_read(folder, store, record):
     table = record.table()
     assert list(table["seed"]) == list(range(1_081))
     assert (table["test_loss"] == math.pi).all()
-    small = Store(replace(store.runs, page=500), folder)
+    small = Store(replace(store.runs.opened(), page=500), folder)
     assert list(small.latest("mine").table()["seed"]) == list(range(1_081))
 
 

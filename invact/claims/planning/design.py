@@ -13,10 +13,11 @@ from invact.statistics.sequential.procedure import Procedure
 
 if TYPE_CHECKING:
     from invact.claims.file import Claim
+    from invact.claims.keys import ClaimFile
     from invact.cost.count import Cost
     from invact.data.dataset import Dataset
 
-__all__ = ["BINDING", "RATIO_CONFIDENCE", "design_of", "matched_excess", "rules_of"]
+__all__ = ["BINDING", "RATIO_CONFIDENCE", "design_of", "matched_excess", "procedure_of", "rules_of"]
 
 RATIO_CONFIDENCE = 0.95
 BINDING = ("data", "rules", "seeds", "recipes", "failure", "screen", "curve")
@@ -25,8 +26,8 @@ BINDING = ("data", "rules", "seeds", "recipes", "failure", "screen", "curve")
 
 def rules_of(claim: Claim, data: Dataset, costs: Mapping[str, Cost]) -> Rules:
     """The rules of a claim on a data set, which are fixed before its first run."""
-    file, fixed = claim.file, claim.file.method == "fixed"
-    looks = ((file.runs or FIRST),) if fixed else file.looks or LOOKS
+    file = claim.file
+    planned = file.method == "fixed" and file.runs is None
     return Rules(
         ratios=claim.ratios,
         macs_ratios={
@@ -34,13 +35,19 @@ def rules_of(claim: Claim, data: Dataset, costs: Mapping[str, Cost]) -> Rules:
         },
         margin=None if file.margin is None else file.margin / 100,
         cap=file.margin_cap / 100,
-        procedure=Procedure(looks, file.alpha, file.futility),
+        procedure=procedure_of(file),
         pilot=file.pilot,
         screen=file.screen,
         ladder=file.ladder,
         floor=0.5 / data.test_count,
-        power=file.power if fixed and file.runs is None else None,
+        power=file.power if planned else None,
     )
+
+
+def procedure_of(file: ClaimFile) -> Procedure:
+    """The test of every comparison, as the file fixes it."""
+    looks = ((file.runs or FIRST),) if file.method == "fixed" else file.looks or LOOKS
+    return Procedure(looks, file.alpha, file.futility)
 
 
 def matched_excess(costs: Mapping[str, Cost], ratio: float) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from invact.claims.cells import CONTROL, TREATMENT, Cell, cell_key, curve_of
 from invact.claims.evidence import Results
 from invact.claims.file import BLOCK, Claim, identity_of, load_claim
-from invact.claims.planning.design import matched_excess, rules_of
+from invact.claims.planning.design import matched_excess, procedure_of, rules_of
 from invact.claims.planning.plan import Plan, plan_of
 from invact.claims.planning.tuning import tuned
 from invact.config import Config
@@ -269,6 +269,7 @@ def plan_claim(
     check_backend()
     if not isinstance(claim, Claim):
         claim = load_claim(claim)
+    procedure_of(claim.file).prepare()
     found = {}
     for name, source in zip(claim.file.data, claim.sources, strict=True):
         data = source.load()

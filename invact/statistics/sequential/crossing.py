@@ -163,13 +163,13 @@ def _transition(n: int, angles: Floats) -> Floats:
     u = math.sqrt(n) * np.sin(MIDDLES)[:, None]
     turn = np.arcsin(np.clip(math.sqrt(n + 1) * np.sin(angles) / np.sqrt(1 + u**2), -1, 1))
     start = np.arctan(u)
-
-    def above(psi: Floats) -> Floats:
-        size = np.minimum(np.abs(psi), math.pi / 2)
-        tail = special.betaincc(0.5, n / 2, np.sin(size) ** 2) / 2
-        return np.asarray(np.where(psi < 0, 1 - tail, tail))
-
-    return np.asarray(above(turn - start) - above(math.pi - turn - start) + above(math.pi + turn + start))
+    psi = np.array([turn - start, math.pi - turn - start, math.pi + turn + start])
+    size = np.minimum(np.abs(psi), math.pi / 2)
+    # The kernel is nearly symmetric, so most arguments occur more than once, and the function is slow.
+    arguments, where = np.unique(np.sin(size) ** 2, return_inverse=True)
+    tail = (special.betaincc(0.5, n / 2, arguments) / 2)[where].reshape(psi.shape)
+    first, second, third = np.where(psi < 0, 1 - tail, tail)
+    return np.asarray(first - second + third)
 
 
 @lru_cache(maxsize=64)

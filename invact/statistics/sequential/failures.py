@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -82,7 +83,8 @@ def fence(validation: ArrayLike, margin: float) -> float:
         0.88
     """
     values = np.asarray(validation, dtype=float)
-    return float(np.median(np.where(np.isnan(values), -1.0, values))) - FENCE * margin
+    # A claim that is simulated computes this thousands of times: NumPy's median takes ten times as long.
+    return float(statistics.median(np.where(np.isnan(values), -1.0, values).tolist())) - FENCE * margin
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from invact.statistics.sequential.boundaries import (
     check_looks,
     futility_bounds,
     nominal_levels,
+    prepare,
     repeated_p,
 )
 
@@ -140,6 +141,10 @@ class Procedure:
     def levels(self) -> tuple[float, ...]:
         """Nominal one-sided level of each look."""
         return nominal_levels(self.looks, self.alpha)
+
+    def prepare(self) -> None:
+        """Begin to compute in a thread what `test` needs; see `invact.statistics.sequential.boundaries`."""
+        prepare(self.looks, self.alpha)
 
     def test(
         self, treatment: ArrayLike, other: ArrayLike, margin: float = 0.0, floor: float = 0.0

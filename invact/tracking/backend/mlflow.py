@@ -91,8 +91,8 @@ def _cause(error: BaseException, uri: str) -> BaseException | None:
 class MlflowRuns:
     """The runs of an MLflow store, with the operations that invact uses.
 
-    Every method raises EnvironmentFault, with a message of one line, if MLflow or the disk fails. The object
-    keeps no state between calls.
+    Every method raises EnvironmentFault, with a message of one line, if MLflow or the disk fails. Between
+    calls the object keeps only the addresses of the files of runs that it has begun and not ended.
 
     Attributes:
         uri: the address of the store in MLflow.
@@ -112,6 +112,7 @@ class MlflowRuns:
     page: int = 1000
     moved: Mapping[str, str] = field(default_factory=dict, repr=False)
     shown: str = ""
+    _addresses: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.shown:
@@ -124,7 +125,9 @@ class MlflowRuns:
     @_explained
     def begin(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
         """Create a run and return its id."""
-        return str(self.client.create_run(experiment, tags=dict(tags), run_name=name).info.run_id)
+        info = self.client.create_run(experiment, tags=dict(tags), run_name=name).info
+        self._addresses[info.run_id] = info.artifact_uri
+        return str(info.run_id)
 
     @_explained
     def resume(self, run_id: str) -> None:
@@ -135,6 +138,7 @@ class MlflowRuns:
     def end(self, run_id: str, status: str) -> None:
         """End a run with status FINISHED, FAILED or KILLED."""
         self.client.set_terminated(run_id, status)
+        self._addresses.pop(run_id, None)
 
     @_explained
     def delete(self, run_id: str) -> None:
@@ -223,7 +227,7 @@ class MlflowRuns:
     def _files(self, run_id: str) -> Any:
         # Not the client's own functions: they know only the address in the database, and keep it by run for
         # the whole process, so that a store and its copy would have the same files.
-        address = self.client.get_run(run_id).info.artifact_uri
+        address = self._addresses.get(run_id) or self.client.get_run(run_id).info.artifact_uri
         return get_artifact_repository(place_of(address, self.moved), tracking_uri=self.uri)
 
     @_explained

@@ -215,19 +215,20 @@ class StoredRuns:
 
     def _complete(self, rows: Sequence[tuple[Any, ...]]) -> list[_Run]:
         runs = {str(row[0]): _Run(_Info(str(row[0]), str(row[1]), *row[2:]), _Data()) for row in rows}
+        # Most names and many values, such as those of versions, are equal in thousands of runs.
+        same: dict[str, str] = {}
         for some in _in_parts(list(runs)):
             chosen = f"run_uuid IN ({', '.join('?' * len(some))})"
-            for run_id, key, value in self._rows(
-                f"SELECT run_uuid, key, value FROM tags WHERE {chosen}", some
-            ):
-                runs[run_id].data.tags[key] = value
-            for run_id, key, value in self._rows(
-                f"SELECT run_uuid, key, value FROM params WHERE {chosen}", some
-            ):
-                runs[run_id].data.params[key] = value
+            for table in ("tags", "params"):
+                for run_id, key, value in self._rows(
+                    f"SELECT run_uuid, key, value FROM {table} WHERE {chosen}", some
+                ):
+                    found: dict[str, str] = getattr(runs[run_id].data, table)
+                    found[same.setdefault(key, key)] = same.setdefault(value, value)
             metrics = f"SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE {chosen}"
             for run_id, key, value, is_nan in self._rows(metrics, some):
-                runs[run_id].data.metrics[key] = math.nan if is_nan else float(value)
+                number = math.nan if is_nan else float(value)
+                runs[run_id].data.metrics[same.setdefault(key, key)] = number
         return list(runs.values())
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
