@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -84,6 +84,11 @@ class Coordinator:
         # The networks of this session that may still be needed, and the runs whose network is stored.
         self._models: dict[Key, bytes] = {}
         self._stored: set[Key] = set()
+
+    @property
+    def ended(self) -> Mapping[Key, Ended]:
+        """The runs that have ended, also in earlier sessions."""
+        return self._ended
 
     def run(
         self,
