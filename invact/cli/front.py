@@ -94,15 +94,14 @@ def front(
     from invact.sweeps.recorded import pareto_front
 
     seeds: int | Literal["auto"] | None = None
+    for option, number in {"--confirm-budget": confirm_budget, "--confirm-margin": confirm_margin}.items():
+        if number is not None and confirm is None:
+            raise InputError(f"{option}: received {number:g}. Allowed: only with --confirm auto")
     if confirm is not None:
         if confirm != AUTO and not re.fullmatch(r"[+-]?\d+", confirm):
             raise InputError(f"--confirm: received {confirm!r}. Allowed: a number of seeds, or 'auto'")
         seeds = AUTO if confirm == AUTO else int(confirm)
         check_confirmation(seeds, confirm_budget, confirm_margin)
-    elif confirm_budget is not None or confirm_margin is not None:
-        raise InputError(
-            "--confirm-budget, --confirm-margin: received one. Allowed: only with --confirm auto"
-        )
     for option, value in {"--workers": workers, "--scheduler": scheduler}.items():
         if value is not None and confirm is None:
             raise InputError(
