@@ -4,13 +4,13 @@
     python -m benchmarks.confirmation --record STORE
 
 The printed tables are part of docs/fronts.md. A confirmation is simulated many times in worlds whose truth is
-known. In the replay, a run is drawn from a table of real runs (`confirmation.csv`: configurations of the sweep
-`digits`, each trained with the same seeds); the mean over the table is the truth, and the validation accuracy
-of one run selects the front. In the simulated worlds, runs are normal. `--record` writes this table from a
-store with the finished sweep `digits`, for example of `invact sweep digits --set "seeds=[0, 1, ..., 31]"`.
+known. In the replay, a run is drawn from a table of real runs (`confirmation.csv`: configurations of the
+sweep `digits` over many seeds); the mean over the table is the truth, and the validation accuracy of one run selects
+the front. In the simulated worlds, runs are normal. `--record` writes the table of the replay from a store with
+the sweep `digits`, for example of `invact sweep digits --set "seeds=[0, 1, 2, 3, 4, 5, 6, 7]"`.
 
-Both ways decide places by the same rule. `auto` has a budget of 10 trainings for each point. For comparison, K
-is the number of seeds with which the same share of the places is decided, on average over the worlds.
+Both ways decide places by the same rule. `auto` has a budget of 10 trainings for each point. For comparison,
+K is the number of seeds with which the same share of the places is decided, on average over the worlds.
 """
 
 from __future__ import annotations
@@ -122,8 +122,11 @@ def replayed(rng: np.random.Generator, table: pd.DataFrame) -> Iterator[World]:
         front = np.flatnonzero(non_dominated(seen, cost))
         if len(front) > 1:
             mine = [test[number] for number in front]
-            truth = np.array([values.mean() for values in mine])
-            yield World(cost[front], truth, lambda point, mine=mine: float(rng.choice(mine[point])))
+
+            def run(point: int, mine: list[Floats] = mine) -> float:
+                return float(rng.choice(mine[point]))
+
+            yield World(cost[front], np.array([values.mean() for values in mine]), run)
 
 
 SIMULATED: dict[str, tuple[str, float, bool, float]] = {
@@ -190,7 +193,7 @@ def _row(name: str, number: int, worlds: Iterator[World]) -> list[float]:
         f"{more}{needed:.1f}",
         f"{more}{needed * points:.0f}",
         f"{tried[-1].wrong / max(tried[-1].decided, 1e-9):.3f}",
-        f"{ratio:.2f}",
+        f"{'< ' if more else ''}{ratio:.2f}",
     ]
     print(f"| {name} | {' | '.join(cells)} |", flush=True)
     return [ratio, auto.wrong, auto.decided]
