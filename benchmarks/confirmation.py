@@ -5,9 +5,9 @@
 
 The printed tables are part of docs/fronts.md. A confirmation is simulated many times in worlds whose truth is
 known. In the replay, a run is drawn from a table of real runs (`confirmation.csv`: configurations of the
-sweep `digits` over many seeds); the mean over the table is the truth, and the validation accuracy of one run selects
-the front. In the simulated worlds, runs are normal. `--record` writes the table of the replay from a store with
-the sweep `digits`, for example of `invact sweep digits --set "seeds=[0, 1, 2, 3, 4, 5, 6, 7]"`.
+sweep `digits` over many seeds); the mean over the table is the truth, and the validation accuracy of one run
+selects the front. In the simulated worlds, runs are normal. `--record` writes the table of the replay from a
+store with the sweep `digits`, for example of `invact sweep digits --set "seeds=[0, 1, 2, 3, 4, 5, 6, 7]"`.
 
 Both ways decide places by the same rule. `auto` has a budget of 10 trainings for each point. For comparison,
 K is the number of seeds with which the same share of the places is decided, on average over the worlds.

@@ -56,7 +56,7 @@ def confirmation_table(result: Confirmation) -> Listing:
         )
     if result.margin is not None:
         caption.append(
-            f"place: decided with probability {CONFIDENCE:.0%} for these test images; equal: as accurate as "
+            f"place: decided at {CONFIDENCE:.0%} confidence for these test images; equal: as accurate as "
             f"the best cheaper point within {100 * result.margin:g} points"
         )
         trained = sum(one.seeds for one in result.points)

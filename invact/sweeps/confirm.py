@@ -84,7 +84,7 @@ def confirm_front(
     Args:
         name: the sweep's name.
         seeds: how many fresh seeds; see `fresh_seeds`. With "auto", each point gets fresh seeds until it is
-            decided with probability 0.95 whether it stays on the front, is dominated, or is equal to the best
+            decided at 95 % confidence whether it stays on the front, is dominated, or is equal to the best
             cheaper point within the margin; see `invact.statistics.fronts.places`.
         budget: with "auto": the largest number of trainings, with those of earlier confirmations of these
             points. The default is 10 for each point.
