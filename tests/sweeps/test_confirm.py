@@ -263,22 +263,22 @@ def test_an_interrupted_auto_continues_as_it_would_have(run, write, trained, tmp
     for store in ("one", "two"):
         run_sweep(load_sweep(path, {"trials": 4}), store=tmp_path / store, show=False)
     del trained[:]
-    whole = confirm_front("tiny", "auto", budget=14, margin=0.1, store=tmp_path / "one", show=False)
+    whole = confirm_front("tiny", "auto", budget=16, margin=0.1, store=tmp_path / "one", show=False)
     straight = list(trained)
     del trained[:]
     with pytest.MonkeyPatch.context() as patch:
         ends, wait = [], Coordinator._wait
 
         def interrupted(coordinator):
-            if len(ends) == 9:
+            if len(ends) == 5:
                 raise KeyboardInterrupt
             ends.append(1)
             return wait(coordinator)
 
         patch.setattr(Coordinator, "_wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            confirm_front("tiny", "auto", budget=14, margin=0.1, store=tmp_path / "two", show=False)
-    resumed = confirm_front("tiny", "auto", budget=14, margin=0.1, store=tmp_path / "two", show=False)
+            confirm_front("tiny", "auto", budget=16, margin=0.1, store=tmp_path / "two", show=False)
+    resumed = confirm_front("tiny", "auto", budget=16, margin=0.1, store=tmp_path / "two", show=False)
     assert [one.seeds for one in resumed.points] == [one.seeds for one in whole.points]
     assert [one.place for one in resumed.points] == [one.place for one in whole.points]
     # The run that the interruption lost is trained again.
