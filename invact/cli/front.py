@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -54,7 +55,28 @@ def front(
         ),
     ] = False,
     confirm: Annotated[
-        int | None, typer.Option(metavar="K", help="Retrain the points of the front on K fresh seeds.")
+        str | None,
+        typer.Option(
+            metavar="K|auto",
+            help="Retrain the points of the front on K fresh seeds, or, with auto, on as many as each point "
+            "needs to decide its place on the front.",
+        ),
+    ] = None,
+    confirm_budget: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="With --confirm auto: largest number of trainings.",
+            show_default="10 for each point",
+        ),
+    ] = None,
+    confirm_margin: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS",
+            help="With --confirm auto: the largest difference in accuracy that counts as equal, in points.",
+            show_default="0.3",
+        ),
     ] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -68,11 +90,18 @@ def front(
     """
     from invact.reports.confirmation import confirmation_table, confirmation_values, write_confirmation
     from invact.reports.front import FORMATS, front_table, front_values, write_front
-    from invact.sweeps.confirm import confirm_front, fresh_seeds
+    from invact.sweeps.confirm import AUTO, check_confirmation, confirm_front
     from invact.sweeps.recorded import pareto_front
 
+    seeds: int | Literal["auto"] | None = None
+    for option, number in {"--confirm-budget": confirm_budget, "--confirm-margin": confirm_margin}.items():
+        if number is not None and confirm is None:
+            raise InputError(f"{option}: received {number:g}. Allowed: only with --confirm auto")
     if confirm is not None:
-        fresh_seeds(confirm)
+        if confirm != AUTO and not re.fullmatch(r"[+-]?\d+", confirm):
+            raise InputError(f"--confirm: received {confirm!r}. Allowed: a number of seeds, or 'auto'")
+        seeds = AUTO if confirm == AUTO else int(confirm)
+        check_confirmation(seeds, confirm_budget, confirm_margin)
     for option, value in {"--workers": workers, "--scheduler": scheduler}.items():
         if value is not None and confirm is None:
             raise InputError(
@@ -91,10 +120,12 @@ def front(
     files = write_front(found, output, kinds, f"{stem}-front")
     values, tables = front_values(found), [front_table(found)]
     failed = 0
-    if confirm is not None:
+    if seeds is not None:
         with stdout_to_stderr():
             confirmed = confirm_front(
-                *(name, confirm),
+                *(name, seeds),
+                budget=confirm_budget,
+                margin=confirm_margin,
                 driver=driver,
                 store=store,
                 tracking_uri=tracking_uri,

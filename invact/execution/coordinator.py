@@ -115,6 +115,11 @@ class Coordinator:
         self.usage = Usage()
         self._begun: float | None = None
 
+    @property
+    def ended(self) -> Mapping[Key, Ended]:
+        """The runs that have ended, also in earlier sessions."""
+        return self._ended
+
     def run(
         self,
         propose: Callable[[], Trial | None] = lambda: None,
@@ -140,7 +145,7 @@ class Coordinator:
                 while more and len(self._waiting) < ahead and (ahead > 1 or self._free()):
                     trial = propose()
                     if more := trial is not None:
-                        self._trials[trial.number] = self._open[trial.number] = trial
+                        self._admit(trial)
                         self._waiting = self._settle(on_end)
                 known = len(self._waiting)
                 self._fill()
@@ -153,6 +158,12 @@ class Coordinator:
             count, places = self._origins.total(), ", ".join(sorted(self._origins))
             runs = "1 run was" if count == 1 else f"{count} runs were"
             self._progress.message(f"{runs} taken over from {places}, and not trained again")
+
+    def _admit(self, trial: Trial) -> None:
+        """Add a trial, or one that has got more seeds."""
+        self._trials[trial.number] = self._open[trial.number] = trial
+        keys = [(trial.number, seed) for seed in trial.seeds]
+        self._ended_of_open |= {key: self._ended[key] for key in keys if key in self._ended}
 
     def _settle(self, on_end: Callable[[Trial, Sequence[Ended]], bool | None]) -> list[Key]:
         """Do what needs no worker, close complete trials, and return the runs that wait for a worker.

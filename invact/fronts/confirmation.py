@@ -11,6 +11,7 @@ import numpy as np
 from invact.fronts.images import Images, noise_of
 from invact.fronts.pareto import ParetoFront, Point
 from invact.statistics.fronts.dominance import non_dominated
+from invact.statistics.fronts.places import Place, leads
 from invact.statistics.fronts.probability import front_probability
 from invact.statistics.fronts.uncertainty import DIGITS
 from invact.statistics.intervals import t_quantile
@@ -19,6 +20,7 @@ from invact.training.results import Status
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
 __all__ = ["Confirmation", "ConfirmedPoint", "Mean", "confirm_points"]
 
@@ -48,6 +50,9 @@ class ConfirmedPoint:
             accuracy at equal or lower cost.
         p_non_dominated: probability that the point is on the front of the true accuracies of the points, from
             test accuracies on the fresh seeds; None while a run of any point is missing.
+        place: with seeds until the places are decided: the place of the point; None otherwise.
+        lead: with these: test accuracy minus that of the most accurate cheaper point, with its credible
+            interval, for the images of the test set; None for the cheapest point.
     """
 
     point: Point
@@ -57,6 +62,8 @@ class ConfirmedPoint:
     optimism: Mean | None
     non_dominated: bool | None
     p_non_dominated: float | None
+    place: Place | None = None
+    lead: Mean | None = None
 
 
 @dataclass(frozen=True)
@@ -66,12 +73,14 @@ class Confirmation:
     Attributes:
         name: name of the sweep.
         run_id: parent run of the confirmation in MLflow.
-        seeds: the fresh seeds.
+        seeds: the fresh seeds; a point may have fewer if seeds were given until the places are decided.
         front: the front as the sweep found it.
         points: its points with their fresh accuracies, by increasing cost.
         optimism: mean optimism over the points; None while a run is missing.
         failed: number of runs that failed. They are tried again when the front is confirmed again.
         table: table of runs, one row for each (configuration, fresh seed).
+        margin: with seeds until the places are decided: the largest difference that counts as equal, as a
+            fraction; None otherwise.
     """
 
     name: str
@@ -82,6 +91,18 @@ class Confirmation:
     optimism: Mean | None
     failed: int
     table: pd.DataFrame
+    margin: float | None = None
+
+    @property
+    def undecided(self) -> tuple[ConfirmedPoint, ...]:
+        """The points whose place is not decided, if seeds were given until it is."""
+        return tuple(one for one in self.points if one.place is Place.UNDECIDED)
+
+    @property
+    def counted(self) -> str:
+        """The number of seeds in words: of all points, or the range over the points."""
+        counts = sorted({one.seeds for one in self.points}) if self.margin is not None else []
+        return f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(len(self.seeds))
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the points as a table with one row for each; accuracies are fractions.
@@ -94,13 +115,13 @@ class Confirmation:
         for one in self.points:
             known = dict.fromkeys(("trial", "config", "label", "macs", self.front.measure))
             row = {name: getattr(one.point, name) for name in known} | {"selected": one.point.accuracy}
-            for name in ("validation", "test", "optimism"):
+            decided = self.margin is not None
+            for name in ("validation", "test", "optimism", *(["lead"] if decided else [])):
                 mean: Mean | None = getattr(one, name)
                 ends = (mean.value, mean.low, mean.high) if mean else (None, None, None)
                 row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
-            rows.append(
-                row | {name: getattr(one, name) for name in ("seeds", "non_dominated", "p_non_dominated")}
-            )
+            last = ("seeds", "non_dominated", "p_non_dominated", *(["place"] if decided else []))
+            rows.append(row | {name: getattr(one, name) for name in last})
         return leading(pd.DataFrame(rows), "label", "macs", "selected", "validation", "test")
 
     def __repr__(self) -> str:
@@ -111,7 +132,7 @@ class Confirmation:
 
     def _counts(self) -> str:
         stay = sum(bool(one.non_dominated) for one in self.points)
-        return f"{stay} of {len(self.points)} points stay on the front, on {len(self.seeds)} fresh seeds"
+        return f"{stay} of {len(self.points)} points stay on the front, on {self.counted} fresh seeds"
 
 
 def confirm_points(
@@ -120,6 +141,7 @@ def confirm_points(
     seeds: Sequence[int],
     run_id: str = "",
     images: Images | None = None,
+    margin: float | None = None,
 ) -> Confirmation:
     """Compare the points of a front with their runs on fresh seeds, at the costs that the sweep found.
 
@@ -130,6 +152,8 @@ def confirm_points(
         seeds: the fresh seeds.
         run_id: parent run of the confirmation in MLflow.
         images: what is known about the images. Without it, the noise of the images is left out.
+        margin: the largest difference that counts as equal, as a fraction, if seeds were given until the
+            places are decided. A point may then have fewer seeds than another one.
     """
     configs = [point.config for point in front.points]
     mine = table[table["config"].isin(configs) & table["seed"].isin(seeds)]
@@ -144,13 +168,23 @@ def confirm_points(
     stay = non_dominated(np.round(scores, DIGITS), cost)
     shares: Sequence[float | None] = [None] * len(configs)
     optimism = None
-    if all(len(rows) == len(seeds) for rows in by_config.values()):
-        fresh = np.array([test[config].loc[list(seeds)] for config in configs])
-        ids = [by_config[config]["run_id"].loc[list(seeds)].tolist() for config in configs]
-        root, _ = noise_of(images or Images(), ids, fresh.mean(axis=1), "test")
+    common = [seed for seed in seeds if all(seed in rows.index for rows in by_config.values())]
+    places: Sequence[Place | None] = [None] * len(configs)
+    lead: Sequence[Mean | None] = [None] * len(configs)
+    if margin is not None:
+        places = [Place.UNDECIDED] * len(configs)
+    if len(common) == len(seeds) or (margin is not None and len(common) > 1):
+        fresh = np.array([test[config].reindex(list(seeds)) for config in configs])
+        # The hits of the seeds that all points have are enough for the noise of the images.
+        ids = [by_config[config]["run_id"].loc[common].tolist() for config in configs]
+        root, _ = noise_of(images or Images(), ids, np.nanmean(fresh, axis=1), "test")
         shares = front_probability(fresh, cost, root).tolist()
-        drops = [point.accuracy - validation[point.config].loc[list(seeds)] for point in front.points]
+        drops = [point.accuracy - validation[point.config].loc[common] for point in front.points]
         optimism = _mean(np.mean(drops, axis=0))
+        if margin is not None:
+            found = leads(fresh, cost, margin, CONFIDENCE)
+            places = found.places
+            lead = [_credible(drawn) for drawn in found.drawn.T]
     return Confirmation(
         name=front.name,
         run_id=run_id,
@@ -165,13 +199,25 @@ def confirm_points(
                 optimism=_mean(point.accuracy - validation[point.config]),
                 non_dominated=bool(stays) if len(by_config[point.config]) else None,
                 p_non_dominated=share,
+                place=place,
+                lead=ahead,
             )
-            for point, stays, share in zip(front.points, stay, shares, strict=True)
+            for point, stays, share, place, ahead in zip(
+                *(front.points, stay, shares, places, lead), strict=True
+            )
         ),
         optimism=optimism,
         failed=int((mine["status"] == Status.FAILED).sum()),
         table=mine.reset_index(drop=True),
+        margin=margin,
     )
+
+
+def _credible(drawn: NDArray[np.float64]) -> Mean | None:
+    if not np.isfinite(drawn).all():
+        return None
+    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Mean(float(drawn.mean()), float(low), float(high))
 
 
 def _mean(values: Iterable[float]) -> Mean | None:

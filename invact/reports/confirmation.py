@@ -13,6 +13,8 @@ from invact.measures import MEASURES
 from invact.reports.tables import Column, Listing
 from invact.text import csv_of
 
+LEADING = ("place", "lead")
+
 __all__ = ["confirmation_table", "confirmation_values", "write_confirmation"]
 
 
@@ -25,8 +27,14 @@ def confirmation_values(result: Confirmation) -> dict[str, Any]:
         "confidence": CONFIDENCE,
         "failed": result.failed,
         "optimism": None if result.optimism is None else asdict(result.optimism),
-        "points": [asdict(one) for one in result.points],
-    }
+        "points": [_values(one, result) for one in result.points],
+    } | ({} if result.margin is None else {"margin": result.margin})
+
+
+def _values(one: ConfirmedPoint, result: Confirmation) -> dict[str, Any]:
+    """The values of a point; its place only if seeds were given until the places are decided."""
+    values = asdict(one)
+    return values if result.margin is not None else {k: v for k, v in values.items() if k not in LEADING}
 
 
 def confirmation_table(result: Confirmation) -> Listing:
@@ -46,6 +54,17 @@ def confirmation_table(result: Confirmation) -> Listing:
             f"the mean optimism of selection is {100 * mean.value:+.2f} points "
             f"({CONFIDENCE:.0%} interval {low:+.2f} to {high:+.2f})"
         )
+    if result.margin is not None:
+        caption.append(
+            f"place: decided at {CONFIDENCE:.0%} confidence for these test images; equal: as accurate as "
+            f"the best cheaper point within {100 * result.margin:g} points"
+        )
+        trained = sum(one.seeds for one in result.points)
+        left = ", ".join(one.point.label for one in result.undecided)
+        caption.append(
+            f"{trained} trainings; "
+            + (f"{len(result.undecided)} places are undecided: {left}" if left else "all places are decided")
+        )
     if result.failed:
         caption.append(f"{result.failed} runs failed and are not included in the means")
     cost = MEASURES[result.front.measure].label
@@ -59,9 +78,10 @@ def confirmation_table(result: Confirmation) -> Listing:
         Column("optimism", rank=2),
         Column("stays"),
         Column("P"),
+        *([] if result.margin is None else [Column("seeds", rank=4), Column("place", "text")]),
     )
     return Listing(
-        f"{result.name}: the front on {len(result.seeds)} fresh seeds",
+        f"{result.name}: the front on {result.counted} fresh seeds",
         columns,
         tuple(map(_row, result.points)),
         "\n".join(caption),
@@ -82,6 +102,7 @@ def _row(one: ConfirmedPoint) -> tuple[str, ...]:
         "" if one.optimism is None else f"{100 * one.optimism.value:+.2f}",
         {True: "yes", False: "no", None: ""}[one.non_dominated],
         "" if one.p_non_dominated is None else f"{one.p_non_dominated:.2f}",
+        *([] if one.place is None else [str(one.seeds), str(one.place)]),
     )
 
 

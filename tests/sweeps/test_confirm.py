@@ -7,7 +7,9 @@ import pytest
 from invact.errors import EnvironmentFault, Incomplete, InputError
 from invact.execution.coordinator import Coordinator
 from invact.sweeps.confirm import confirm_front, fresh_seeds
+from invact.sweeps.file import load_sweep
 from invact.sweeps.recorded import pareto_front
+from invact.sweeps.run import run_sweep
 from invact.tracking.store import open_store
 
 # Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
@@ -207,3 +209,100 @@ def test_the_data_of_the_sweep_are_found_from_any_folder(run, folder, digits, mo
     monkeypatch.setattr("invact.sweeps.recorded.SOURCE", "not-kept.json")
     with pytest.raises(InputError, match="the record comes from an old version"):
         confirm_front("my", 3, store=store, show=False)
+
+
+def test_auto_gives_seeds_where_they_decide_and_continues(invact, run, write, trained, forbid_engines):
+    """Auto, then again, then more by K: one record, and no run is trained twice."""
+    swept = run(write(more=BOTH_ARMS), trials=4)
+    points = swept.front.points
+    assert len(points) > 1
+    for arguments, words in (
+        (
+            ["--confirm", "auto", "--confirm-budget", "1"],
+            f"confirm-budget: received 1. Allowed: {3 * len(points)}",
+        ),
+        (["--confirm", "auto", "--confirm-budget", "0"], "confirm-budget: received 0. Allowed: a number"),
+        (["--confirm", "auto", "--confirm-margin", "0"], "confirm-margin: received 0. Allowed: points in"),
+        (["--confirm", "some"], "--confirm: received 'some'. Allowed: a number of seeds, or 'auto'"),
+        (["--confirm", "3", "--confirm-budget", "30"], "confirm-budget: received 30. Allowed: only with"),
+        (["--confirm-margin", "1"], "--confirm-margin: received 1. Allowed: only with --confirm auto"),
+    ):
+        answer = invact("front", "tiny", *arguments)
+        assert (answer.code, answer.err.count("\n")) == (2, 1), answer
+        assert words in answer.err
+    del trained[:]
+    budget = 5 * len(points)
+    command = ["front", "tiny", "-o", "out", "--format", "csv,json,png", "--confirm", "auto"]
+    answer = invact(*command, "--confirm-budget", budget, "--json")
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)["confirmation"]
+    counts = [one["seeds"] for one in found["points"]]
+    assert sum(counts) == len(trained) == len(set(trained)) <= budget
+    assert min(counts) >= 3
+    assert found["margin"] == pytest.approx(0.003)
+    places = [one["place"] for one in found["points"]]
+    assert places[0] == "stays"
+    # Seeds are left only if every place is decided.
+    assert ("undecided" in places) == (sum(counts) == budget) or sum(counts) == budget
+    shown = invact(*command, "--confirm-budget", budget)
+    assert len(trained) == sum(counts), "the same budget trains nothing more"
+    for words in ("place", f"{sum(counts)} trainings; "):
+        assert words in shown.out
+    # A number of seeds takes these runs over, and the other way round.
+    most = max(counts)
+    more = confirm_front("tiny", most, show=False)
+    assert len(trained) == len(set(trained)) == most * len(points)
+    assert {one.place for one in more.points} == {None}
+    forbid_engines()
+    again = confirm_front("tiny", "auto", budget=3 * len(points), show=False)
+    assert {one.seeds for one in again.points} == {most}
+
+
+def test_an_interrupted_auto_continues_as_it_would_have(run, write, trained, tmp_path, monkeypatch):
+    path = write(more=BOTH_ARMS)
+    for store in ("one", "two"):
+        run_sweep(load_sweep(path, {"trials": 4}), store=tmp_path / store, show=False)
+    del trained[:]
+    whole = confirm_front("tiny", "auto", budget=16, margin=0.1, store=tmp_path / "one", show=False)
+    straight = list(trained)
+    del trained[:]
+    with pytest.MonkeyPatch.context() as patch:
+        ends, wait = [], Coordinator._wait
+
+        def interrupted(coordinator):
+            if len(ends) == 5:
+                raise KeyboardInterrupt
+            ends.append(1)
+            return wait(coordinator)
+
+        patch.setattr(Coordinator, "_wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            confirm_front("tiny", "auto", budget=16, margin=0.1, store=tmp_path / "two", show=False)
+    resumed = confirm_front("tiny", "auto", budget=16, margin=0.1, store=tmp_path / "two", show=False)
+    assert [one.seeds for one in resumed.points] == [one.seeds for one in whole.points]
+    assert [one.place for one in resumed.points] == [one.place for one in whole.points]
+    # The run that the interruption lost is trained again.
+    assert sorted(set(trained)) == sorted(straight)
+
+
+def test_auto_stops_at_a_point_whose_runs_fail(invact, run, write, stand_in):
+    swept = run(write(more=BOTH_ARMS), trials=4)
+    bad = swept.front.points[-1].config
+    truth = stand_in.truth
+
+    def fault(config, seed):
+        if config.digest() == bad:
+            raise ValueError("a fault")
+        return truth(config, seed)
+
+    stand_in.truth = fault
+    command = ["front", "tiny", "--confirm", "auto", "--format", "csv", "--json"]
+    answer = invact(*command)
+    assert answer.code == 4
+    values = json.loads(answer.out)["confirmation"]
+    assert values["failed"] == 3, "each of the first runs, and none after them"
+    assert values["points"][-1]["place"] == "undecided"
+    stand_in.truth = truth
+    answer = invact(*command)
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["confirmation"]["failed"] == 0

@@ -52,6 +52,8 @@ def _confirmation_figure(result: Confirmation) -> Figure:
                 axes.plot(ends, [row + 0.2] * 2, color=INK, linewidth=2, solid_capstyle="butt", zorder=1)
             axes.plot(100 * one.test.value, row + 0.2, "|", color=INK, markersize=11, markeredgewidth=2)
         stays = {True: "stays", False: "dominated", None: "no run"}[one.non_dominated]
+        if one.place is not None:
+            stays = str(one.place)
         share = "" if one.p_non_dominated is None else f", P {one.p_non_dominated:.2f}"
         axes.annotate(
             stays + share,
@@ -73,7 +75,7 @@ def _confirmation_figure(result: Confirmation) -> Figure:
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("Accuracy, %")
     axes.set_title(
-        f"{result.name}: the front on {len(result.seeds)} fresh seeds",
+        f"{result.name}: the front on {result.counted} fresh seeds",
         loc="left",
         fontsize=14,
         fontweight="bold",

@@ -112,38 +112,46 @@ def seed_noise(accuracy: ArrayLike) -> SeedNoise:
     of them. The correlation is the mean over all pairs of configurations, and not below 0.
 
     Args:
-        accuracy: shape (configurations, seeds), with the same seeds, 2 or more.
+        accuracy: shape (configurations, seeds), with the same seeds, 2 or more for each configuration; nan
+            where a configuration has no run.
 
     Source: Smyth, Statistical Applications in Genetics and Molecular Biology 3, 2004, section 6.2.
 
     Example:
         >>> seed_noise([[0.1, 0.2, 0.3], [0.3, 0.5, 0.4]]).df.tolist()
         [4.0, 4.0]
+        >>> seed_noise([[0.1, 0.2, 0.3], [0.3, 0.5, np.nan]]).df.tolist()
+        [3.0, 3.0]
     """
     scores = np.asarray(accuracy, dtype=float)
-    count, seeds = scores.shape
-    own, d = scores.var(axis=1, ddof=1), seeds - 1
+    known = np.isfinite(scores)
+    own, d = np.nanvar(scores, axis=1, ddof=1), known.sum(axis=1) - 1
     prior_df, prior = _prior(own, d)
     if np.isinf(prior_df):
-        variance, df = np.full(count, own.mean()), np.full(count, float(count * d))
+        variance, df = np.full(len(own), np.average(own, weights=d)), np.full(len(own), float(d.sum()))
     else:
-        variance, df = (prior_df * prior + d * own) / (prior_df + d), np.full(count, prior_df + d)
+        variance, df = (prior_df * prior + d * own) / (prior_df + d), prior_df + d
     correlation = 0.0
-    if count > 1 and own.any():
-        deviations = (scores - scores.mean(axis=1, keepdims=True)) / np.sqrt(variance)[:, None]
-        pairs = (deviations.sum(axis=0) ** 2).sum() - (deviations**2).sum()
-        correlation = float(np.clip(pairs / (d * count * (count - 1)), 0, LARGEST))
+    # Each pair of configurations has as many degrees of freedom as seeds in common, less one.
+    common = np.maximum(known.astype(int) @ known.T - 1, 0)
+    pairs = common.sum() - np.trace(common)
+    if pairs and own.any():
+        deviations = (scores - np.nanmean(scores, axis=1, keepdims=True)) / np.sqrt(variance)[:, None]
+        deviations = np.where(known, deviations, 0)
+        products = (deviations.sum(axis=0) ** 2).sum() - (deviations**2).sum()
+        correlation = float(np.clip(products / pairs, 0, LARGEST))
     return SeedNoise(variance, df, correlation)
 
 
-def _prior(variances: Floats, d: int) -> tuple[float, float]:
+def _prior(variances: Floats, d: NDArray[np.int_]) -> tuple[float, float]:
     """Degrees of freedom and scale of the distribution of the variances, by the method of moments."""
-    positive = variances[variances > 0]
-    if len(positive) < 2:
+    positive = variances > 0
+    if positive.sum() < 2:
         return np.inf, 0.0
-    floor = FLOOR * float(np.median(positive))
-    logs = np.log(np.maximum(variances, floor)) - special.digamma(d / 2) + np.log(d / 2)
-    excess = float(logs.var(ddof=1) - special.polygamma(1, d / 2))
+    halves = d[positive] / 2
+    floor = FLOOR * float(np.median(variances[positive]))
+    logs = np.log(np.maximum(variances[positive], floor)) - special.digamma(halves) + np.log(halves)
+    excess = float(logs.var(ddof=1) - special.polygamma(1, halves).mean())
     if excess <= 0:
         return np.inf, 0.0
     # The trigamma function is inverted by Newton's method, which converges from this start.

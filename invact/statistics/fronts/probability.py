@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from invact.errors import InputError
-from invact.statistics.fronts.dominance import non_dominated, non_dominated_draws
+from invact.statistics.fronts.dominance import non_dominated_draws
 from invact.statistics.fronts.noise import seed_noise
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["contenders", "front_probability"]
+__all__ = ["contenders", "front_probability", "true_accuracies"]
 
 BEHIND = 4.0
 """A configuration is left out if a cheaper one leads by more standard errors of the difference than this."""
@@ -84,18 +84,45 @@ def front_probability(
         >>> front_probability(seen, [1, 2, 3]).tolist()
         [1.0, 1.0, 0.0]
     """
+    costs = np.asarray(cost, dtype=float)
+    found = np.zeros(len(costs))
+    chosen, drawn = true_accuracies(accuracy, costs, images, draws, seed)
+    found[chosen] = non_dominated_draws(drawn, costs[chosen]).mean(axis=0)
+    return found
+
+
+def true_accuracies(
+    accuracy: ArrayLike, cost: ArrayLike, images: ArrayLike | None = None, draws: int = 10_000, seed: int = 0
+) -> tuple[NDArray[np.intp], Floats]:
+    """Draw the true accuracies of the configurations from the model of `front_probability`.
+
+    Returns:
+        The numbers of the configurations that are part of the model, and their true accuracies, shape
+        (draws, those configurations).
+
+    Raises:
+        InputError: there are fewer than two seeds of a configuration ("insufficient").
+
+    Example:
+        >>> chosen, drawn = true_accuracies([[0.80, 0.81], [0.90, 0.89], [0.7, 0.69]], [1, 2, 3], draws=500)
+        >>> chosen.tolist(), drawn.shape, drawn.mean(axis=0).round(2).tolist()
+        ([0, 1], (500, 2), [0.8, 0.9])
+    """
     scores, costs = np.asarray(accuracy, dtype=float), np.asarray(cost, dtype=float)
-    seeds = scores.shape[1]
-    if seeds < 2:
-        raise InputError(f"seeds: insufficient: received {seeds}. Allowed: 2 or more")
+    known = np.isfinite(scores)
+    seeds = known.sum(axis=1)
+    if seeds.min(initial=scores.shape[1]) < 2:
+        few = min(seeds.min(initial=2), scores.shape[1])
+        raise InputError(f"seeds: insufficient: received {few}. Allowed: 2 or more")
     root = np.zeros((len(costs), 1)) if images is None else np.asarray(images, dtype=float)
-    mean, noise = scores.mean(axis=1), seed_noise(scores)
+    mean, noise = np.nanmean(scores, axis=1), seed_noise(scores)
     variance = noise.variance / seeds + (root**2).sum(axis=1)
     chosen = np.flatnonzero(contenders(mean, costs, variance))
-    found = np.zeros(len(costs))
     if variance.max() < EXACT:
-        found[non_dominated(mean.round(DIGITS), costs)] = 1.0
-        return found
+        return np.arange(len(costs)), mean.round(DIGITS)[None]
+    # Two means share the luck of the seeds that both have.
+    shared = known[chosen].astype(int) @ known[chosen].T
+    shared = shared / np.sqrt(np.outer(seeds[chosen], seeds[chosen]))
     # Means that are equal by chance must not look like an exact trend.
     unit = float(np.sqrt(max(mean[chosen].var(), variance[chosen].mean())))
     rng = np.random.default_rng(seed)
@@ -107,8 +134,11 @@ def front_probability(
     trend = height[:, None, None] ** 2 * np.exp(-apart / (2 * length[:, None, None] ** 2))
     trend += FLAT * (1 + 4 * np.outer(x, x))
     df = noise.df[chosen]
-    sd = np.sqrt(noise.variance[chosen] * df / rng.chisquare(df, (len(grid), len(chosen))) / seeds) / unit
-    alike = noise.correlation + (1 - noise.correlation) * np.eye(len(chosen))
+    sd = (
+        np.sqrt(noise.variance[chosen] * df / rng.chisquare(df, (len(grid), len(chosen))) / seeds[chosen])
+        / unit
+    )
+    alike = noise.correlation * shared + (1 - noise.correlation) * np.eye(len(chosen))
     errors = sd[:, :, None] * sd[:, None, :] * alike
     errors += root[chosen] @ root[chosen].T / unit**2 + 1e-8 * np.eye(len(chosen))
     y = (mean[chosen] - mean[chosen].mean()) / unit
@@ -130,8 +160,7 @@ def front_probability(
         middle + rng.standard_normal((count, len(y))) @ part.T
         for middle, part, count in zip(centre, roots, times[used], strict=True)
     ]
-    found[chosen] = non_dominated_draws(np.concatenate(drawn), costs[chosen]).mean(axis=0)
-    return found
+    return chosen, mean[chosen].mean() + unit * np.concatenate(drawn)
 
 
 def contenders(mean: Floats, cost: Floats, variance: Floats) -> NDArray[np.bool_]:
