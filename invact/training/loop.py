@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tensorflow.python.eager import context
 
 from invact.networks.archives import pack
 from invact.networks.saving import check_saved, is_users
@@ -95,8 +96,8 @@ class Trainer:
     error or an interruption occurred is not used again.
 
     Args:
-        networks: the number of networks that are kept. The one that was not used for the longest time is
-            dropped first.
+        networks: the number of networks that are kept. When there are more, the half that was used last
+            stays.
 
     Example:
         >>> from invact.config import Config
@@ -142,7 +143,7 @@ class Trainer:
         """Drop all networks, and free their memory."""
         with _ONE_AT_A_TIME:
             self._kept.clear()
-        gc.collect()
+            _free()
 
     def _train(
         self,
@@ -168,9 +169,18 @@ class Trainer:
     def _keep(self, key: tuple[Any, ...], network: Compiled) -> None:
         self._kept[key] = network
         if len(self._kept) > self._networks:
-            self._kept.popitem(last=False)
-            # Networks contain cycles of references, which Python would collect much later.
-            gc.collect()
+            # Half of them at once, because what frees memory makes the others optimise their graphs again.
+            while len(self._kept) > max(1, self._networks // 2):
+                self._kept.popitem(last=False)
+            _free()
+
+
+def _free() -> None:
+    """Free the memory of networks that were dropped."""
+    # Networks contain cycles of references, which Python would collect much later.
+    gc.collect()
+    # TensorFlow keeps what it has made to call their functions, almost 1 MB for each network.
+    context.context().clear_kernel_cache()
 
 
 def _seeded(config: Config, seed: int) -> AbstractContextManager[None]:
