@@ -106,10 +106,10 @@ def sweep(
     with stdout_to_stderr():
         result = run_sweep(read, store=store, tracking_uri=tracking_uri, workers=workers, scheduler=scheduler)
     failed = result.count(Status.FAILED)
+    pruned = {} if read.file.pruner is None else {"pruned": result.count(Status.PRUNED)}
     show(
         as_json,
-        {"run_id": result.run_id, "failed": failed, "pruned": result.count(Status.PRUNED)}
-        | front_values(result.front),
+        {"run_id": result.run_id, "failed": failed} | pruned | front_values(result.front),
         front_table(result.front),
     )
     show_pages(result.name, [result.run_id], store, tracking_uri)
