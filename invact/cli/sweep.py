@@ -112,14 +112,11 @@ def sweep(
             read, store=store, tracking_uri=tracking_uri, workers=workers, scheduler=scheduler, fresh=fresh
         )
     failed = result.count(Status.FAILED)
+    pruned = {} if read.file.pruner is None else {"pruned": result.count(Status.PRUNED)}
     show(
         as_json,
-        {
-            "run_id": result.run_id,
-            "failed": failed,
-            "pruned": result.count(Status.PRUNED),
-            "time": result.time,
-        }
+        {"run_id": result.run_id, "failed": failed, "time": result.time}
+        | pruned
         | front_values(result.front),
         front_table(result.front),
     )

@@ -156,7 +156,7 @@ def test_the_command_shows_what_was_pruned_and_saved(invact, pruned, stand_in) -
     assert [one["runs"] for one in other["records"]] == [{"FINISHED": 8 - count, "PRUNED": count}]
     # Without the pruner it is another sweep.
     answer = invact("sweep", path, "--trials", 8, "--pruner", "none", "--json")
-    assert json.loads(answer.out)["pruned"] == 0
+    assert "pruned" not in json.loads(answer.out)
     assert not [line for line in answer.err.splitlines() if "pruned" in line]
     assert len(open_store().records("tiny")) == 2
 
