@@ -36,8 +36,8 @@ from invact.cost.count import Cost, LayerCost
 from invact.data.dataset import Dataset
 from invact.execution.agenda import Ended, Trial
 from invact.execution.coordinator import Coordinator
-from invact.execution.engine import EpochDone, Job, JobDone
-from invact.execution.progress import Progress
+from invact.execution.display.progress import Progress
+from invact.execution.workers.engine import EpochDone, Job, JobDone
 from invact.files import read_text
 from invact.measures import Costs
 from invact.search.drivers import Outcome, make_driver

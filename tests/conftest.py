@@ -111,7 +111,7 @@ def cluster() -> Iterator[str]:
 @pytest.fixture
 def no_template(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sweeps and claims start no template in advance, which most tests would stop before it is needed."""
-    monkeypatch.setattr("invact.execution.template.start_template", lambda resources: None)
+    monkeypatch.setattr("invact.execution.workers.template.start_template", lambda resources: None)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, quick_stores: None, no_template: N
     """Sweeps, confirmations and claims draw their results instead of training; `truth` may be replaced."""
     from stand_in import StandIn
 
-    monkeypatch.setattr("invact.execution.engine.Engine", StandIn)
+    monkeypatch.setattr("invact.execution.workers.engine.Engine", StandIn)
     monkeypatch.setattr(StandIn, "truth", StandIn.truth)
     monkeypatch.setattr(StandIn, "slots", StandIn.slots)
     return StandIn
@@ -130,7 +130,7 @@ def forbid_engines(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """A function after which every start of an engine is a failure."""
     from stand_in import StandIn
 
-    from invact.execution.engine import Engine
+    from invact.execution.workers.engine import Engine
 
     def forbid() -> None:
         for engine in (Engine, StandIn):

@@ -43,7 +43,7 @@ INSTALL = (
 # Runs each example as a main file, on the cluster that the tests share.
 RUNNER = """
 import runpy, sys
-from invact.execution.engine import Engine
+from invact.execution.workers.engine import Engine
 
 start = Engine.__init__
 def on_cluster(engine, *args, scheduler=None, **options):

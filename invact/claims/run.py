@@ -73,9 +73,9 @@ def run_claim(
         check_script()
 
     from invact.claims.trainer import ClaimTrainer
-    from invact.execution.stages import stage
-    from invact.execution.template import start_template
+    from invact.execution.display.stages import stage
     from invact.execution.usage import record_usage
+    from invact.execution.workers.template import start_template
     from invact.process.quiet import load_tensorflow
     from invact.tracking.store import open_store
 

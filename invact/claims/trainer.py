@@ -11,9 +11,9 @@ from invact.claims.evidence import Results
 from invact.errors import Incomplete
 from invact.execution.agenda import Trial, done_of, ended_runs
 from invact.execution.coordinator import Coordinator
-from invact.execution.engine import on_demand
-from invact.execution.progress import make_progress
+from invact.execution.display.progress import make_progress
 from invact.execution.usage import Usage
+from invact.execution.workers.engine import on_demand
 from invact.networks.widths import network_cost
 
 if TYPE_CHECKING:

@@ -100,7 +100,7 @@ def claim(
     from invact.claims.planning.forecast import plan_claim
     from invact.claims.run import run_claim
     from invact.claims.verdict.report import claim_tables, claim_values, plan_tables, plan_values
-    from invact.execution.stages import stage
+    from invact.execution.display.stages import stage
 
     if plan:
         with stdout_to_stderr():

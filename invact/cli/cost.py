@@ -41,7 +41,7 @@ def cost(
     """
     check_formats(as_csv, as_json)
     from invact.cli.catalogue import check_networks, costs_of
-    from invact.execution.stages import stage
+    from invact.execution.display.stages import stage
 
     check_networks(reference, input_shape)
 

@@ -44,7 +44,7 @@ def latency(
     check_formats(as_csv, as_json)
     from invact.cli.catalogue import check_networks, networks_of
     from invact.deploy.latency import check_measurement, measure_latency
-    from invact.execution.stages import stage
+    from invact.execution.display.stages import stage
 
     check_measurement(runtime or ["tensorflow"], batch, threads, rounds)
     check_networks(reference)

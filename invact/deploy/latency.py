@@ -17,7 +17,7 @@ import numpy as np
 
 from invact.deploy.stopwatch import Contender, Stopwatch, spare_processors
 from invact.errors import InputError
-from invact.execution.stages import track
+from invact.execution.display.stages import track
 from invact.process.processors import processor
 from invact.process.quiet import check_backend
 from invact.process.spawning import check_script

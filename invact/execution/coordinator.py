@@ -12,21 +12,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from invact.execution.agenda import (
-    Candidate,
     Ended,
     Key,
     Recalled,
     Refusal,
     Trial,
     agenda_of,
-    best,
-    candidate_of,
     ended_runs,
     same_numbers,
 )
-from invact.execution.engine import Engine, EpochDone, Job, JobDone
+from invact.execution.champions import Champions
 from invact.execution.schedule import Waiting, Worker, next_run, work_of
 from invact.execution.usage import Usage
+from invact.execution.workers.engine import Engine, EpochDone, Job, JobDone
 from invact.measures import MEASURES, in_full
 from invact.process.interruption import check_interruption
 from invact.training.results import Status, TrialResult
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from invact.config import Config
-    from invact.execution.progress import Progress
+    from invact.execution.display.progress import Progress
     from invact.execution.race import Race
     from invact.tracking.record import Record
 
@@ -91,7 +89,6 @@ class Coordinator:
         self._engine = engine
         self._about = about
         self._attempts = attempts
-        self._measure = measure
         self._recall = recall or (lambda config, seed: None)
         self._origins: Counter[str] = Counter()
         self._trials = {trial.number: trial for trial in trials}
@@ -108,10 +105,7 @@ class Coordinator:
         self._unwritten: deque[Callable[[], object]] = deque()
         self._running: dict[str, _Running] = {}
         self._epochs: dict[str, int] = {}
-        self._front: tuple[Candidate, ...] = ()
-        # The networks of this session that may still be needed, and the runs whose network is stored.
-        self._models: dict[Key, bytes] = {}
-        self._stored: set[Key] = set()
+        self._champions = Champions(measure)
         self.usage = Usage()
         self._begun: float | None = None
 
@@ -138,22 +132,26 @@ class Coordinator:
             ahead: how many runs may wait, for the longest of them to be trained first. With 1, `propose` is
                 called only when a worker is free, so that it knows as many results as possible.
         """
-        while True:
-            self._waiting = self._settle(on_end)
-            more = True
-            while more:
-                while more and len(self._waiting) < ahead and (ahead > 1 or self._free()):
-                    trial = propose()
-                    if more := trial is not None:
-                        self._admit(trial)
-                        self._waiting = self._settle(on_end)
-                known = len(self._waiting)
-                self._fill()
-                more = more and len(self._waiting) < known
+        try:
+            while True:
+                self._waiting = self._settle(on_end)
+                more = True
+                while more:
+                    while more and len(self._waiting) < ahead and (ahead > 1 or self._free()):
+                        trial = propose()
+                        if more := trial is not None:
+                            self._admit(trial)
+                            self._waiting = self._settle(on_end)
+                    known = len(self._waiting)
+                    self._fill()
+                    more = more and len(self._waiting) < known
+                self._write()
+                if not self._running and not self._repair():
+                    break
+                self._wait()
+        finally:
+            # Nothing that was computed is lost, also after an error.
             self._write()
-            if not self._running and not self._repair():
-                break
-            self._wait()
         if self._origins:
             count, places = self._origins.total(), ", ".join(sorted(self._origins))
             runs = "1 run was" if count == 1 else f"{count} runs were"
@@ -179,7 +177,9 @@ class Coordinator:
                 self._summaries[number] = self._record.finish_trial(number)
             for number in agenda.complete:
                 trial = self._open.pop(number)
-                self._keep_model(trial)
+                if model := self._champions.complete(trial, self._ended):
+                    run_id = self._ended[trial.number, min(trial.seeds)].run_id
+                    self._unwritten.append(functools.partial(self._record.log_model, run_id, model))
                 runs = [self._ended_of_open.pop((number, seed)) for seed in trial.seeds]
                 self._show(trial, runs, bool(on_end(trial, runs)))
             busy = {(running.trial.number, running.seed) for running in self._running.values()}
@@ -234,7 +234,7 @@ class Coordinator:
             self._about = ""
         name = f"{number} {seed} {self._ended[key].tries if key in self._ended else 0} {again}"
         rungs = () if self._race is None or again else self._race.rungs(trial, seed)
-        job = Job(name, trial.config, seed, self._measure is not None, rungs)
+        job = Job(name, trial.config, seed, self._champions.wanted, rungs)
         # The worker begins before the record does, because the record takes longer. Before any worker stands,
         # the record gets no run; otherwise a failed start of the workers would leave a run that never ends.
         self._engine().submit(job, worker.address)
@@ -289,20 +289,26 @@ class Coordinator:
         late = result.epochs[self._epochs.pop(event.key) :]
         self._note(key, run_id, result)
         # The network is stored before the run counts, so that no kill separates the two.
-        store = self._may_be_on_the_front(trial, key)
+        store = self._champions.leads(trial, key, self._ended)
         written = result if store else replace(result, model=b"")
         self._unwritten += [functools.partial(self._record.epoch, run_id, epoch) for epoch in late]
         self._unwritten.append(functools.partial(self._record.finish, run_id, written, trial.known))
         if store:
-            self._stored.add(key)
-        elif self._measure is not None and key[1] == min(trial.seeds):
-            self._models[key] = result.model
+            self._champions.store(key)
+        else:
+            self._champions.set_aside(trial, key, result.model)
         self._progress.ended(event.key, result)
 
     def _write(self) -> None:
         """Write what waited until all workers had work, in the order in which it came."""
         while self._unwritten:
-            self._unwritten.popleft()()
+            write = self._unwritten.popleft()
+            try:
+                write()
+            except BaseException:
+                # Nothing may be written after a gap: a run would count with a part of its values.
+                self._unwritten.clear()
+                raise
 
     def _note(self, key: Key, run_id: str, result: TrialResult, taken: bool = False) -> None:
         tries = self._ended[key].tries if key in self._ended else 0
@@ -323,9 +329,9 @@ class Coordinator:
         run_id = self._start(trial, seed, found.tags)
         self._record.curve(run_id, result.epochs)
         self._note(key, run_id, result, taken=True)
-        if self._may_be_on_the_front(trial, key) and (model := found.network()):
+        if self._champions.leads(trial, key, self._ended) and (model := found.network()):
             result = replace(result, model=model)
-            self._stored.add(key)
+            self._champions.store(key)
         self._record.finish(run_id, result, trial.known)
         self._origins[found.origin] += 1
         self._progress.taken(trial.label, result, seed=seed if len(trial.seeds) > 1 else None)
@@ -355,34 +361,10 @@ class Coordinator:
             *(trial.number, trial.config, seed, len(trial.seeds), trial.label, trial.values), tags
         )
 
-    def _may_be_on_the_front(self, trial: Trial, key: Key) -> bool:
-        """Whether the run would represent its trial on the front if the trial ended now."""
-        if self._measure is None:
-            return False
-        mine = candidate_of(trial, self._ended, self._measure)
-        return mine is not None and mine.key == key and mine in best((*self._front, mine))
-
-    def _keep_model(self, trial: Trial) -> None:
-        """Update the front with a trial that is complete, and store its network if it is on the front."""
-        if self._measure is None:
-            return
-        mine = candidate_of(trial, self._ended, self._measure)
-        model = self._models.pop((trial.number, min(trial.seeds)), b"")
-        if mine is None:
-            return
-        self._front = best((*self._front, mine))
-        if mine in self._front and model:
-            run_id = self._ended[mine.key].run_id
-            self._unwritten.append(functools.partial(self._record.log_model, run_id, model))
-            self._stored.add(mine.key)
-
     def _repair(self) -> bool:
         """Train a network of the front again that is not stored anywhere; False if none is missing."""
-        for number, seed in (one.key for one in self._front):
+        for number, seed in self._champions.missing():
             run_id = self._ended[number, seed].run_id
-            if (number, seed) in self._stored:
-                continue
-            self._stored.add((number, seed))
             if not self._record.has_model(run_id):
                 trial = self._trials[number]
                 found = self._recall(trial.config, seed)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from invact.errors import EnvironmentFault
-from invact.execution.bars import clock
+from invact.execution.display.bars import clock
 from invact.files import cache_folder, write_atomically
 from invact.measures import training_flop
 from invact.process.processors import processor

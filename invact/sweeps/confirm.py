@@ -110,10 +110,10 @@ def confirm_front(
 
     from invact.execution.agenda import done_of, ended_runs
     from invact.execution.coordinator import Coordinator
-    from invact.execution.engine import on_demand
-    from invact.execution.progress import make_progress
-    from invact.execution.stages import stage
+    from invact.execution.display.progress import make_progress
+    from invact.execution.display.stages import stage
     from invact.execution.usage import record_usage
+    from invact.execution.workers.engine import on_demand
     from invact.process.quiet import load_tensorflow
     from invact.sweeps.allocation import Allocation
     from invact.tracking.store import open_store

@@ -15,7 +15,7 @@ from invact.deploy.formats import FORMATS, draft_folder, open_format, publish, s
 from invact.deploy.runtimes import RUNTIMES, Session, load, require
 from invact.deploy.sidecar import describe, flat, pixel_range
 from invact.errors import EnvironmentFault, InputError, one_of, within
-from invact.execution.progress import LineProgress, Progress
+from invact.execution.display.progress import LineProgress, Progress
 from invact.files import write_atomically
 from invact.networks.archives import unpack
 from invact.process.quiet import load_tensorflow

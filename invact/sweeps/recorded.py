@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from invact.data.dataset import Dataset
-    from invact.execution.progress import Progress
+    from invact.execution.display.progress import Progress
     from invact.tracking.record import Record
 
 __all__ = [
@@ -209,7 +209,7 @@ def network_of(
     Raises:
         EnvironmentFault: no worker starts, or the training does not repeat the numbers of the record.
     """
-    from invact.execution.engine import Engine, Job, JobDone
+    from invact.execution.workers.engine import Engine, Job, JobDone
 
     if sweep.has_model(run_id):
         return sweep.model(run_id)

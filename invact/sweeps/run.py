@@ -107,12 +107,12 @@ def run_sweep(
         check_script()
 
     from invact.execution.coordinator import Coordinator
-    from invact.execution.engine import in_advance, on_demand
-    from invact.execution.progress import make_progress
+    from invact.execution.display.progress import make_progress
+    from invact.execution.display.stages import stage, track
     from invact.execution.race import Race
-    from invact.execution.stages import stage, track
-    from invact.execution.template import start_template
     from invact.execution.usage import record_usage
+    from invact.execution.workers.engine import in_advance, on_demand
+    from invact.execution.workers.template import start_template
     from invact.process.quiet import load_tensorflow
     from invact.reports.front import write_front
     from invact.search.gate import Gate

@@ -6,7 +6,7 @@ import pytest
 
 from invact.cli.options import echo, show
 from invact.config import Config
-from invact.execution.progress import BarProgress, LineProgress
+from invact.execution.display.progress import BarProgress, LineProgress
 from invact.reports.tables import table_of
 from invact.training.results import Status, TrialResult
 

@@ -162,7 +162,7 @@ SPACE = '[parameters]\nmodel = "mymodule:build"\nfilters = { low = 2, high = 3 }
 
 KILLED = """
 import os, runpy, signal, sys
-from invact.execution import engine
+from invact.execution.workers import engine
 from stand_in import StandIn
 
 truth, seen = StandIn.truth, []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from invact.execution.engine import Engine
+from invact.execution.workers.engine import Engine
 
 OLD = Path(__file__).parent / "old_store"
 ESTIMATED = re.compile(

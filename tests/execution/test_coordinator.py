@@ -5,9 +5,9 @@ import pytest
 from invact.config import Config
 from invact.execution.agenda import Refusal, Trial
 from invact.execution.coordinator import Coordinator
-from invact.execution.engine import EpochDone, JobDone
-from invact.execution.progress import Progress
+from invact.execution.display.progress import Progress
 from invact.execution.schedule import Worker
+from invact.execution.workers.engine import EpochDone, JobDone
 from invact.tracking.record import Record
 from invact.tracking.store import open_store
 from invact.training.results import Epoch, Scores, Status, TrialResult

@@ -9,9 +9,9 @@ from stand_in import stopped
 from invact.config import Config
 from invact.execution.agenda import Ended, Trial
 from invact.execution.coordinator import Coordinator
-from invact.execution.engine import EpochDone, JobDone
-from invact.execution.progress import Progress
+from invact.execution.display.progress import Progress
 from invact.execution.race import Race
+from invact.execution.workers.engine import EpochDone, JobDone
 from invact.tracking.decisions import Decision
 from invact.tracking.record import Record
 from invact.tracking.store import open_store

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from invact.execution.progress import make_progress
-from invact.execution.stages import track
+from invact.execution.display.progress import make_progress
+from invact.execution.display.stages import track
 from invact.process.quiet import load_tensorflow
 from invact.process.streams import is_terminal, steady_output, tell
 from invact.sweeps.run import run_sweep
@@ -66,7 +66,7 @@ def test_the_kind_of_the_stream_does_not_matter(folder, env: dict[str, str]) -> 
 def test_a_script_with_a_closed_standard_error_still_works() -> None:
     code = (
         "import sys\n"
-        "from invact.execution.progress import LineProgress, make_progress\n"
+        "from invact.execution.display.progress import LineProgress, make_progress\n"
         "from invact.process.quiet import silent_stderr\n"
         "with silent_stderr(), make_progress(3) as progress:\n"
         "    progress.message('lost')\n"

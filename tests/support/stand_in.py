@@ -18,8 +18,8 @@ from invact.config import Config
 from invact.cost.count import Cost, count_macs
 from invact.data.dataset import Dataset, Source
 from invact.errors import one_line
-from invact.execution.engine import EpochDone, Job, JobDone
 from invact.execution.schedule import Worker
+from invact.execution.workers.engine import EpochDone, Job, JobDone
 from invact.networks.archives import pack
 from invact.networks.build import build_model
 from invact.seeding import derive_seed

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from invact.execution.engine import Job
+from invact.execution.workers.engine import Job
 from invact.sweeps.file import load_sweep
 from invact.sweeps.run import SweepResult, run_sweep
 
@@ -32,7 +32,7 @@ def trained(monkeypatch) -> list[tuple[str, int]]:
     """The digest and the seed of each job that an engine receives."""
     from stand_in import StandIn
 
-    from invact.execution.engine import Engine
+    from invact.execution.workers.engine import Engine
 
     jobs: list[tuple[str, int]] = []
 

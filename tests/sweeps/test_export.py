@@ -18,7 +18,7 @@ from invact.deploy.formats import FORMATS
 from invact.deploy.runtimes import RUNTIMES
 from invact.deploy.sidecar import flat, pixel_range, presented
 from invact.errors import EnvironmentFault, InputError
-from invact.execution.engine import Engine
+from invact.execution.workers.engine import Engine
 from invact.files import install
 from invact.networks.archives import pack, unpack
 from invact.sweeps import export as export_module
@@ -319,7 +319,7 @@ def test_a_network_that_is_not_stored_is_trained_again_to_the_bit(
     expected = [variable.numpy() for variable in network(swept, 2).weights]
     monkeypatch.setattr("invact.tracking.reader.MODEL", "gone.keras")
     monkeypatch.setattr(
-        "invact.execution.engine.Engine", lambda *where, **_: Engine(*where, scheduler=cluster)
+        "invact.execution.workers.engine.Engine", lambda *where, **_: Engine(*where, scheduler=cluster)
     )
     export_point("tiny", 2, formats=["keras"], folder=tmp_path, store=swept[0])
     assert "seed 0: its network is not stored, so it is trained again" in capsys.readouterr().err

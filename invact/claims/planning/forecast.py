@@ -20,7 +20,7 @@ from invact.claims.planning.plan import Plan, plan_of
 from invact.claims.planning.tuning import tuned
 from invact.config import Config
 from invact.errors import InputError
-from invact.execution.stages import track
+from invact.execution.display.stages import track
 from invact.process.processors import allowed_processors
 from invact.process.quiet import check_backend
 from invact.statistics.sequential.course import CONFIRMATION, PILOT, SCREEN, Network, Rules, advance, follow

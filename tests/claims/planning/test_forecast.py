@@ -7,7 +7,7 @@ from invact.claims.planning.forecast import PLAIN, Forecast, Path, plan_claim, p
 from invact.claims.planning.plan import Plan
 from invact.claims.verdict.report import plan_tables
 from invact.cost.count import count_macs
-from invact.execution.engine import Engine
+from invact.execution.workers.engine import Engine
 from invact.networks.build import build_model
 from invact.statistics.sequential.course import Rules
 from invact.statistics.sequential.procedure import Procedure

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from invact.execution.engine import in_advance
+from invact.execution.workers.engine import in_advance
 from invact.process.noise import EXTRAS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # The template of a process that has no other, in a folder with a file that would hide a library.
 SCRIPT = """
 import contextlib, multiprocessing, sys
-from invact.execution.template import METHOD, start_template
+from invact.execution.workers.template import METHOD, start_template
 
 NAMES = [*sys.argv[1:], "tensorflow", "keras", "distributed.nanny", "invact.training.loop", "mlflow"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from invact.execution.cluster import address, send
+from invact.execution.workers.cluster import address, send
 
 if TYPE_CHECKING:
     from invact.training.results import Epoch

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from invact.execution.bars import Bar, bars, clock
+from invact.execution.display.bars import Bar, bars, clock
 from invact.process.streams import is_terminal
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from helpers import numbers
 
 from invact.config import Config
 from invact.data.dataset import Dataset, Source
-from invact.execution import rungs
-from invact.execution.engine import Engine, EpochDone, Job, JobDone
+from invact.execution.workers import rungs
+from invact.execution.workers.engine import Engine, EpochDone, Job, JobDone
 from invact.training.loop import train
 from invact.training.results import Epoch, Scores, Status, TrialResult
 

@@ -19,7 +19,7 @@ from helpers import numbers
 from invact.config import Config
 from invact.data.dataset import Dataset, Source
 from invact.errors import EnvironmentFault, InputError
-from invact.execution.engine import Engine, EpochDone, Job, JobDone
+from invact.execution.workers.engine import Engine, EpochDone, Job, JobDone
 from invact.tracking.provenance import numerics
 from invact.training.loop import train
 from invact.training.results import Status
@@ -136,7 +136,7 @@ def test_a_worker_that_would_compute_other_digits_is_refused(
     cluster: str, digits: Dataset, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = numerics()
-    monkeypatch.setattr("invact.execution.engine.numerics", lambda: here | {name: "9.9"})
+    monkeypatch.setattr("invact.execution.workers.engine.numerics", lambda: here | {name: "9.9"})
     with pytest.raises(EnvironmentFault) as fault:
         Engine(DIGITS, digits, scheduler=cluster).__enter__()
     line = str(fault.value)
@@ -255,7 +255,7 @@ def test_workers_that_end_while_they_start_are_reported_in_one_line(tmp_path: Pa
     (tmp_path / "script.py").write_text(
         "import types\n"
         "from invact.errors import EnvironmentFault\n"
-        "from invact.execution.engine import Engine\n"
+        "from invact.execution.workers.engine import Engine\n"
         "if Engine:\n"
         "    try:\n"
         "        Engine(None, types.SimpleNamespace(digest=''), workers=2).__enter__()\n"
@@ -322,7 +322,7 @@ def test_an_address_without_a_server_is_reported_in_one_line() -> None:
     code = (
         "import sys\n"
         "from invact.data.dataset import Source\n"
-        "from invact.execution.engine import Engine\n"
+        "from invact.execution.workers.engine import Engine\n"
         "from invact.errors import EnvironmentFault\n"
         "source = Source('digits')\n"
         "try: Engine(source, source.load(), scheduler=sys.argv[1]).__enter__()\n"
@@ -338,7 +338,7 @@ def test_an_address_without_a_server_is_reported_in_one_line() -> None:
 def test_an_address_of_another_server_is_reported_in_one_line(
     digits: Dataset, hangs_up: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("invact.execution.cluster.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("invact.execution.workers.cluster.ANSWER_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         if hangs_up:

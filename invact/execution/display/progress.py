@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from invact.execution.bars import Bar, bars, clock, trial_line
-from invact.execution.stages import terminal
+from invact.execution.display.bars import Bar, bars, clock, trial_line
+from invact.execution.display.stages import terminal
 from invact.measures import amount
 from invact.process.streams import is_terminal, tell
 from invact.text import plain

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from invact.errors import EnvironmentFault, InputError, one_line
-from invact.execution.template import METHOD, start_template
+from invact.execution.workers.template import METHOD, start_template
 from invact.process.spawning import GUARD, check_script, imports_script
 from invact.process.streams import tell
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from invact._version import __version__
 from invact.data.shared import shared
 from invact.errors import EnvironmentFault
-from invact.execution.cluster import address
-from invact.execution.rungs import reporter
 from invact.execution.schedule import HELD
+from invact.execution.workers.cluster import address
+from invact.execution.workers.rungs import reporter
 from invact.tracking.provenance import differences, numerics
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from invact._version import __version__
 from invact.data.shared import share
 from invact.errors import EnvironmentFault, InputError, one_line
-from invact.execution.cluster import connect
-from invact.execution.rungs import abandon, deliver
 from invact.execution.schedule import Worker, held_after
-from invact.execution.worker import Job, Setting, prepare, train_job
+from invact.execution.workers.cluster import connect
+from invact.execution.workers.rungs import abandon, deliver
+from invact.execution.workers.worker import Job, Setting, prepare, train_job
 from invact.process.processors import allowed_processors
 from invact.tracking.provenance import numerics
 from invact.training.results import Epoch, Scores, Status, TrialResult

@@ -8,9 +8,9 @@ from rich.console import Console
 
 from invact.config import Config
 from invact.cost.count import Cost, LayerCost
-from invact.execution.bars import Bar, bars, clock, trial_line
-from invact.execution.progress import BarProgress, LineProgress, make_progress, outcome
-from invact.execution.stages import stage, track
+from invact.execution.display.bars import Bar, bars, clock, trial_line
+from invact.execution.display.progress import BarProgress, LineProgress, make_progress, outcome
+from invact.execution.display.stages import stage, track
 from invact.training.results import Epoch, Scores, Status, TrialResult
 
 LABEL = "inverse, filters 12, normalization batch, width rule channels, learning rate 0.00123"
@@ -124,7 +124,7 @@ def test_the_numbers_of_all_trials_are_below_each_other(width: int) -> None:
 
 def test_the_time_left_counts_the_epochs_of_runs_that_train(monkeypatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("invact.execution.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("invact.execution.display.progress.time.monotonic", lambda: now[0])
     progress = BarProgress(10, done=6, console=console(80))
     progress._console = progress._given
     assert rendered(progress, 80)[0].endswith("6/10")

@@ -1,0 +1,1 @@
+"""What a person sees while runs are trained: stages, lines or bars, and the time left."""
