@@ -12,13 +12,12 @@ Run: python -m benchmarks.training [rounds]
 from __future__ import annotations
 
 import gc
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
 
-os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+import tensorflow as tf
 
 from invact.claims.file import load_claim
 from invact.config import Config
@@ -55,6 +54,9 @@ def measured(call: Callable[[], tuple[TrialResult, Callable[[], None]]]) -> tupl
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    # As in workers.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     data = load("digits")
     configs = [cell.config for cell in load_claim("digits_claim").cells().values()]
     trainer = Trainer(len(configs))

@@ -27,7 +27,9 @@ def test_the_peers_train_the_network_of_invact(activation):
     assert peers.costs_of([6], load("digits"))[activation, 6] < count_macs(ours).macs
 
 
-@pytest.mark.parametrize("script", ["optuna", "optuna_processes", "keras_tuner"])
+@pytest.mark.parametrize(
+    "script", ["optuna", "keras_tuner", pytest.param("optuna_processes", marks=pytest.mark.slow)]
+)
 def test_each_script_trains_the_whole_list(script, tmp_path):
     peers.export(load("digits"), tmp_path)
     task = peer_scripts.Task(tmp_path, (2,), epochs=1, seed=0)
@@ -38,6 +40,18 @@ def test_each_script_trains_the_whole_list(script, tmp_path):
     assert all(0 <= one["test_accuracy"] <= 1 for one in lines)
 
 
+def test_a_sweep_of_invact_trains_the_whole_list(tmp_path, quick_stores):
+    data = load("digits")
+    task = peer_scripts.Task(tmp_path, (2,), epochs=1, seed=3)
+    command = peers.command_of("invact", task, "", "digits")
+    done = warm.run([*command[1:], "--workers", "1"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = peers.results_of("invact", task, 0.0, {})
+    assert {one.macs for one in results} == set(peers.costs_of((2,), data).values())
+    assert all(one.epochs == 1 and one.seconds > 0 for one in results)
+
+
+@pytest.mark.slow
 def test_the_command_compares_optuna_with_invact(capsys):
     peers.main(
         ["--systems", "optuna,invact", "--rounds", "1", "--epochs", "1", "--filters", "2", "--data", "digits"]

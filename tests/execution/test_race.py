@@ -11,6 +11,7 @@ from invact.execution.agenda import Ended, Trial
 from invact.execution.coordinator import Coordinator
 from invact.execution.display.progress import Progress
 from invact.execution.race import Race
+from invact.execution.schedule import Worker
 from invact.execution.workers.engine import EpochDone, JobDone
 from invact.tracking.decisions import Decision
 from invact.tracking.record import Record
@@ -38,7 +39,11 @@ class Workers:
         self._queue, self._jobs = deque(), {}
         self.jobs, self.answers = [], []
 
-    def submit(self, job) -> None:
+    def workers(self) -> tuple[Worker, ...]:
+        busy = len(self._jobs)
+        return tuple(Worker(str(number), "busy" if number < busy else "") for number in range(self.slots))
+
+    def submit(self, job, worker) -> None:
         self.jobs.append(job)
         self._jobs[job.key] = job, whole(job.config, job.seed)
         self._train(job.key, 0)
@@ -55,7 +60,10 @@ class Workers:
         return self._train(event.key, event.epoch.number)
 
     def next_event(self, timeout=None):
-        return self._queue.popleft()
+        event = self._queue.popleft()
+        if isinstance(event, JobDone):
+            del self._jobs[event.key]
+        return event
 
     def _train(self, key, start) -> None:
         job, result = self._jobs[key]
@@ -235,8 +243,8 @@ def test_a_trial_that_is_out_at_the_end_of_its_first_seed_is_pruned_and_its_run_
 
 def test_a_first_seed_that_diverged_ends_the_race_of_its_trial(record) -> None:
     class Diverges(Workers):
-        def submit(self, job) -> None:
-            super().submit(job)
+        def submit(self, job, worker) -> None:
+            super().submit(job, worker)
             job, result = self._jobs[job.key]
             self._queue.clear()
             self._queue.append(JobDone(job.key, replace(result, status=Status.DIVERGED, error="loss nan")))

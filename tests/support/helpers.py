@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as arrays
 from matplotlib.figure import Figure
 from statsmodels.stats.multitest import multipletests
 
+from invact.execution.workers.engine import Engine
 from invact.statistics.fronts.uncertainty import Candidates
 from invact.training.results import TrialResult
 
@@ -52,3 +53,9 @@ def random_arm(seed=0, better=0.0, seeds=8, sd=0.002, macs=(100, 200, 400, 800))
     rng = np.random.default_rng(seed)
     level = 0.8 + 0.03 * np.log(np.array(macs) / 100) + better
     return Candidates(*(level[:, None] + rng.normal(0, sd, (2, len(macs), seeds))), macs)
+
+
+def free(engine: Engine) -> str:
+    """The address of a free worker, or of any if none is free."""
+    workers = engine.workers()
+    return next((each.address for each in workers if not each.trains), workers[0].address)

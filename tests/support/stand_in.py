@@ -44,8 +44,9 @@ def more_channels_are_better(config: Config, seed: int) -> float:
 
 
 class StandIn:
-    """The interface of `Engine` with one slot and no cluster."""
+    """The interface of `Engine` without a cluster; `slots` jobs train at once."""
 
+    slots = 1
     truth: Truth = staticmethod(more_channels_are_better)
 
     def __init__(self, source: Source, data: Dataset, **options: object) -> None:
@@ -67,7 +68,10 @@ class StandIn:
         return len(self._open)
 
     def workers(self) -> tuple[Worker, ...]:
-        return (Worker("here", "busy" if self.pending else ""),)
+        return tuple(
+            Worker(f"place {number}", "busy" if number < self.pending else "")
+            for number in range(type(self).slots)
+        )
 
     def submit(self, job: Job, worker: str) -> None:
         try:

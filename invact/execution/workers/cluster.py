@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import socket
 from collections.abc import Collection, Mapping
@@ -66,11 +67,17 @@ def connect(
         # With None, the client reads its certificates from Dask's configuration.
         address, security = scheduler, None
     seconds = START_SECONDS if scheduler is None else CONNECT_SECONDS
+    fault = ""
     try:
         client = Client(address, timeout=seconds, set_as_default=False, security=security)
     # Missing certificates are a TypeError, and wrong ones are an OSError.
     except (OSError, RuntimeError, TypeError, ValueError) as error:
-        raise EnvironmentFault(f"scheduler {address!r}: cannot connect ({one_line(error)})") from None
+        fault = f"scheduler {address!r}: cannot connect ({one_line(error)})"
+    if fault:
+        # A client that failed closes when it is collected. During the start of another client, it would wait
+        # for that client, and that client for it. The error is raised here, because it would keep the client.
+        gc.collect()
+        raise EnvironmentFault(fault)
     resources.enter_context(client)
     if scheduler is not None and not address.startswith("tls://"):
         tell(

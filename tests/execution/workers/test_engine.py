@@ -14,7 +14,7 @@ import psutil
 import pytest
 import warm
 from distributed import Security
-from helpers import numbers
+from helpers import free, numbers
 
 from invact.config import Config
 from invact.data.dataset import Dataset, Source
@@ -48,12 +48,6 @@ def events(engine: Engine, count: int = 1, seconds: float = 120) -> list[EpochDo
         if (event := engine.next_event(timeout=1)) is not None:
             seen.append(event)
     return seen
-
-
-def free(engine: Engine) -> str:
-    """The address of a free worker, or of any if none is free."""
-    workers = engine.workers()
-    return next((each.address for each in workers if not each.trains), workers[0].address)
 
 
 def ended(seen: list[EpochDone | JobDone]) -> dict[str, JobDone]:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 import warm
-from helpers import numbers
+from helpers import free, numbers
 
 from invact.config import Config
 from invact.data.dataset import Dataset, Source
@@ -42,7 +42,7 @@ def end(engine: Engine) -> TrialResult:
 @pytest.mark.parametrize("goes_on", [True, False])
 def test_a_training_goes_on_or_ends_as_it_is_told(cluster: str, digits: Dataset, goes_on: bool) -> None:
     with Engine(DIGITS, digits, scheduler=cluster) as engine:
-        engine.submit(Job("a", TINY, 0, rungs=(1, 3)))
+        engine.submit(Job("a", TINY, 0, rungs=(1, 3)), free(engine))
         for epoch, answer in ((1, True), (3, goes_on)):
             event = question(engine)
             assert event.epoch.number == epoch
@@ -57,12 +57,12 @@ def test_a_training_goes_on_or_ends_as_it_is_told(cluster: str, digits: Dataset,
 def test_the_end_of_a_session_sets_a_waiting_worker_free(cluster: str, digits: Dataset) -> None:
     with Engine(DIGITS, digits, scheduler=cluster) as engine:
         for key in "ab":  # one for each worker
-            engine.submit(Job(key, TINY, 0, rungs=(1,)))
+            engine.submit(Job(key, TINY, 0, rungs=(1,)), free(engine))
         for _ in "ab":
             question(engine)
     with Engine(DIGITS, digits, scheduler=cluster) as engine:
         for key in "ab":
-            engine.submit(Job(key, TINY, 0))
+            engine.submit(Job(key, TINY, 0), free(engine))
         for _ in "ab":
             assert end(engine).status is Status.FINISHED
 
@@ -71,7 +71,7 @@ def test_a_worker_that_dies_at_a_rung_is_replaced_and_asks_again(digits: Dataset
     warm.context()
     with Engine(DIGITS, digits, workers=1) as engine:
         (victim,) = engine._client.run(os.getpid).values()
-        engine.submit(Job("a", TINY, 0, rungs=(2,)))
+        engine.submit(Job("a", TINY, 0, rungs=(2,)), free(engine))
         first = question(engine)
         os.kill(victim, signal.SIGKILL)
         second = question(engine)
@@ -92,7 +92,7 @@ def an_epoch(number: int, loss: float = 1.0) -> Epoch:
 def sent(monkeypatch) -> list[tuple[str, int, str]]:
     """What a worker that this process plays has sent: key, epoch and address."""
     found: list[tuple[str, int, str]] = []
-    monkeypatch.setattr(rungs, "own_address", lambda: "here")
+    monkeypatch.setattr(rungs, "address", lambda: "here")
     monkeypatch.setattr(
         rungs, "send", lambda topic, message: found.append((message[0], message[1]["number"], message[2]))
     )
@@ -103,8 +103,8 @@ def test_a_worker_waits_only_at_rungs_and_not_if_its_training_diverged(sent) -> 
     report = rungs.reporter("a", (2, 4), "topic", seconds=0.01)
     assert report(an_epoch(1)) is None
     assert report(an_epoch(2, loss=float("nan"))) is None
-    rungs.deliver("a", 4, False)
-    rungs.deliver("b", 2, False)
+    rungs.deliver("topic", "a", 4, False)
+    rungs.deliver("topic", "b", 2, False)
     assert report(an_epoch(4)) is False
     assert sent == [("a", 1, ""), ("a", 2, ""), ("a", 4, "here")]
     with pytest.raises(TimeoutError, match=r"^no answer from the coordinator within 0\.01 s$"):
@@ -114,7 +114,7 @@ def test_a_worker_waits_only_at_rungs_and_not_if_its_training_diverged(sent) -> 
 def test_a_session_that_ends_frees_only_its_own_trainings(sent) -> None:
     rungs.abandon("one")
     assert rungs.reporter("a", (1,), "one")(an_epoch(1)) is False
-    timer = threading.Timer(0.05, rungs.deliver, ("b", 1, True))
+    timer = threading.Timer(0.05, rungs.deliver, ("other", "b", 1, True))
     timer.start()
     assert rungs.reporter("b", (1,), "other", seconds=60)(an_epoch(1)) is True
     timer.join()
