@@ -37,6 +37,7 @@ from invact.data.dataset import Dataset
 from invact.execution.agenda import Ended, Trial
 from invact.execution.coordinator import Coordinator
 from invact.execution.display.progress import Progress
+from invact.execution.schedule import Worker
 from invact.execution.workers.engine import EpochDone, Job, JobDone
 from invact.files import read_text
 from invact.measures import Costs
@@ -72,15 +73,18 @@ WRITES = ("begin", "resume", "end", "log", "log_data", "keep", "keep_folder")
 
 
 class NoTraining:
-    """The interface of `Engine` with two slots; results are made up from the configuration and the seed."""
-
-    slots = 2
+    """The interface of `Engine` with two workers; results are made up from the configuration and the seed."""
 
     def __init__(self, data: Dataset) -> None:
         self._data = data
         self._events: deque[EpochDone | JobDone] = deque()
 
-    def submit(self, job: Job) -> None:
+    def workers(self) -> tuple[Worker, ...]:
+        """Two workers, each of which is busy until its job has ended."""
+        busy = sum(isinstance(event, JobDone) for event in self._events)
+        return tuple(Worker(str(number), "busy" if number < busy else "") for number in range(2))
+
+    def submit(self, job: Job, worker: str) -> None:
         result = made(job.config, job.seed, self._data)
         self._events.extend(EpochDone(job.key, epoch) for epoch in result.epochs)
         self._events.append(JobDone(job.key, result))

@@ -188,18 +188,28 @@ def _scaled(config: Config, scale: int) -> Shape:
 
 @dataclass(frozen=True)
 class _Network:
-    """The values that determine the cost of a network, as a key for a cache."""
+    """The values that determine the cost of a network by layer, as a key for a cache.
+
+    Attributes:
+        key: what decides the graph in inference, as JSON.
+        input_shape: (height, width, channels) of one image.
+        classes: number of logits.
+        drops: whether the network has layers that do nothing in inference: dropout, stochastic depth.
+        config: the configuration.
+    """
 
     key: str
     input_shape: Shape
     classes: int
+    drops: tuple[bool, bool]
     config: Config = field(compare=False)
 
     @classmethod
     def of(cls, config: Config, input_shape: Shape, classes: int) -> _Network:
         decisive = {"model", "activation", "filters", "depth", "normalization", "options", "precision"}
         key = json.dumps(config.model_dump(mode="json", include=decisive), sort_keys=True)
-        return cls(key, tuple(input_shape), classes, config)
+        drops = config.dropout > 0, config.stochastic_depth > 0
+        return cls(key, tuple(input_shape), classes, drops, config)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -29,7 +29,9 @@ def test_an_unknown_sweep_names_the_nearest_and_formats_are_checked(invact, fold
     assert not (folder / "out").exists()
 
 
-OWN = re.compile(r"\[\d+/\d+\] .*|wrote .*|both: .*|c, (pilot|screen|confirmation).*: .*|runs in MLflow: .*")
+OWN = re.compile(
+    r"\[\d+/\d+\] .*|wrote .*|both: .*|c, (pilot|screen|confirmation).*: .*|\w+: time: .*|runs in MLflow: .*"
+)
 """The lines of progress, and of the files that were written."""
 
 

@@ -241,6 +241,15 @@ def test_the_cost_of_a_configuration_is_the_cost_of_its_network(arm):
     assert network_cost(config, SHAPE, 10) == count_macs(build_model(config, SHAPE, 10))
 
 
+def test_layers_without_a_cost_are_listed_whatever_was_counted_before():
+    plain = Config(filters=5)
+    names = [
+        [layer.name for layer in network_cost(plain.model_copy(update=change), SHAPE, 10).layers]
+        for change in ({}, {"dropout": 0.5}, {"dropout": 0.25}, {})
+    ]
+    assert ["dropout" in each for each in names] == [False, True, True, False]
+
+
 def test_only_equal_networks_have_equal_keys():
     base = Config(activation="inverse", filters=8)
     recipe = {"epochs": 9, "learning_rate": 0.1, "dropout": 0.5, "augmentation": "shift"}

@@ -246,7 +246,7 @@ def _where(experiments: Sequence[str], query: str, deleted: bool = False) -> tup
     values: list[Any] = list(experiments)
     if not deleted:
         conditions.append("lifecycle_stage = 'active'")
-    for text in query.split(" and "):
+    for text in filter(None, query.split(" and ")):
         found = _CONDITION.fullmatch(text)
         if found is None:
             raise ValueError(
