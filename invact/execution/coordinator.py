@@ -26,7 +26,7 @@ from invact.execution.schedule import Waiting, Worker, next_run, work_of
 from invact.execution.usage import Usage
 from invact.execution.workers.engine import Engine, EpochDone, Job, JobDone
 from invact.measures import MEASURES, in_full
-from invact.process.interruption import check_interruption
+from invact.process.interruption import check_interruption, interrupted_later
 from invact.training.results import Status, TrialResult
 
 if TYPE_CHECKING:
@@ -181,7 +181,8 @@ class Coordinator:
                     run_id = self._ended[trial.number, min(trial.seeds)].run_id
                     self._unwritten.append(functools.partial(self._record.log_model, run_id, model))
                 runs = [self._ended_of_open.pop((number, seed)) for seed in trial.seeds]
-                self._show(trial, runs, bool(on_end(trial, runs)))
+                best = bool(on_end(trial, runs))
+                self._unwritten.append(functools.partial(self._show, trial, runs, best))
             busy = {(running.trial.number, running.seed) for running in self._running.values()}
             waiting = [key for key in agenda.train if key not in busy]
             taken = [key for key in waiting if self._take(*key)]
@@ -297,18 +298,23 @@ class Coordinator:
             self._champions.store(key)
         else:
             self._champions.set_aside(trial, key, result.model)
-        self._progress.ended(event.key, result)
+        # A person reads that a run has ended when it is recorded.
+        self._unwritten.append(functools.partial(self._progress.ended, event.key, result))
 
     def _write(self) -> None:
         """Write what waited until all workers had work, in the order in which it came."""
-        while self._unwritten:
-            write = self._unwritten.popleft()
-            try:
-                write()
-            except BaseException:
-                # Nothing may be written after a gap: a run would count with a part of its values.
-                self._unwritten.clear()
-                raise
+        if not self._unwritten:
+            return
+        # An interruption must not cost a result that was computed.
+        with interrupted_later():
+            while self._unwritten:
+                write = self._unwritten.popleft()
+                try:
+                    write()
+                except BaseException:
+                    # Nothing may be written after a gap: a run would count with a part of its values.
+                    self._unwritten.clear()
+                    raise
 
     def _note(self, key: Key, run_id: str, result: TrialResult, taken: bool = False) -> None:
         tries = self._ended[key].tries if key in self._ended else 0

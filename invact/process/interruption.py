@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 
-__all__ = ["check_interruption", "handle_interruptions"]
+__all__ = ["check_interruption", "handle_interruptions", "interrupted_later"]
 
 _pending = threading.Event()
+_later = threading.Event()
 
 
 def handle_interruptions() -> None:
@@ -31,6 +34,26 @@ def check_interruption() -> None:
         raise KeyboardInterrupt
 
 
+@contextlib.contextmanager
+def interrupted_later() -> Iterator[None]:
+    """Let the first interruption that comes in a block end it only at its end; a second one ends it at once.
+
+    Blocks are not nested.
+
+    Example:
+        >>> with interrupted_later():
+        ...     pass
+    """
+    _later.set()
+    try:
+        yield
+    finally:
+        _later.clear()
+    check_interruption()
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    waits = _later.is_set() and not _pending.is_set()
     _pending.set()
-    raise KeyboardInterrupt
+    if not waits:
+        raise KeyboardInterrupt

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from invact.process.interruption import check_interruption, handle_interruptions
+from invact.process.interruption import check_interruption, handle_interruptions, interrupted_later
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +37,24 @@ def test_both_signals_interrupt(number) -> None:
     handle_interruptions()
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), number)
+
+
+def interrupted(times: int) -> list[int]:
+    """Interrupt a block; return how often it was still running afterwards."""
+    handle_interruptions()
+    survived = []
+
+    def block() -> None:
+        with interrupted_later():
+            for number in range(1, times + 1):
+                os.kill(os.getpid(), signal.SIGINT)
+                survived.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    return survived
+
+
+def test_a_block_ends_before_the_first_interruption_and_a_second_one_ends_it() -> None:
+    assert interrupted(times=1) == [1]
+    assert interrupted(times=2) == [1]

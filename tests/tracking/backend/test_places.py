@@ -40,9 +40,9 @@ def test_files_are_beside_the_database_whatever_it_says(tmp_path, name, address,
     assert moved([(name, here), (name, here.removeprefix("file://"))], tmp_path) == {}
 
 
-names = st.text(st.characters(min_codepoint=32, exclude_characters="/%?#"), min_size=1, max_size=8).filter(
-    lambda name: name not in (".", "..")
-)
+# A file system has no names with surrogates that stand alone.
+characters = st.characters(min_codepoint=32, exclude_characters="/%?#", exclude_categories=["Cs"])
+names = st.text(characters, min_size=1, max_size=8).filter(lambda name: name not in (".", ".."))
 
 
 @given(st.sets(names, min_size=1, max_size=4), st.sampled_from(["", "/1", "/1/artifacts", "/models/m-1"]))
