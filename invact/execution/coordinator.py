@@ -182,7 +182,12 @@ class Coordinator:
                     self._unwritten.append(functools.partial(self._record.log_model, run_id, model))
                 runs = [self._ended_of_open.pop((number, seed)) for seed in trial.seeds]
                 best = bool(on_end(trial, runs))
-                self._unwritten.append(functools.partial(self._show, trial, runs, best))
+                show = functools.partial(self._show, trial, runs, best)
+                # A person reads of a result when it is recorded; if nothing waits to be written, it is.
+                if self._unwritten:
+                    self._unwritten.append(show)
+                else:
+                    show()
             busy = {(running.trial.number, running.seed) for running in self._running.values()}
             waiting = [key for key in agenda.train if key not in busy]
             taken = [key for key in waiting if self._take(*key)]
@@ -298,7 +303,6 @@ class Coordinator:
             self._champions.store(key)
         else:
             self._champions.set_aside(trial, key, result.model)
-        # A person reads that a run has ended when it is recorded.
         self._unwritten.append(functools.partial(self._progress.ended, event.key, result))
 
     def _write(self) -> None:
