@@ -29,7 +29,6 @@ import sys
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +40,13 @@ import psutil
 from benchmarks.peer_scripts import ACTIVATIONS, BATCH, RATE, Task
 from invact.config import Config
 from invact.data.dataset import Dataset, load
+from invact.execution.usage import sgemm_peak
+from invact.measures import training_flop
+from invact.process.processors import allowed_processors
 from invact.statistics.fronts.dominance import hypervolume
+from invact.tracking.store import open_store
+from invact.tracking.table import CONFIG_JSON, METRICS, SEED, STATUS, tagged
+from invact.training.results import Status
 
 SYSTEMS: Mapping[str, str] = {
     "optuna": "Optuna, one process",
@@ -138,26 +143,19 @@ def results_of(system: str, task: Task, start: float, costs: Mapping[tuple[str, 
 
 
 def invact_results(store: Path, start: float) -> list[Result]:
-    """Read the finished runs of invact's store as MLflow has them."""
-    import mlflow
-
-    client = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db")
-    experiments = [one.experiment_id for one in client.search_experiments()]
-    condition = "tags.`invact.status` = 'FINISHED' AND metrics.`test/accuracy` >= 0"
-    with warnings.catch_warnings():
-        # MLflow asks SQLAlchemy for a strategy that the newest version warns of.
-        warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
-        finished = client.search_runs(experiments, condition, max_results=1000)
+    """Read the finished runs of invact's store."""
+    runs = open_store(store, read_only=True).runs
+    finished = runs.search(list(runs.experiments()), tagged(STATUS, Status.FINISHED.value))
     return [
         Result(
-            int(one.data.metrics["cost/macs"]),
-            json.loads(one.data.tags["invact.config_json"])["epochs"],
-            one.data.metrics["validation/final_accuracy"],
-            one.data.metrics["test/accuracy"],
+            int(one.data.metrics[METRICS["macs"]]),
+            json.loads(one.data.tags[CONFIG_JSON])["epochs"],
+            one.data.metrics[METRICS["validation_accuracy"]],
+            one.data.metrics[METRICS["test_accuracy"]],
             one.info.end_time / 1000 - start,
         )
         for one in finished
-        if "invact.seed" in one.data.tags
+        if SEED in one.data.tags
     ]
 
 
@@ -235,25 +233,13 @@ def costs_of(filters: Sequence[int], data: Dataset) -> dict[tuple[str, int], int
 
 
 def work_of(results: Sequence[Result], data: Dataset) -> float:
-    """The floating-point operations of the results, two for each MAC.
-
-    A training step needs three times the MACs of the forward pass: one for the outputs, and one each for the
-    gradients of the weights and of the inputs.
-    """
-    trained, seen = len(data.x_train), len(data.x_validation)
-    images = [one.epochs * (3 * trained + seen) + len(data.x_test) for one in results]
-    return sum(2.0 * one.macs * count for one, count in zip(results, images, strict=True))
-
-
-def peak_of_sgemm(size: int = 2048, rounds: int = 5) -> float:
-    """The floating-point operations per second of a product of two float32 matrices, best of some rounds."""
-    a = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
-    best = float("inf")
-    for _ in range(rounds):
-        start = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+    """The floating-point operations of the results, two for each MAC; an evaluation is one forward pass."""
+    seen = len(data.x_validation)
+    return sum(
+        training_flop(one.macs, one.epochs * len(data.x_train))
+        + 2.0 * one.macs * (one.epochs * seen + len(data.x_test))
+        for one in results
+    )
 
 
 def time_to(results: Sequence[Result], volume: float, reference: tuple[float, float]) -> float:
@@ -273,7 +259,7 @@ def volume_of(results: Sequence[Result], reference: tuple[float, float]) -> floa
 
 def table(races: Mapping[str, Sequence[Race]], data: Dataset, trainings: int) -> list[str]:
     """One row for each system: medians over the rounds, and ratios to invact within each round."""
-    peak = peak_of_sgemm()
+    peak = 1e9 * sgemm_peak() * len(allowed_processors())
     rows = [
         f"{'':26} {'seconds':>8} {'ratio':>6} {'to prompt':>9} {'per hour':>8} {'GFLOP/s':>8} {'of peak':>8} "
         f"{'GiB':>5} {'test accuracy':>14}"
@@ -297,8 +283,8 @@ def table(races: Mapping[str, Sequence[Race]], data: Dataset, trainings: int) ->
 def pruned_table(races: Mapping[str, Sequence[Race]]) -> list[str]:
     """One row for each system: the seconds to the hypervolume that all systems of a round reach."""
     rows = [f"{'':26} {'seconds':>8} {'ratio':>6} {'finished':>9} {'all seconds':>12}"]
-    dearest = max(one.macs for each in races.values() for run in each for one in run.results)
-    reference = (0.0, 1.01 * dearest)
+    most = max(one.macs for each in races.values() for run in each for one in run.results)
+    reference = (0.0, 1.01 * most)
     goals = [
         min(volume_of(one.results, reference) for one in turn) for turn in zip(*races.values(), strict=True)
     ]

@@ -148,6 +148,6 @@ def _beaten(accuracy: NDArray[np.float64], cost: NDArray[np.float64], slack: flo
     """Mark the points that another one beats; they are sorted by cost."""
     best = np.concatenate(([-np.inf], np.maximum.accumulate(accuracy)))
     cheaper = best[np.searchsorted(cost, cost, side="left")]
-    no_dearer = best[np.searchsorted(cost, cost, side="right")]
+    same_or_cheaper = best[np.searchsorted(cost, cost, side="right")]
     needed = accuracy + slack
-    return (cheaper >= needed) | ((no_dearer >= needed) & (no_dearer > accuracy))
+    return (cheaper >= needed) | ((same_or_cheaper >= needed) & (same_or_cheaper > accuracy))

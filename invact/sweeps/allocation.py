@@ -43,7 +43,7 @@ class Allocation:
         self._count = []
         for point in points:
             known = [n for n, seed in enumerate(point.seeds, start=1) if (point.number, seed) in runs]
-            self._count.append(max(START, *known, START))
+            self._count.append(max([START, *known]))
 
     @property
     def trials(self) -> list[Trial]:

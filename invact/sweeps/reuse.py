@@ -105,7 +105,7 @@ class Reuse:
     since is trained.
 
     Args:
-        store: the store, opened to read.
+        store: the store.
         record: the record of the sweep that takes over.
         data: the digest of the data.
         count: counts the cost of a configuration by layer.

@@ -155,8 +155,9 @@ def run_sweep(
                 told = earlier.told(gate)
             for values, outcome in told.trials:
                 search.learn(values, outcome)
+        opened = open_store(store, tracking_uri)
         record = resources.enter_context(
-            open_store(store, tracking_uri).record(
+            opened.record(
                 sweep.name,
                 "sweep",
                 sweep.identity(data),
@@ -193,8 +194,7 @@ def run_sweep(
         )
         recall = None
         if not fresh:
-            finished = open_store(store, tracking_uri, read_only=True)
-            reuse = Reuse(finished, record, data.digest, gate.count)
+            reuse = Reuse(opened, record, data.digest, gate.count)
             recall = reuse.recall
         if timer is None and not len(table) and (fresh or reuse.empty):
             # Something must be trained for certain, and timing needs a machine without other work.

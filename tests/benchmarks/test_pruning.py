@@ -100,22 +100,22 @@ class InOrder:
 
 
 def test_measures_equal_a_calculation_by_hand():
-    cheap, dear, bad = curve(100, 0.5, 0.8), curve(200, 0.5, 0.9), curve(300, 0.1, 0.6)
+    cheap, costly, bad = curve(100, 0.5, 0.8), curve(200, 0.5, 0.9), curve(300, 0.1, 0.6)
     space = parse_space({"filters": {"choices": [100, 200, 300]}})
-    table = Table(space, {proposal_key(one.values): one for one in (cheap, dear, bad)})
+    table = Table(space, {proposal_key(one.values): one for one in (cheap, costly, bad)})
     accuracy, cost = table.reference
     assert (accuracy, cost) == (pytest.approx(0.79), pytest.approx(math.log(330)))
     first = 0.01 * math.log(3.3)
     both = 0.01 * math.log(2) + 0.11 * math.log(1.65)
-    found = ended((cheap, 2), (bad, 1), (dear, 2))
+    found = ended((cheap, 2), (bad, 1), (costly, 2))
     np.testing.assert_allclose(pruning.volumes(table, found), [first, first, both])
     volume = pruning.volumes(table, found)
     assert pruning.reached(found, volume, both) == (5, 10.0)
     assert pruning.reached(found, volume, first) == (2, 4.0)
     assert pruning.reached(found, volume, 2 * both) == (math.inf, math.inf)
-    assert pruning.front_of([bad, dear, cheap]) == [dear, cheap]
-    assert pruning.lost(found, [cheap, dear]) == (0, 2)
-    assert pruning.lost(ended((cheap, 1), (bad, 1)), [cheap, dear]) == (1, 1)
+    assert pruning.front_of([bad, costly, cheap]) == [costly, cheap]
+    assert pruning.lost(found, [cheap, costly]) == (0, 2)
+    assert pruning.lost(ended((cheap, 1), (bad, 1)), [cheap, costly]) == (1, 1)
     assert pruning.tested(table, found) == pytest.approx(both)
 
 

@@ -1,18 +1,16 @@
 """A coordinator records the decisions of a race in the order of arrivals, and a restart repeats them."""
 
-from collections import deque
 from dataclasses import replace
 
 import pytest
-from stand_in import stopped
+from stand_in import StandIn
 
 from invact.config import Config
 from invact.execution.agenda import Ended, Trial
 from invact.execution.coordinator import Coordinator
 from invact.execution.display.progress import Progress
 from invact.execution.race import Race
-from invact.execution.schedule import Worker
-from invact.execution.workers.engine import EpochDone, JobDone
+from invact.execution.workers.engine import JobDone
 from invact.tracking.decisions import Decision
 from invact.tracking.record import Record
 from invact.tracking.store import open_store
@@ -31,48 +29,33 @@ class Best:
         return Decision(len(earlier), trial.number, epoch, accuracy, None, goes_on)
 
 
-class Workers:
-    """An engine without workers. Each job has the accuracy of its number of filters in hundredths."""
+class Workers(StandIn):
+    """Each job has the accuracy of its number of filters in hundredths."""
 
     def __init__(self, slots: int = 1, on_answer=lambda event, goes_on: None, restarts: int = 0) -> None:
+        super().__init__(None, None)
         self.slots, self._on_answer, self._restarts = slots, on_answer, restarts
-        self._queue, self._jobs = deque(), {}
         self.jobs, self.answers = [], []
 
-    def workers(self) -> tuple[Worker, ...]:
-        busy = len(self._jobs)
-        return tuple(Worker(str(number), "busy" if number < busy else "") for number in range(self.slots))
+    def result_of(self, job) -> TrialResult:
+        return whole(job.config, job.seed)
 
     def submit(self, job, worker) -> None:
         self.jobs.append(job)
-        self._jobs[job.key] = job, whole(job.config, job.seed)
-        self._train(job.key, 0)
+        super().submit(job, worker)
 
     def answer(self, event, goes_on) -> None:
         self._on_answer(event, goes_on)
         self.answers.append((event.epoch.number, goes_on))
         if self._restarts:
             self._restarts -= 1
-            return self._train(event.key, 0)
-        job, result = self._jobs[event.key]
-        if not goes_on:
-            self._jobs[event.key] = job, stopped(result, event.epoch.number)
-        return self._train(event.key, event.epoch.number)
+            self._train(event.key, 0)
+        else:
+            super().answer(event, goes_on)
 
     def next_event(self, timeout=None):
-        event = self._queue.popleft()
-        if isinstance(event, JobDone):
-            del self._jobs[event.key]
-        return event
-
-    def _train(self, key, start) -> None:
-        job, result = self._jobs[key]
-        for epoch in result.epochs[start:]:
-            asks = epoch.number in job.rungs
-            self._queue.append(EpochDone(key, epoch, "a worker" if asks else ""))
-            if asks:
-                return
-        self._queue.append(JobDone(key, result))
+        assert self._events, "the coordinator waits, and nothing trains"
+        return super().next_event(timeout)
 
 
 def whole(config: Config, seed: int) -> TrialResult:
@@ -245,9 +228,9 @@ def test_a_first_seed_that_diverged_ends_the_race_of_its_trial(record) -> None:
     class Diverges(Workers):
         def submit(self, job, worker) -> None:
             super().submit(job, worker)
-            job, result = self._jobs[job.key]
-            self._queue.clear()
-            self._queue.append(JobDone(job.key, replace(result, status=Status.DIVERGED, error="loss nan")))
+            job, result = self._open[job.key]
+            self._events.clear()
+            self._events.append(JobDone(job.key, replace(result, status=Status.DIVERGED, error="loss nan")))
 
     engine = Diverges()
     assert raced(engine, record, RACERS[:1]) == [(0, [("DIVERGED", 4), ("PRUNED", 0), ("PRUNED", 0)])]

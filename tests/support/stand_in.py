@@ -69,17 +69,20 @@ class StandIn:
 
     def workers(self) -> tuple[Worker, ...]:
         return tuple(
-            Worker(f"place {number}", "busy" if number < self.pending else "")
-            for number in range(type(self).slots)
+            Worker(f"place {number}", "busy" if number < self.pending else "") for number in range(self.slots)
         )
 
     def submit(self, job: Job, worker: str) -> None:
         try:
-            result = drawn(job.config, job.seed, self._data, type(self).truth)
+            result = self.result_of(job)
         except Exception as error:
             result = TrialResult(job.config, job.seed, Status.FAILED, error=one_line(error))
         self._open[job.key] = job, result
         self._train(job.key, 0)
+
+    def result_of(self, job: Job) -> TrialResult:
+        """The result of a job that comes to its end."""
+        return drawn(job.config, job.seed, self._data, type(self).truth)
 
     def answer(self, event: EpochDone, goes_on: bool) -> None:
         job, result = self._open[event.key]
