@@ -129,7 +129,15 @@ def one_thread() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def optuna_study(task: Task, storage: str | None = None) -> None:
+def journal(task: Task) -> Any:
+    """A storage for several processes. With SQLite, two processes may take the same waiting trial."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    return JournalStorage(JournalFileBackend(f"{task.folder}/optuna.journal"))
+
+
+def optuna_study(task: Task, storage: Any = None) -> None:
     """Optuna with `model.fit` on arrays, and MLflow with a run for each trial and its scores by epoch."""
     import mlflow
     import optuna
@@ -178,12 +186,11 @@ def optuna_script(task: Task) -> None:
 
 
 def optuna_processes(task: Task) -> None:
-    """Optuna in two processes of one thread, with one SQLite storage."""
+    """Optuna in two processes of one thread, with one storage."""
     import mlflow
     import optuna
 
-    storage = f"sqlite:///{task.folder}/optuna.db"
-    study = optuna.create_study(study_name="peers", direction="maximize", storage=storage)
+    study = optuna.create_study(study_name="peers", direction="maximize", storage=journal(task))
     for configuration in task.configurations:
         study.enqueue_trial(configuration)
     # Two processes that create the database of MLflow at once break it.
@@ -199,7 +206,7 @@ def optuna_processes(task: Task) -> None:
 def optuna_worker(task: Task) -> None:
     """One of the processes of `optuna_processes`."""
     one_thread()
-    optuna_study(task, f"sqlite:///{task.folder}/optuna.db")
+    optuna_study(task, journal(task))
 
 
 def keras_tuner_script(task: Task) -> None:

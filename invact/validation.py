@@ -19,7 +19,7 @@ from pydantic import (
 from invact.errors import InputError, choices, one_line
 from invact.process.quiet import load_tensorflow
 
-__all__ = ["Frozen", "check_name", "import_all", "override", "points", "quantity", "validate"]
+__all__ = ["Frozen", "check_name", "check_points", "import_all", "override", "points", "quantity", "validate"]
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -240,6 +240,26 @@ def points(value: float) -> float:
             f"{value:g} is {100 * value:g} points"
         )
     return value
+
+
+def check_points(value: float, key: str) -> None:
+    """Check a margin in percentage points that was given as an argument.
+
+    Raises:
+        InputError: it is not in (0, 100), or it may be a fraction; see `points`.
+
+    Example:
+        >>> check_points(0, "margin")
+        Traceback (most recent call last):
+        ...
+        invact.errors.InputError: margin: received 0. Allowed: points in (0, 100), for example 0.3
+    """
+    if not 0 < value < 100:
+        raise InputError(f"{key}: received {value:g}. Allowed: points in (0, 100), for example 0.3")
+    try:
+        points(value)
+    except ValueError as error:
+        raise InputError(f"{key}: {error}") from None
 
 
 def import_all(modules: Iterable[str], place: str = "imports") -> None:

@@ -92,7 +92,7 @@ class Usage:
 def line_of(usage: Usage) -> str:
     """Describe a usage in one line, with its share of the peak of this machine.
 
-    The peak is measured if it is not known, so no training may run.
+    The peak is measured, so no training may run.
     """
     peak = sgemm_peak()
     share = usage.gflops / (usage.workers * peak) if usage.workers else 0.0
@@ -117,14 +117,15 @@ def record_usage(record: Record, usage: Usage) -> str:
 def sgemm_peak() -> float:
     """Return how many GFLOP/s one core reaches when NumPy multiplies two float32 matrices.
 
-    It is measured once for each processor, in 0.2 s, and kept in `peak.json` in the folder `$INVACT_CACHE`.
+    It is measured in 0.2 s. The highest value for each processor is kept in `peak.json` in the folder
+    `$INVACT_CACHE`, because other work of the machine only lowers a measurement.
     """
     path, name = cache_folder() / "peak.json", processor()
     known: dict[str, float] = {}
     with contextlib.suppress(AttributeError, OSError, TypeError, ValueError):
         known = {str(key): float(value) for key, value in json.loads(path.read_text("utf-8")).items()}
-    if name not in known:
-        known[name] = _measured()
+    if (measured := _measured()) > known.get(name, 0.0):
+        known[name] = measured
         with contextlib.suppress(EnvironmentFault):
             write_atomically(path, json.dumps(known, indent=1).encode())
     return known[name]
@@ -140,7 +141,6 @@ def _measured() -> float:
             start = time.perf_counter()
             left @ left
             seconds.append(time.perf_counter() - start)
-    # The best, because other work of the machine only makes it slower.
     return 2 * SIZE**3 / min(seconds) / 1e9
 
 

@@ -19,7 +19,7 @@ from invact.reports.confirmation import write_confirmation
 from invact.statistics.fronts.places import START
 from invact.sweeps.recorded import SETTINGS, data_of, find_sweep, front_of, images_of
 from invact.tracking.stored import config_of
-from invact.validation import import_all
+from invact.validation import check_points, import_all
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -206,8 +206,8 @@ def check_confirmation(
                 raise InputError(f"{name}: received {value:g}. Allowed: only with --confirm auto")
     if budget is not None and budget < 1:
         raise InputError(f"confirm-budget: received {budget}. Allowed: a number of trainings, 1 or more")
-    if margin is not None and not 0 < margin < 100:
-        raise InputError(f"confirm-margin: received {margin:g}. Allowed: points in (0, 100)")
+    if margin is not None:
+        check_points(margin, "confirm-margin")
 
 
 def _trials(front: ParetoFront, runs: pd.DataFrame, seeds: tuple[int, ...]) -> list[Trial]:

@@ -17,7 +17,7 @@ from invact.fronts.uncertainty import MARGIN
 from invact.measures import MEASURES
 from invact.search.objectives import Objective
 from invact.tracking.stored import config_of, damaged
-from invact.validation import check_name, points
+from invact.validation import check_name, check_points
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,10 +68,7 @@ def pareto_front(
         EnvironmentFault: the store cannot be reached, or the extra is missing.
     """
     if margin is not None:
-        try:
-            points(margin)
-        except ValueError as error:
-            raise InputError(f"margin: {error}") from None
+        check_points(margin, "margin")
     record = find_sweep(name, driver, store, tracking_uri)
     front = front_of(record, record.table(), name, MARGIN if margin is None else margin, attainment)
     if attainment and front.uncertainty is None:

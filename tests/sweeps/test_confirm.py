@@ -6,6 +6,7 @@ import pytest
 
 from invact.errors import EnvironmentFault, Incomplete, InputError
 from invact.execution.coordinator import Coordinator
+from invact.statistics.fronts.places import START
 from invact.sweeps.confirm import confirm_front, fresh_seeds
 from invact.sweeps.file import load_sweep
 from invact.sweeps.recorded import pareto_front
@@ -223,6 +224,7 @@ def test_auto_gives_seeds_where_they_decide_and_continues(invact, run, write, tr
         ),
         (["--confirm", "auto", "--confirm-budget", "0"], "confirm-budget: received 0. Allowed: a number"),
         (["--confirm", "auto", "--confirm-margin", "0"], "confirm-margin: received 0. Allowed: points in"),
+        (["--confirm", "auto", "--confirm-margin", "0.003"], "received 0.003, points or fraction? Allowed"),
         (["--confirm", "some"], "--confirm: received 'some'. Allowed: a number of seeds, or 'auto'"),
         (["--confirm", "3", "--confirm-budget", "30"], "confirm-budget: received 30. Allowed: only with"),
         (["--confirm-margin", "1"], "--confirm-margin: received 1. Allowed: only with --confirm auto"),
@@ -258,27 +260,35 @@ def test_auto_gives_seeds_where_they_decide_and_continues(invact, run, write, tr
     assert {one.seeds for one in again.points} == {most}
 
 
-def test_an_interrupted_auto_continues_as_it_would_have(run, write, trained, tmp_path, monkeypatch):
+@pytest.mark.parametrize("phase", ["first seeds", "further seeds"])
+def test_an_interrupted_auto_continues_as_it_would_have(write, stand_in, trained, tmp_path, phase):
+    # Nothing is decided, because all networks are alike.
+    stand_in.truth = lambda config, seed: (
+        0.9 + 0.01 * np.random.default_rng([seed, int(config.digest(), 16)]).standard_normal()
+    )
     path = write(more=BOTH_ARMS)
     for store in ("one", "two"):
         run_sweep(load_sweep(path, {"trials": 4}), store=tmp_path / store, show=False)
     del trained[:]
-    whole = confirm_front("tiny", "auto", budget=16, margin=0.1, store=tmp_path / "one", show=False)
+    whole = confirm_front("tiny", "auto", budget=16, margin=0.3, store=tmp_path / "one", show=False)
     straight = list(trained)
+    first = START * len(whole.points)
+    assert len(straight) > first + 1, "some seeds are chosen by the accuracies of others"
+    last = 2 if phase == "first seeds" else first + 2
     del trained[:]
     with pytest.MonkeyPatch.context() as patch:
-        ends, wait = [], Coordinator._wait
+        wait = Coordinator._wait
 
         def interrupted(coordinator):
-            if len(ends) == 5:
+            if len(trained) >= last:
                 raise KeyboardInterrupt
-            ends.append(1)
             return wait(coordinator)
 
         patch.setattr(Coordinator, "_wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            confirm_front("tiny", "auto", budget=16, margin=0.1, store=tmp_path / "two", show=False)
-    resumed = confirm_front("tiny", "auto", budget=16, margin=0.1, store=tmp_path / "two", show=False)
+            confirm_front("tiny", "auto", budget=16, margin=0.3, store=tmp_path / "two", show=False)
+    assert len(trained) < len(straight)
+    resumed = confirm_front("tiny", "auto", budget=16, margin=0.3, store=tmp_path / "two", show=False)
     assert [one.seeds for one in resumed.points] == [one.seeds for one in whole.points]
     assert [one.place for one in resumed.points] == [one.place for one in whole.points]
     # The run that the interruption lost is trained again.

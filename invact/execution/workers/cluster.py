@@ -33,6 +33,17 @@ SETTINGS: Mapping[str, Any] = MappingProxyType(
 )
 """Settings of Dask while a cluster of this machine runs."""
 
+FOLDER = """
+import tempfile
+def dask_setup(worker):
+    tempfile.tempdir = worker.local_directory
+"""
+"""Dask runs this in each worker, whose temporary files are then removed with it.
+
+TensorFlow writes a file for each function that it translates, and removes it when the interpreter ends. A
+forked process ends without this.
+"""
+
 START_SECONDS = 60
 """Longest time to wait for the first worker of a cluster."""
 
@@ -130,6 +141,7 @@ def _start(resources: contextlib.ExitStack, workers: int, processors: Collection
             preload=[
                 "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
                 f"from invact.process.processors import pin; pin({set(processors)})",
+                FOLDER,
             ],
             env={"TF_CPP_MIN_LOG_LEVEL": "3"},
         )
