@@ -87,18 +87,22 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not TOML: {error}") from None
 
 
+_FOLDERS = {"recipe": "sweeps/recipes"}
+"""The folder of a kind, if its name is not that of the kind."""
+
+
 def _shelf(kind: str) -> Path:
-    package = Path(__file__).parent
+    package, folder = Path(__file__).parent, _FOLDERS.get(kind, kind)
     # A wheel contains the folder inside the package; in a checkout it is next to the package.
-    inside = package / "shipped" / kind
-    return inside if inside.is_dir() else package.parent / kind
+    inside = package / "shipped" / folder
+    return inside if inside.is_dir() else package.parent / folder
 
 
 def shipped(kind: str) -> list[str]:
     """List the names of the files of one kind that invact ships.
 
     Args:
-        kind: `search_spaces` or `sweeps`.
+        kind: `search_spaces`, `sweeps` or `recipe`.
 
     Example:
         >>> "cnn" in shipped("search_spaces")
@@ -111,7 +115,7 @@ def find(kind: str, reference: str | Path, folder: Path | None = None) -> Path:
     """Find the TOML file that a user refers to by a path, or by the name of a shipped file.
 
     Args:
-        kind: `search_spaces` or `sweeps`.
+        kind: `search_spaces`, `sweeps` or `recipe`; it starts the message of an error.
         reference: the name of a shipped file, or a path. A text is a path if it contains a separator or ends
             in `.toml`.
         folder: the folder that a relative path starts from; by default the current folder.

@@ -6,7 +6,7 @@ from invact.errors import InputError
 from invact.files import beside, find, install, read_text, read_toml, shipped
 
 
-@pytest.mark.parametrize("kind", ["search_spaces", "sweeps"])
+@pytest.mark.parametrize("kind", ["search_spaces", "sweeps", "recipe"])
 def test_shipped_files_are_found_by_name_and_start_with_a_comment(kind: str) -> None:
     assert shipped(kind)
     for name in shipped(kind):
@@ -15,6 +15,9 @@ def test_shipped_files_are_found_by_name_and_start_with_a_comment(kind: str) -> 
         assert path.read_text().startswith("# ")
         if kind == "sweeps":
             assert f"#   invact {'claim' if name.endswith('claim') else 'sweep'} {name}\n" in path.read_text()
+        if kind == "recipe":
+            assert f'#   recipe = "{name}"\n' in path.read_text()
+            assert name not in shipped("sweeps")
 
 
 @pytest.mark.parametrize("reference", ["no.toml", "folder/no", "a\0b.toml", "x" * 300 + ".toml", "cnm"])

@@ -48,7 +48,7 @@ def test_the_wheel_holds_the_package_its_data_and_nothing_else(wheel):
     data = [
         "invact/shipped" / path.relative_to(ROOT)
         for folder in ("search_spaces", "sweeps")
-        for path in (ROOT / folder).glob("*.toml")
+        for path in (ROOT / folder).rglob("*.toml")
     ]
     expected = {path.as_posix() for path in (*modules, *data)} | {"invact/py.typed"}
     held = contents(wheel)
@@ -85,6 +85,8 @@ def test_the_installed_wheel_finds_what_is_shipped_from_an_empty_folder(wheel, t
     listed = json.loads(run("-m", "invact", "list", "--json"))
     spaces = {path.stem for path in (ROOT / "search_spaces").glob("*.toml")}
     sweeps = {path.stem for path in (ROOT / "sweeps").glob("*.toml")}
+    recipes = {path.stem for path in (ROOT / "sweeps" / "recipes").glob("*.toml")}
     assert {row["name"] for row in listed["search_spaces"]} == spaces
     assert {row["name"] for key in ("sweeps", "claims") for row in listed[key]} == sweeps
+    assert {row["name"] for row in listed["recipes"]} == recipes
     assert list(empty.iterdir()) == []

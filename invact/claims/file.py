@@ -15,6 +15,7 @@ from invact.data.augmentation import check_augmentations
 from invact.data.dataset import Source
 from invact.errors import InputError, within
 from invact.files import beside, find, read_toml
+from invact.recipes import read_recipe
 from invact.statistics.sequential.course import CONFIRMATION, PILOT, SCREEN
 from invact.validation import check_name, import_all, override, validate
 
@@ -45,7 +46,7 @@ class Claim:
     Attributes:
         name: stem of the file name, which is also the name of the MLflow experiment.
         path: path of the file.
-        file: values of the file, with the overrides applied.
+        file: values of the file, with the overrides applied; `config` has the values of the recipe.
         sources: where the data come from, one source for each data set.
     """
 
@@ -131,12 +132,14 @@ def load_claim(reference: str | Path, overrides: Mapping[str, Any] | None = None
     with within(str(path)):
         if len(set(file.data)) < len(file.data):
             raise InputError(f"data: received {list(file.data)}. Allowed: each data set once")
-        with within("config"):
+        recipe = read_recipe(file.recipe, path).without(file.config)
+        file = file.model_copy(update={"config": {**recipe.values, **file.config}})
+        with recipe.blamed():
             for key, reason in _SET_BY_THE_CLAIM.items():
                 if key in file.config:
-                    raise InputError(f"{key}: {reason}")
-        for name in file.data:
-            check_augmentations(validate(Config, file.config, "config").augmentations, name)
+                    raise InputError(f"config: {key}: {reason}")
+            for name in file.data:
+                check_augmentations(validate(Config, file.config, "config").augmentations, name)
         check_distinct(file)
         return Claim(
             name=check_name(path.stem),

@@ -128,6 +128,8 @@ class ClaimFile(Frozen):
         curve: the widths from which the equivalence ratios are estimated; without it there are no ratios.
         tuning: the search for each arm's hyperparameters. Without it all arms use those of `config`.
         imports: modules that register the user's own arms and MAC rules.
+        recipe: the name of a shipped recipe, or a path relative to the file. `config` has its values when the
+            claim is read, so neither a dump nor the registration contains this key.
         config: the network and its recipe, without the activation.
     """
 
@@ -154,6 +156,7 @@ class ClaimFile(Frozen):
     curve: CurveFile | None = None
     tuning: TuningFile | None = None
     imports: tuple[str, ...] = ()
+    recipe: str | None = Field(default=None, exclude=True)
     config: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -24,7 +24,7 @@ def list_(store: Store = None, tracking_uri: TrackingUri = None, as_json: Json =
 
 
 def inventory(store: Path | None = None, tracking_uri: str | None = None) -> dict[str, Any]:
-    """List the shipped sweeps, claims, spaces, arms and data sets, and the state of each in the store.
+    """List the shipped sweeps, claims, spaces, recipes, arms and data sets, and the records in the store.
 
     Raises:
         EnvironmentFault: the store exists but cannot be read.
@@ -50,9 +50,8 @@ def inventory(store: Path | None = None, tracking_uri: str | None = None) -> dic
     return {
         **files,
         "others": [{"name": name, "records": found} for name, found in standing.items()],
-        "search_spaces": [
-            {"name": name, "about": _about(find("search_spaces", name))} for name in shipped("search_spaces")
-        ],
+        "search_spaces": _described("search_spaces"),
+        "recipes": _described("recipe"),
         "arms": [
             {"name": arm.name, "multiplicity": arm.multiplicity, "formula": arm.summary}
             for arm in ARMS.values()
@@ -61,6 +60,10 @@ def inventory(store: Path | None = None, tracking_uri: str | None = None) -> dic
             {"name": name, "about": about, "location": str(locate(name))} for name, about in DATASETS.items()
         ],
     }
+
+
+def _described(kind: str) -> list[dict[str, str]]:
+    return [{"name": name, "about": _about(find(kind, name))} for name in shipped(kind)]
 
 
 def _about(path: Path) -> str:
@@ -87,7 +90,7 @@ def inventory_tables(found: Mapping[str, Any]) -> list[Listing]:
         for kind in ("sweeps", "claims", "others")
         if found[kind]
     ]
-    for kind in ("search_spaces", "arms", "data"):
+    for kind in ("search_spaces", "recipes", "arms", "data"):
         names = list(found[kind][0]) if found[kind] else []
         columns = [others.get(name, Column(name, "text" if name == "name" else "prose")) for name in names]
         rows = [tuple(map(str, each.values())) for each in found[kind]]

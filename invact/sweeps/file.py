@@ -16,6 +16,7 @@ from invact.data.scale import PixelRange
 from invact.deploy.timer import Timing
 from invact.errors import InputError, one_of, within
 from invact.files import beside, find, read_toml
+from invact.recipes import read_recipe
 from invact.search.drivers import DRIVERS, LEARNING, check_sampler
 from invact.search.objectives import Objective
 from invact.search.pruning import Pruner, check_pruner, shorthand
@@ -50,6 +51,8 @@ class SweepFile(Frozen):
         seed: the seed of the sampler.
         seeds: the training seeds. Each configuration is trained once with each seed.
         imports: modules that register the user's own arms and MAC rules.
+        recipe: the name of a shipped recipe, or a path relative to the file. `config` has its values when the
+            sweep is read, so no dump and no identity contains this key.
         config: values of `Config` that are the same for all trials.
         enqueue: configurations to try first.
         warm_start: names of earlier sweeps on the same data, whose trials the sampler is told first.
@@ -69,6 +72,7 @@ class SweepFile(Frozen):
     seed: Seed = 0
     seeds: Seeds = (0,)
     imports: tuple[str, ...] = ()
+    recipe: str | None = Field(default=None, exclude=True)
     config: dict[str, Any] = Field(default_factory=dict)
     enqueue: tuple[dict[str, Scalar], ...] = ()
     warm_start: tuple[str, ...] = ()
@@ -81,7 +85,7 @@ class Sweep:
     Attributes:
         name: the stem of the file's name. The experiment in MLflow has this name.
         path: the path of the file.
-        file: the values of the file, after the overrides.
+        file: the values of the file, after the overrides; `config` has those values of the recipe that count.
         space: the search space; the values of the file's `config` are fixed in it.
         source: where the data come from.
         sampler: the sampler of the driver.
@@ -157,11 +161,17 @@ def load_sweep(reference: str | Path, overrides: Mapping[str, Any] | None = None
                 f"results of others. Allowed with {file.driver}: {', '.join(LEARNING[file.driver])}"
             )
         import_all(file.imports)
-        space = load_space(file.space, path.parent).fixed(file.config, "config.")
-        for parameter in space.parameters:
-            if parameter.name == "augmentation":
-                for value in parameter.domain.values():
-                    check_augmentations(Config(augmentation=str(value)).augmentations, file.data)
+        space = load_space(file.space, path.parent)
+        # What the space has, a recipe does not fix; a recipe has values for most of what a sweep searches.
+        parameters = {key for one in space.parameters for key in (one.name, one.name.rpartition(".")[0])}
+        recipe = read_recipe(file.recipe, path).without({*file.config, *parameters})
+        file = file.model_copy(update={"config": {**recipe.values, **file.config}})
+        with recipe.blamed():
+            space = space.fixed(file.config, "config.")
+            for parameter in space.parameters:
+                if parameter.name == "augmentation":
+                    for value in parameter.domain.values():
+                        check_augmentations(Config(augmentation=str(value)).augmentations, file.data)
         for number, queued in enumerate(file.enqueue):
             space.check(queued, f"enqueue.{number}")
         sampler = file.sampler or DRIVERS[file.driver][0]

@@ -338,10 +338,13 @@ def test_an_inventory_has_every_shipped_file_and_creates_no_store(folder: Path) 
     names = {each["name"] for kind in ("sweeps", "claims") for each in found[kind]}
     assert names == set(shipped("sweeps"))
     assert {each["name"] for each in found["search_spaces"]} == set(shipped("search_spaces"))
-    assert all(each["about"] for kind in ("sweeps", "claims", "search_spaces") for each in found[kind])
+    assert {each["name"] for each in found["recipes"]} == set(shipped("recipe"))
+    kinds = ("sweeps", "claims", "search_spaces", "recipes")
+    assert all(each["about"] for kind in kinds for each in found[kind])
     assert {"relu", "inverse"} <= {each["name"] for each in found["arms"]}
     assert not (folder / "none").exists()
-    assert inventory_tables(found)
+    titles = [table.title for table in inventory_tables(found)]
+    assert titles == ["sweeps", "claims", "search spaces", "recipes", "arms", "data"]
 
 
 def test_an_inventory_shows_the_state_of_each_sweep(folder: Path) -> None:

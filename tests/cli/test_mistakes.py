@@ -39,6 +39,8 @@ MISTAKES = {
     "a budget": ["sweep", "digits", "--max-macs", "2x"],
     "a sampler": ["sweep", "digits", "--sampler", "hyperband"],
     "data": ["sweep", "digits", "--set", "data=no_such"],
+    "a recipe": ["sweep", "digits", "--set", "recipe=mnist_fats"],
+    "a recipe of a claim": ["claim", "digits_claim", "--set", "recipe=mnist_fats"],
     "an option": ["sweep", "digits", "--no-such"],
     "a number": ["sweep", "digits", "--trials", "x"],
     "a claim for a sweep": ["sweep", "digits_claim"],

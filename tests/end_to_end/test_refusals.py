@@ -218,6 +218,10 @@ def test_what_a_builder_prints_is_not_in_the_document(invact, folder, write, use
         ),
         (["sweep", "digits", "--set", "config={epochs = 0}"], ["invact: --set config.epochs: received 0"]),
         (["sweep", "digits", "--set", "data=mnits"], ["did you mean 'mnist'?"]),
+        (
+            ["sweep", "digits", "--set", "recipe=mnist_fats"],
+            ["invact: --set recipe: received 'mnist_fats'; did you mean 'mnist_fast'?"],
+        ),
         (["claim", "digits_claim", "--margin", "0.005"], ["--margin: received 0.005, points or fraction?"]),
         (["claim", "digits_claim", "--epochs", "0"], ["invact: --epochs: received 0"]),
         (["front", "digits", "--format", "cvs"], ["--format: received 'cvs'; did you mean 'csv'?"]),

@@ -157,7 +157,7 @@ def test_controls_and_markup_are_shown_and_do_nothing(attack):
     tables += inventory_tables(
         {
             "sweeps": [{"name": attack, "about": attack, "records": []}],
-            **dict.fromkeys(("claims", "others", "search_spaces", "arms", "data"), ()),
+            **dict.fromkeys(("claims", "others", "search_spaces", "recipes", "arms", "data"), ()),
         }
     )
     # Tables that other packages make of Rich's own parts are safe, too.

@@ -85,6 +85,7 @@ CHANGES = {
     "seed": 1,
     "seeds": [1],
     "imports": ["json"],
+    "recipe": "mnist_fast",  # its values count, as `tests/test_recipes.py` shows
     "objective.max_macs": 100_000,
     "objective.kind": "pareto",
     "enqueue": [
