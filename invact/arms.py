@@ -5,7 +5,7 @@ Importing this module does not load Keras. Keras is loaded when an arm makes its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from invact.errors import InputError, one_of
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["ARMS", "SHIPPED", "Arm", "get_arm", "register_arm"]
+__all__ = ["ARMS", "SHIPPED", "Arm", "arm_text", "get_arm", "register_arm"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,14 @@ def _keras_activation(function: str) -> Callable[[str | None], keras.Layer]:
         return keras.layers.Activation(function, name=name)
 
     return make
+
+
+def _absolute(name: str | None) -> keras.Layer:
+    import keras
+
+    from invact.layers import absolute
+
+    return keras.layers.Activation(absolute, name=name)
 
 
 def _doubled(class_name: str, **arguments: Any) -> Callable[[str | None], keras.Layer]:
@@ -113,6 +121,17 @@ def get_arm(name: str) -> Arm:
         raise one_of("activation", name, _ARMS) from None
 
 
+def arm_text(arm: str | Sequence[str]) -> str:
+    """Write one arm, or the arms of all stages, as the short text of tables and figures.
+
+    Example:
+        >>> arm_text("relu"), arm_text(("inverse", "relu", "relu"))
+        ('relu', 'inverse/relu/relu')
+    """
+    # The name of an arm is an identifier, so it contains no slash.
+    return arm if isinstance(arm, str) else "/".join(arm)
+
+
 for _name, _summary in {
     "relu": "max(x, 0)",
     "leaky_relu": "max(x, 0.2 x)",
@@ -135,6 +154,8 @@ for _name, _activation in {"inverse_leaky": "leaky_relu", "inverse_elu": "elu"}.
     )
 register_arm(Arm("linear_negated", 2, "concat(x, -x)", _doubled("InverseActivation", activation="linear")))
 register_arm(Arm("relu_duplicated", 2, "concat(relu(x), relu(x))", _doubled("DuplicatedActivation")))
+# The colour of an arm in a figure depends on its place here, so a new arm comes last.
+register_arm(Arm("abs", 1, "|x|", _absolute))
 
 SHIPPED = tuple(_ARMS)
 """The names of the arms that are part of invact."""

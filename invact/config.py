@@ -25,17 +25,17 @@ from invact.arms import ARMS
 from invact.errors import choices
 from invact.validation import Frozen, quantity
 
-__all__ = ["ArmName", "Config", "Scalar", "Seed", "Seeds", "digest"]
+__all__ = ["ArmName", "Config", "Scalar", "Seed", "Seeds", "StageArms", "digest"]
 
 Scalar = StrictStr | StrictBool | StrictInt | StrictFloat
 """One value of a parameter of a search space, or of an option of a user's builder."""
 
-BUILDERS = ("cnn", "vgg", "resnet", "separable", "mlp")
+BUILDERS = ("cnn", "vgg", "plain", "resnet", "separable", "mlp")
 AUGMENTATIONS = ("shift", "flip", "cutout", "crop")
 
 LATER = (
     *("momentum", "nesterov", "label_smoothing", "warmup_epochs", "clip_norm", "ema", "mixup", "cutmix"),
-    "stochastic_depth",
+    *("stochastic_depth", "convolutions"),
 )
 """Keys of `Config` that are left out of every dump, and so of the digest, when they have their default.
 
@@ -62,6 +62,9 @@ def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
 ArmName = Annotated[str, AfterValidator(_arm)]
 """The name of a registered arm."""
 
+StageArms = ArmName | tuple[ArmName, ...]
+"""One arm for all stages, or one arm for each stage."""
+
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 """One seed: an integer in [0, 2^31)."""
 
@@ -82,6 +85,7 @@ class Config(Frozen):
         filters: number of filters of the first stage (the builder derives the other stages), or a list with
             one number for each stage.
         depth: number of stages; for `mlp`, number of hidden layers.
+        convolutions: number of convolutions in each stage of `plain`, each with its own activation.
         normalization: layer between a convolution and its activation.
         dropout: dropout rate before the classifier, in [0, 1).
         stochastic_depth: probability p in [0, 1) with which an image leaves out the last block of `resnet` in
@@ -92,7 +96,7 @@ class Config(Frozen):
             are closest to those of the network with the arm `reference`. `macs_at_least` scales them to the
             smallest network that has at least the MACs of the network with the arm `reference`.
         reference: the arm whose network, at `filters`, is the target of the rules `macs`, `macs_at_least` and
-            `params`.
+            `params`; or a list with one arm for each stage.
         width_target: number of MACs or parameters that the rules `macs` and `params` use as target instead
             of `reference`, for every arm; the network does not exceed it. A text such as `"200k"` is a
             number too.
@@ -129,14 +133,15 @@ class Config(Frozen):
     """
 
     model: str = "cnn"
-    activation: ArmName | tuple[ArmName, ...] = "relu"
+    activation: StageArms = "relu"
     filters: Filters | tuple[Filters, ...] = 16
     depth: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
+    convolutions: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
     normalization: Literal["none", "batch", "layer"] = "none"
     dropout: Share = 0.0
     stochastic_depth: Share = 0.0
     width_rule: Literal["filters", "channels", "macs", "macs_at_least", "params"] = "filters"
-    reference: ArmName = "relu"
+    reference: StageArms = "relu"
     width_target: Annotated[int, Field(strict=True, ge=1), BeforeValidator(quantity)] | None = None
     options: dict[str, Scalar] = Field(default_factory=dict)
 
@@ -161,6 +166,11 @@ class Config(Frozen):
     def activations(self) -> tuple[str, ...]:
         """The arms as a tuple with one arm for each stage."""
         return (self.activation,) * self.depth if isinstance(self.activation, str) else self.activation
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The arms of `reference` as a tuple with one arm for each stage."""
+        return (self.reference,) * self.depth if isinstance(self.reference, str) else self.reference
 
     @property
     def augmentations(self) -> tuple[str, ...]:
@@ -199,7 +209,7 @@ class Config(Frozen):
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Config:
-        for key in ("activation", "filters"):
+        for key in ("activation", "filters", "reference"):
             value = getattr(self, key)
             if isinstance(value, tuple) and len(value) != self.depth:
                 raise ValueError(
@@ -231,6 +241,8 @@ class Config(Frozen):
             refuse("nesterov", "only with a momentum above 0")
         if self.stochastic_depth and self.model in BUILDERS and self.model != "resnet":
             refuse("stochastic_depth", 'only with model = "resnet" or with a builder of your own')
+        if self.convolutions > 1 and self.model in BUILDERS and self.model != "plain":
+            refuse("convolutions", '1, or more with model = "plain" or with a builder of your own')
         if self.warmup_epochs >= self.epochs:
             refuse("warmup_epochs", f"less than the {self.epochs} epochs of the training")
         if self.mixup and self.cutmix:

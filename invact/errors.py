@@ -132,6 +132,7 @@ _SYNONYMS = {
         ("activation",): ("act", "nonlinearity", "arm"),
         ("weight_decay",): ("wd", "l2", "decay"),
         ("depth",): ("layers", "stages", "blocks", "num_layers", "n_layers"),
+        ("convolutions",): ("convs", "num_convs", "n_convs", "convs_per_stage", "conv_layers"),
         ("normalization",): ("norm", "bn"),
         ("optimizer",): ("opt", "optimiser"),
         ("schedule",): ("scheduler", "lr_schedule"),

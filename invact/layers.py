@@ -1,4 +1,4 @@
-"""The layers that double the channels: the inverse activation, and its control, the duplicated activation."""
+"""The activations that Keras does not have: those that double the channels, and the absolute value."""
 # The layers use only keras.ops where they can, so that they run on TensorFlow, JAX and PyTorch.
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
-__all__ = ["ChannelDoubling", "DuplicatedActivation", "InverseActivation"]
+__all__ = ["ChannelDoubling", "DuplicatedActivation", "InverseActivation", "absolute"]
 
 _Shape: TypeAlias = tuple[int | None, ...]
 
@@ -195,6 +195,25 @@ class DuplicatedActivation(ChannelDoubling):
         """Compute concat(f(x), f(x))."""
         outputs = self._activate(self._reals(inputs))
         return ops.concatenate([outputs, outputs], self._channel_axis(inputs.shape))
+
+
+# A registered function, because Keras saves a function by its name, and when it loads one it does not look in
+# `keras.ops`.
+@keras.saving.register_keras_serializable(package="invact")  # type: ignore[untyped-decorator]
+def absolute(x: Any) -> Any:
+    """Compute |x|, elementwise; a function that `keras.layers.Activation` can save and load.
+
+    The gradient is the sign of x, and 0 at 0.
+
+    Args:
+        x: a tensor of any shape.
+
+    Example:
+        >>> import numpy as np
+        >>> ops.convert_to_numpy(absolute(np.array([[3.0, -2.0]]))).tolist()
+        [[3.0, 2.0]]
+    """
+    return ops.abs(x)
 
 
 def _concatenated_relu(x: Any, axis: int) -> Any:

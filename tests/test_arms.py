@@ -21,6 +21,7 @@ FORMULAS = {
     "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
     "silu": lambda x: x / (1 + np.exp(-x)),
     "linear": lambda x: x,
+    "abs": np.abs,
     "inverse": lambda x: np.concatenate([RELU(x, 0), RELU(-x, 0)], -1),
     "inverse_leaky": lambda x: np.concatenate([RELU(x, 0.2 * x), RELU(-x, -0.2 * x)], -1),
     "inverse_elu": lambda x: np.concatenate([FORMULAS["elu"](x), FORMULAS["elu"](-x)], -1),
@@ -41,6 +42,16 @@ def test_multiplicity_is_the_real_channel_factor(name):
 @pytest.mark.parametrize("name", FORMULAS)
 def test_formula(name):
     np.testing.assert_allclose(ARMS[name].layer(None)(X), FORMULAS[name](X), rtol=1e-6, atol=1e-7)
+
+
+def test_the_gradient_of_the_absolute_value_is_the_sign():
+    import tensorflow as tf
+
+    x = tf.constant(X)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = ARMS["abs"].layer(None)(x)
+    np.testing.assert_array_equal(tape.gradient(y, x), np.sign(X))
 
 
 def test_gelu_is_x_times_the_normal_distribution():

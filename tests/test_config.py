@@ -24,6 +24,7 @@ def test_a_configuration_and_its_digest_survive_json(config: Config) -> None:
     assert again == config
     assert again.digest() == config.digest()
     assert config.activations == (config.activation,) * config.depth
+    assert config.references == ("relu",) * config.depth
     assert "+".join(config.augmentations) == config.augmentation
 
 
@@ -54,6 +55,7 @@ def test_every_field_of_a_configuration_is_in_its_digest() -> None:
         "activation": "inverse",
         "filters": 8,
         "depth": 3,
+        "convolutions": 2,
         "normalization": "batch",
         "dropout": 0.1,
         "width_rule": "channels",
@@ -93,7 +95,8 @@ def test_the_default_of_a_later_key_is_in_no_dump(key: str) -> None:
     assert explicit == Config(**base)
     assert explicit.model_dump_json() == Config(**base).model_dump_json()
     assert key not in explicit.model_dump()
-    changed = Config(**base | {key: not default if isinstance(default, bool) else 0.125})
+    other = {"convolutions": {"model": "plain", key: 2}}
+    changed = Config(**base | other.get(key, {key: not default if isinstance(default, bool) else 0.125}))
     assert changed.model_dump()[key] == getattr(changed, key)
     assert Config.model_validate(changed.model_dump()) == changed
     assert set(changed.model_dump()) == set(Config.model_fields) - {*LATER} | {key}
@@ -111,6 +114,13 @@ def test_the_default_of_a_later_key_is_in_no_dump(key: str) -> None:
             "nesterov: received True. Allowed: only with a momentum above 0",
         ),
         ({"stochastic_depth": 0.2}, 'stochastic_depth: received 0.2. Allowed: only with model = "resnet" or'),
+        (
+            {"convolutions": 2},
+            'convolutions: received 2. Allowed: 1, or more with model = "plain" or with a builder of',
+        ),
+        ({"convolutions": 0, "model": "plain"}, "convolutions: received 0. Allowed: greater than or equal"),
+        ({"convolutions": 2.0, "model": "plain"}, "convolutions: received 2.0. Allowed: a valid integer"),
+        ({"convs": 2}, "convs: unknown key, received 'convs'; did you mean 'convolutions'?"),
         (
             {"warmup_epochs": 5},
             "warmup_epochs: received 5.0. Allowed: less than the 5 epochs of the training",
@@ -146,6 +156,10 @@ def test_the_default_of_a_later_key_is_in_no_dump(key: str) -> None:
         ({"activation": "rellu"}, "activation: received 'rellu'; did you mean 'relu'?"),
         ({"activation": ["relu", "invers"]}, "activation.1: received 'invers'; did you mean 'inverse'?"),
         ({"activation": ["relu"]}, "activation: received 1 values."),
+        (
+            {"reference": ["relu"]},
+            "reference: received 1 values. Allowed: one value for all stages, or a list of 2",
+        ),
         ({"reference": "rel"}, "reference: received 'rel'; did you mean 'relu'?"),
         ({"model": "cn"}, "model: received 'cn'; did you mean 'cnn'?"),
         ({"model": "os.system"}, "model: received 'os.system'."),
@@ -174,5 +188,14 @@ def test_bad_values_are_explained_in_one_line(values: dict[str, object], message
 
 
 def test_a_users_own_builder_takes_options() -> None:
-    config = validate(Config, {"model": "mine.nets:build", "options": {"width": 3}}, "my.toml")
-    assert config.options == {"width": 3}
+    values = {"model": "mine.nets:build", "options": {"width": 3}, "convolutions": 3}
+    config = validate(Config, values, "my.toml")
+    assert (config.options, config.convolutions) == ({"width": 3}, 3)
+
+
+def test_the_arms_of_the_stages_survive_json() -> None:
+    arms = ("inverse", "relu", "abs")
+    config = Config(depth=3, activation=arms, reference=arms)
+    assert config.activations == config.references == arms
+    again = Config.model_validate_json(config.model_dump_json())
+    assert (again, again.digest()) == (config, config.digest())

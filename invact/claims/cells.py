@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from invact.arms import arm_text
 from invact.config import Config
 from invact.errors import InputError
 from invact.statistics.ratios.local import LEAST_WIDTHS, fits_cubic
@@ -76,7 +78,8 @@ class Cell:
     def label(self) -> str:
         """Short text for tables: role, activation and number of filters."""
         rule = "" if self.config.width_rule == "filters" else ", at least the same MACs"
-        return f"{self.key}: {self.config.activation}, {filters_text(self.config.filters)} filters{rule}"
+        arm, filters = arm_text(self.config.activation), filters_text(self.config.filters)
+        return f"{self.key}: {arm}, {filters} filters{rule}"
 
 
 def filters_text(filters: int | tuple[int, ...]) -> str:
@@ -106,7 +109,7 @@ def cells_of(
     found = {}
     for role, ratio in [
         (CONTROL, 1.0),
-        *((role, ratio) for ratio in ratios for role in (TREATMENT, PLACEBO, MATCHED, *file.also)),
+        *((role, ratio) for ratio in ratios for role in (TREATMENT, PLACEBO, MATCHED, *file.further)),
     ]:
         key = cell_key(role, ratio)
         found[key] = Cell(role, ratio, _config(file, role, ratio, tuned_values.get(key)))
@@ -121,7 +124,7 @@ def _config(file: ClaimFile, role: str, ratio: float, hyperparameters: Hyperpara
         # The closest network is often the smaller one, and then a better treatment is no evidence.
         values |= {"activation": file.control, "width_rule": "macs_at_least", "reference": file.treatment}
     else:
-        values["activation"] = file.treatment if role == TREATMENT else role
+        values["activation"] = file.treatment if role == TREATMENT else file.further[role]
     return _with(file, values, hyperparameters)
 
 
@@ -194,6 +197,16 @@ def check_distinct(file: ClaimFile) -> None:
         )
     for arm in file.also:
         if arm in (file.control, file.treatment) or file.also.count(arm) > 1:
+            received = arm if isinstance(arm, str) else list(arm)
             raise InputError(
-                f"also: received {arm!r}. Allowed: arms other than control and treatment, each once"
+                f"also: received {received!r}. Allowed: arms other than control and treatment, each once"
+                f"{_nested(file)}"
             )
+
+
+def _nested(file: ClaimFile) -> str:
+    """The hint for arms of the stages that are written as if each were an arm of its own."""
+    names = [arm for arm in file.also if isinstance(arm, str)]
+    if not len(names) == len(file.also) == Config.model_validate(file.config).depth > 1:
+        return ""
+    return f"; the arms of the {len(names)} stages are a list in the list, also = [{json.dumps(names)}]"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from invact.claims.cells import NETWORKS, Cell, Hyperparameters, cells_of, check_distinct, curve_of
 from invact.claims.keys import ClaimFile
-from invact.config import Config, digest
+from invact.config import Config, StageArms, digest
 from invact.data.augmentation import check_augmentations
 from invact.data.dataset import Source
 from invact.errors import InputError, within
@@ -138,8 +138,10 @@ def load_claim(reference: str | Path, overrides: Mapping[str, Any] | None = None
             for key, reason in _SET_BY_THE_CLAIM.items():
                 if key in file.config:
                     raise InputError(f"config: {key}: {reason}")
+            network = validate(Config, file.config, "config")
             for name in file.data:
-                check_augmentations(validate(Config, file.config, "config").augmentations, name)
+                check_augmentations(network.augmentations, name)
+        file = _for_stages(file, network.depth)
         check_distinct(file)
         return Claim(
             name=check_name(path.stem),
@@ -150,6 +152,27 @@ def load_claim(reference: str | Path, overrides: Mapping[str, Any] | None = None
                 for name in file.data
             ),
         )
+
+
+def _for_stages(file: ClaimFile, depth: int) -> ClaimFile:
+    """Check that each list of arms has one for each stage, and write a list of equal arms as this arm.
+
+    Two files that mean the same claim then have the same settings, networks and earlier pilots.
+    """
+
+    def checked(key: str, arm: StageArms) -> StageArms:
+        if isinstance(arm, str):
+            return arm
+        if len(arm) != depth:
+            raise InputError(
+                f"{key}: received {list(arm)}. Allowed: one arm for all stages, or a list of {depth} arms, "
+                "one for each stage"
+            )
+        return arm if len(set(arm)) > 1 else arm[0]
+
+    arms: dict[str, Any] = {key: checked(key, getattr(file, key)) for key in ("control", "treatment")}
+    arms["also"] = tuple(checked(f"also.{place}", arm) for place, arm in enumerate(file.also))
+    return file.model_copy(update=arms)
 
 
 def identity_of(data: str) -> str:

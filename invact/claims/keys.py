@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from invact.config import ArmName, Seed
+from invact.arms import arm_text
+from invact.config import Seed, StageArms
 from invact.data.scale import PixelRange
 from invact.statistics.sequential.boundaries import ALPHA
 from invact.validation import Frozen, points
@@ -105,12 +106,13 @@ class ClaimFile(Frozen):
         validation_fraction: fraction of the training images that is used for validation.
         pixel_range: pixel values that networks scale to -1 and 1, in all data sets; None derives them from
             the images of each.
-        control: the arm that the treatment is compared with; it has the number of filters of `config`.
-        treatment: the arm that must match the control with fewer filters.
+        control: the arm that the treatment is compared with; it has the number of filters of `config`. It
+            may be a list with one arm for each stage.
+        treatment: the arm that must match the control with fewer filters, or a list as for `control`.
         ratios: filters of the treatment divided by filters of the control; tested from the largest to the
             smallest.
         also: further arms, trained with as many filters as the treatment. They are reported but do not change
-            the verdict.
+            the verdict. An entry that is a list has one arm for each stage.
         margin: the non-inferiority margin in points: the largest loss of accuracy that still counts as equal.
             Planned from the pilot unless given.
         margin_cap: the largest margin that the pilot may plan, in points.
@@ -137,10 +139,10 @@ class ClaimFile(Frozen):
     split_seed: Seed = 0
     validation_fraction: Annotated[float, Field(strict=True, gt=0, lt=1)] = 1 / 6
     pixel_range: PixelRange | None = None
-    control: ArmName = "relu"
-    treatment: ArmName = "inverse"
+    control: StageArms = "relu"
+    treatment: StageArms = "inverse"
     ratios: Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=1)], ...], Field(min_length=1)]
-    also: tuple[ArmName, ...] = ()
+    also: tuple[StageArms, ...] = ()
     margin: Points | None = None
     margin_cap: Points = 0.3
     alpha: Annotated[float, Field(strict=True, gt=0, lt=0.5)] = ALPHA
@@ -158,6 +160,16 @@ class ClaimFile(Frozen):
     imports: tuple[str, ...] = ()
     recipe: str | None = Field(default=None, exclude=True)
     config: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Control and treatment as short texts."""
+        return arm_text(self.control), arm_text(self.treatment)
+
+    @property
+    def further(self) -> dict[str, StageArms]:
+        """The arms of `also` by their short texts."""
+        return {arm_text(arm): arm for arm in self.also}
 
     @model_validator(mode="after")
     def _agree(self) -> ClaimFile:

@@ -74,7 +74,8 @@ class Protocol:
                 (one for one in reversed(course.rungs) if one.verdict is Verdict.SUPPORTED), course.rungs[0]
             )
             also = {
-                arm: self._also(rules, course, cells, trained, arm, decisive.ratio) for arm in claim.file.also
+                arm: self._also(rules, course, cells, trained, arm, decisive.ratio)
+                for arm in claim.file.further
             }
             ratios = tuple(
                 self._ratio(rules, course, cells, rung, also if rung is decisive else {})
@@ -268,7 +269,7 @@ class Protocol:
                 macs_of, accuracies, self.costs[CONTROL].macs, level, RATIO_CONFIDENCE, rules.floor
             ),
             additions=lines,
-            arms=(file.control, file.treatment),
+            arms=file.names,
             control=(width, self.costs[CONTROL].macs, tuple(level.tolist())),
             runs=tuple(points),
             failed=failed,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from invact.arms import arm_text
 from invact.config import Config
 from invact.data.dataset import Source
 from invact.data.sources import DATASETS, locate
@@ -160,7 +161,7 @@ def _networks(path: Path) -> tuple[dict[str, Config], Source, tuple[str, ...]]:
         chosen = sweep.file.enqueue or (smallest(small_part(sweep.space)),)
         checked = [sweep.space.check(each, str(path)) for each in chosen]
         configs = [sweep.space.config(each) for each in checked]
-        named = {f"{n}: {c.activation}, filters {c.filters}": c for n, c in enumerate(configs)}
+        named = {f"{n}: {arm_text(c.activation)}, filters {c.filters}": c for n, c in enumerate(configs)}
         return named, sweep.source, sweep.file.imports
     if "data" not in values:
         raise InputError(

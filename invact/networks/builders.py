@@ -78,6 +78,14 @@ def _logits(config: Config, x: Any, classes: int) -> Any:
     return keras.layers.Dense(classes, dtype="float32", name="logits")(x)
 
 
+def _stack(config: Config, x: Any, stage: int, filters: int, count: int) -> Any:
+    """Add a stage of convolutions, each with its normalisation and its activation, and a max pooling."""
+    for number in range(1, count + 1):
+        x = _conv(config, x, filters, f"stage{stage}_conv{number}")
+        x = _norm_act(config, x, stage, str(number))
+    return _pool(x, stage)
+
+
 def _stages(config: Config) -> Iterator[tuple[int, int]]:
     assert isinstance(config.filters, tuple)
     return enumerate(config.filters, start=1)
@@ -109,11 +117,29 @@ def vgg(config: Config, images: Any, classes: int) -> Any:
     """
     x = images
     for stage, filters in _stages(config):
-        for number in "12":
-            x = _conv(config, x, filters, f"stage{stage}_conv{number}")
-            x = _norm_act(config, x, stage, number)
-        x = _pool(x, stage)
+        x = _stack(config, x, stage, filters, 2)
     return _logits(config, _flatten(x), classes)
+
+
+def plain(config: Config, images: Any, classes: int) -> Any:
+    """Stages of `config.convolutions` convolutions and a max pooling, then average and the logits.
+
+    There are no skip connections, and each convolution is followed by the configured normalisation and the
+    activation. The network has `config.depth` x `config.convolutions` convolutions, but only `config.depth`
+    poolings, so it may be deep on small images.
+
+    The ending is the average over all positions, as in `resnet`, because each position of a deep network has
+    seen most of the image. With few poolings, a classifier of all flattened positions would be the largest
+    layer of the network. With the average, it reads one number for each channel of the last stage.
+
+    References:
+        He et al., Deep residual learning, 2015, https://arxiv.org/abs/1512.03385 (the plain networks)
+        Lin et al., Network in network, 2013, https://arxiv.org/abs/1312.4400 (the average)
+    """
+    x = images
+    for stage, filters in _stages(config):
+        x = _stack(config, x, stage, filters, config.convolutions)
+    return _logits(config, _average(x), classes)
 
 
 def resnet(config: Config, images: Any, classes: int) -> Any:
@@ -195,6 +221,6 @@ def mlp(config: Config, images: Any, classes: int) -> Any:
 
 
 BUILDERS: Mapping[str, Builder] = MappingProxyType(
-    {builder.__name__: builder for builder in (cnn, vgg, resnet, separable, mlp)}
+    {builder.__name__: builder for builder in (cnn, vgg, plain, resnet, separable, mlp)}
 )
 """The builders that invact ships, by name."""

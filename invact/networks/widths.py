@@ -40,11 +40,11 @@ def stage_filters(config: Config, input_shape: Shape, classes: int) -> Shape:
     - `channels`: the filters of each stage are divided by the multiplicity of its arm (rounded down, at least
       1), so that the next stage reads the same number of channels for every arm.
     - `macs`, `params`: the filters of all stages are scaled together, until the MACs or parameters of the
-      network are closest to those of the network that has the given filters and the arm `config.reference`
-      in all stages. On a tie, the smaller network is taken. The scale is a whole number of filters, of the
-      first stage if `filters` is an integer, or of the largest stage if it is a list.
+      network are closest to those of the network that has the given filters and, in each stage, the arm of
+      `config.references`. On a tie, the smaller network is taken. The scale is a whole number of filters, of
+      the first stage if `filters` is an integer, or of the largest stage if it is a list.
     - `macs_at_least`: as `macs`, but the smallest scale whose MACs are at least those of the network of the
-      reference arm. If the arm is the reference arm in all stages, the filters are kept.
+      reference arms. If the arm of each stage is its reference arm, the filters are kept.
     - `macs`, `params` with `config.width_target`: for every arm, the largest scale whose MACs or parameters
       do not exceed the target; 1 if even the scale 1 exceeds it.
 
@@ -67,7 +67,7 @@ def stage_filters(config: Config, input_shape: Shape, classes: int) -> Shape:
     if config.width_rule == "channels":
         arms = (get_arm(name) for name in config.activations)
         return tuple(max(1, count // arm.multiplicity) for count, arm in zip(filters, arms, strict=True))
-    if config.width_target is None and config.activations == _reference(config):
+    if config.width_target is None and config.activations == config.references:
         return filters
     cost = functools.partial(_scaled_cost, config, input_shape, classes)
     if config.width_target is not None:
@@ -75,8 +75,11 @@ def stage_filters(config: Config, input_shape: Shape, classes: int) -> Shape:
         bracket = _bracket(cost, config.width_target, max(1, round(guess)))
     else:
         # A good start, because the cost of a hidden layer is proportional to scale^2 * multiplicity.
-        mean = sum(get_arm(name).multiplicity for name in config.activations) / config.depth
-        guess = base * math.sqrt(get_arm(config.reference).multiplicity / mean)
+        ours, theirs = (
+            sum(get_arm(name).multiplicity for name in names)
+            for names in (config.activations, config.references)
+        )
+        guess = base * math.sqrt(theirs / ours)
         bracket = _bracket(cost, _target(config, input_shape, classes), max(1, round(guess)))
     if bracket is None:
         raise InputError(
@@ -157,15 +160,11 @@ def network_key(config: Config, input_shape: Shape, classes: int) -> str:
     return digest([network.key, network.input_shape, classes])
 
 
-def _reference(config: Config) -> tuple[str, ...]:
-    return (config.reference,) * config.depth
-
-
 def _target(config: Config, input_shape: Shape, classes: int) -> int:
     """Return the number of MACs or parameters that the width rule has as its target."""
     if config.width_target is not None:
         return config.width_target
-    plain = config.model_copy(update={"activation": _reference(config)})
+    plain = config.model_copy(update={"activation": config.references})
     base = config.filters if isinstance(config.filters, int) else max(config.filters)
     return _scaled_cost(plain, input_shape, classes, base)
 
@@ -206,7 +205,8 @@ class _Network:
 
     @classmethod
     def of(cls, config: Config, input_shape: Shape, classes: int) -> _Network:
-        decisive = {"model", "activation", "filters", "depth", "normalization", "options", "precision"}
+        decisive = {"model", "activation", "filters", "depth", "convolutions", "normalization"}
+        decisive |= {"options", "precision"}
         key = json.dumps(config.model_dump(mode="json", include=decisive), sort_keys=True)
         drops = config.dropout > 0, config.stochastic_depth > 0
         return cls(key, tuple(input_shape), classes, drops, config)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from invact.arms import arm_text
 from invact.config import Scalar
 from invact.errors import BuildError, one_line
 from invact.execution.agenda import Refusal, Trial
@@ -255,4 +256,4 @@ def _label(values: Mapping[str, Scalar]) -> str:
         for name, value in values.items()
         if name.split(".")[0] != "activation"
     ]
-    return ", ".join(["/".join(arms)] * bool(arms) + others)
+    return ", ".join([arm_text(arms)] * bool(arms) + others)

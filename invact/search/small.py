@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["lowered", "neighbours", "small_part", "smallest"]
 
 _COSTLY = {
-    *("model", "activation", "filters", "depth", "normalization", "precision"),
+    *("model", "activation", "filters", "depth", "convolutions", "normalization", "precision"),
     *("width_rule", "reference", "width_target"),
 }
 """Fields of `Config` that change the costs of a network; options of a user's builder may do so too."""

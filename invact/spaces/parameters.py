@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, NoReturn, TypeAlias, get_args, get_origin
+from typing import Annotated, Any, NoReturn, TypeAlias
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
@@ -34,17 +34,14 @@ FIELDS = tuple(name for name in Config.model_fields if name != "options")
 """Fields of `Config` that can be searched."""
 
 _REALS = {name for name in FIELDS if Config.model_fields[name].annotation is float}
-_PER_STAGE = [
-    name
-    for name in FIELDS
-    if any(get_origin(member) is tuple for member in get_args(Config.model_fields[name].annotation))
-]
+_PER_STAGE = ("activation", "filters")
 _QUANTITIES = ("width_target",)
 _BESIDE: Mapping[str, Mapping[str, Scalar]] = {
     "width_target": {"width_rule": "macs"},
     "momentum": {"optimizer": "sgd"},
     "nesterov": {"optimizer": "sgd"},
     "stochastic_depth": {"model": "resnet"},
+    "convolutions": {"model": "plain"},
     "warmup_epochs": {"epochs": 100_000},
 }
 """Fields that `Config` accepts only together with another field, and a value of that other field."""

@@ -317,7 +317,7 @@ def parse_space(tables: Mapping[str, Any], source: str = "search space") -> Sear
 
 _COUPLED = (
     *("width_rule", "optimizer", "model", "epochs", "warmup_epochs", "momentum", "nesterov"),
-    *("mixup", "cutmix", "stochastic_depth"),
+    *("mixup", "cutmix", "stochastic_depth", "convolutions"),
 )
 """Fields whose values decide together what `Config` accepts."""
 

@@ -156,7 +156,7 @@ def code_of(
     modules = {*imports}
     if ":" in config.model:
         modules.add(config.model.partition(":")[0])
-    for name in {*config.activations, config.reference} - {*SHIPPED}:
+    for name in {*config.activations, *config.references} - {*SHIPPED}:
         layer = get_arm(name).layer
         modules.add(getattr(layer, "__module__", None) or type(layer).__module__)
     return (digest_of(tuple(sorted(modules))) or UNKNOWN_CODE) if modules else NO_CODE

@@ -40,6 +40,36 @@ from invact.errors import InputError
         ({"also": ["relu_dupl"]}, "did you mean 'relu_duplicated'?"),
         ({"also": ["relu"]}, "also: received 'relu'. Allowed: arms other than control and treatment"),
         ({"also": ["elu", "elu"]}, "also: received 'elu'"),
+        ({"also": "abs"}, "also: received 'abs'. Allowed: a list"),
+        (
+            {"config.depth": 3, "treatment": ["inverse", "relu"]},
+            "treatment: received ['inverse', 'relu']. Allowed: one arm for all stages, or a list of 3 arms",
+        ),
+        ({"config.depth": 3, "control": []}, "control: received []. Allowed: one arm for all stages, or a"),
+        (
+            {"config.depth": 3, "also": ["abs", ["inverse", "relu"]]},
+            "also.1: received ['inverse', 'relu']. Allowed: one arm for all stages, or a list of 3 arms",
+        ),
+        (
+            {"config.depth": 3, "also": ["inverse", "relu", "relu"]},
+            'the arms of the 3 stages are a list in the list, also = [["inverse", "relu", "relu"]]',
+        ),
+        (
+            {"config.depth": 2, "also": [["elu", "abs"], ["elu", "abs"]]},
+            "also: received ['elu', 'abs']. Allowed: arms other than control and treatment, each once",
+        ),
+        ({"config.depth": 2, "also": [["relu", "relu"]]}, "also: received 'relu'. Allowed: arms other"),
+        (
+            {"config.depth": 2, "treatment": ["inverse", "rellu"]},
+            "treatment.1: received 'rellu'; did you mean 'relu'?",
+        ),
+        (
+            {"config.depth": 2, "also": ["abs", ["inverse", "rellu"]]},
+            "also.1.1: received 'rellu'; did you mean 'relu'?",
+        ),
+        ({"treatment": [["inverse"]]}, "treatment.0: received ['inverse']. Allowed: a valid string"),
+        ({"treatment": 3}, "treatment: received 3. Allowed: a valid string, or a list"),
+        ({"config.convolutions": 2}, "config: convolutions: received 2. Allowed: 1, or more with model"),
         ({"curve": {"control": [4, 8], "treatment": [2, 4, 6]}}, "curve.control: received 2 widths."),
         (
             {"curve": {"treatment": [2, 4, 6]}},

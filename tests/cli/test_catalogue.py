@@ -73,6 +73,20 @@ def test_a_claim_gives_the_network_of_each_arm(folder: Path) -> None:
     assert more.macs == 64 * 9 * 6 + 16 * 12 * 10
 
 
+def test_a_claim_may_have_an_arm_for_each_stage(folder: Path) -> None:
+    text = CLAIM.replace("depth = 1", "depth = 2") + 'also = ["abs", ["relu", "inverse"]]'
+    costs = costs_of(written(folder, f'treatment = ["inverse", "relu"]{text}'))
+    assert [name for name in costs if "0.5" in name and "matched" not in name] == [
+        "treatment 0.5: inverse/relu, 4 filters",
+        "placebo 0.5: relu, 4 filters",
+        "abs 0.5: abs, 4 filters",
+        "relu/inverse 0.5: relu/inverse, 4 filters",
+    ]
+    first, second = 64 * 9 * 4, 16 * 9 * 4 * 8
+    assert costs["treatment 0.5: inverse/relu, 4 filters"].macs == first + 2 * second + 4 * 8 * 10
+    assert costs["relu/inverse 0.5: relu/inverse, 4 filters"].macs == first + second + 4 * 16 * 10
+
+
 def test_a_sweep_gives_its_enqueued_networks_or_its_smallest(write) -> None:
     (smallest,) = costs_of(str(write())).values()
     assert smallest.macs == 64 * 9 * 2 + 16 * 2 * 10

@@ -47,6 +47,7 @@ MISTAKES = {
     "the name of a claim": ["claim", "no_such"],
     "a margin": ["claim", "digits_claim", "--margin", "0.005"],
     "the arm of a claim": ["claim", "digits_claim", "--set", "treatment=no_such"],
+    "the arms of the stages of a claim": ["claim", "digits_claim", "--set", 'treatment=["inverse"]'],
     "the data of a claim": ["claim", "digits_claim", "--set", "data=no_such"],
     "a file to count": ["cost", "no_such.toml"],
     "a model to count": ["cost", "no_such.keras"],

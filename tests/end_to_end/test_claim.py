@@ -382,6 +382,37 @@ def test_further_arms_do_not_change_what_a_continued_claim_sees(write_claim, sta
     assert values_of(run_claim(path, show=False)) == values_of(first)
 
 
+def test_a_claim_may_have_an_arm_for_each_stage(invact, write_claim, stand_in) -> None:
+    path = write_claim(
+        config={"depth": "2"},
+        treatment='["inverse", "relu"]',
+        also='["abs", ["relu", "inverse"]]',
+        ratios="[0.5]",
+        margin="2",
+    )
+    answer = invact("claim", path, "--json")
+    assert answer.code == 0, answer.err
+    (one,) = json.loads(answer.out)["data_sets"]
+    settings = one["preregistration"]["registered"]["settings"]
+    assert settings["treatment"] == ["inverse", "relu"]
+    assert settings["also"] == ["abs", ["relu", "inverse"]]
+    also = one["ratios"][0]["also"]
+    assert list(also) == ["abs", "relu/inverse"]
+    assert all(0.02 < outcome["estimate"] < 0.045 for outcome in also.values()), "0.03 in truth"
+    # The stand-in knows only the channels of the first stage, and the treatment has as many as the control.
+    text = " ".join(one["reasons"])
+    for words in (
+        "With 0.5 of the filters, inverse/relu is as accurate as relu within the margin of 2 points",
+        "inverse/relu is more accurate than relu at the same filters",
+        "Compared with relu/inverse at the same filters, the difference is +",
+    ):
+        assert words in text
+    # The list of `also` is the registered one, so only the treatment differs.
+    changed = invact("claim", path, "--set", "treatment=inverse")
+    words = "treatment: received 'inverse', registered ['inverse', 'relu']"
+    assert (changed.code, words in changed.err) == (2, True), changed.err
+
+
 def test_a_second_pilot_names_the_first(write_claim, stand_in) -> None:
     path = write_claim(ratios=FAR)
     run_claim(path, show=False)

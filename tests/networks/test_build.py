@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import keras
 import numpy as np
@@ -40,6 +41,16 @@ class TestVGG(Shipped):
 
     def inverse_layers(self, depth):
         return 2 * depth
+
+
+class TestPlain(Shipped):
+    builder = "plain"
+
+    def build(self, *arguments, **keys):
+        return super().build(*arguments, **{"convolutions": 3} | keys)
+
+    def inverse_layers(self, depth):
+        return 3 * depth
 
 
 class TestResNet(Shipped):
@@ -140,6 +151,33 @@ def test_the_signal_keeps_its_scale_at_the_start(model, arm):
     images = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
     features = keras.Model(network.inputs[0], network.layers[-1].input)(images)
     assert 0.1 < np.sqrt(np.mean(np.square(features))) < 10
+
+
+@pytest.mark.parametrize(("convolutions", "layers"), [(1, 5), (2, 10), (4, 20)])
+def test_a_plain_network_is_deep_with_few_poolings(convolutions, layers):
+    filters = (3, 4, 5, 6, 7)
+    values = {"model": "plain", "depth": 5, "convolutions": convolutions, "filters": filters}
+    counted = widths.network_cost(Config(activation="inverse", **values), (28, 28, 1), 10)
+    kinds = Counter(row.kind for row in counted.layers)
+    assert kinds["Conv2D"] == kinds["InverseActivation"] == layers
+    assert (kinds["MaxPooling2D"], kinds["Add"], kinds["Flatten"]) == (5, 0, 0)
+    macs, channels = 0, 1
+    for size, count in zip((28, 14, 7, 4, 2), filters, strict=True):
+        for _ in range(convolutions):
+            macs += size**2 * 9 * channels * count
+            channels = 2 * count
+    # The classifier reads one number for each channel.
+    assert counted.macs == macs + 2 * 7 * 10
+    assert counted.hidden_filters == convolutions * sum(filters)
+
+
+def test_the_signal_passes_twenty_plain_layers():
+    keras.utils.set_random_seed(0)
+    values = {"model": "plain", "depth": 5, "convolutions": 4, "filters": (16,) * 5}
+    network = build_model(Config(activation="inverse", **values), (28, 28, 1), 10)
+    images = np.random.default_rng(0).integers(0, 256, (16, 28, 28, 1), dtype=np.uint8)
+    features = keras.Model(network.inputs[0], network.layers[-1].input)(images)
+    assert 0.05 < np.sqrt(np.mean(np.square(features))) < 20
 
 
 def test_the_residual_stream_is_never_doubled():

@@ -49,6 +49,7 @@ MATCHED += [
     {"filters": 12, "activation": ("inverse", "relu")},
     {"filters": (9, 4)},
     {"filters": 6, "activation": "relu", "reference": "inverse"},
+    {"filters": 6, "activation": "relu", "reference": ("inverse", "relu")},
 ]
 
 
@@ -77,7 +78,7 @@ def test_matching_rules_are_closest_among_their_neighbours(rule, values):
 
 def test_the_reference_arm_keeps_its_filters():
     for rule in ("macs", "macs_at_least", "params"):
-        for reference in ("relu", "inverse"):
+        for reference in ("relu", "inverse", ("inverse", "relu")):
             config = Config(activation=reference, reference=reference, width_rule=rule, filters=9)
             assert stage_filters(config, (8, 8, 1), 10) == (9, 18)
             assert width_slack(config, (8, 8, 1), 10) == 0
@@ -93,6 +94,8 @@ AT_LEAST += [
     CONTROL | {"filters": (4, 3)},
     {"filters": 4, "depth": 3, "activation": ("inverse", "relu", "relu"), "reference": "inverse"},
     {"filters": 1, "activation": "inverse", "reference": "relu"},
+    {"filters": 4, "depth": 3, "activation": "relu", "reference": ("inverse", "relu", "relu")},
+    CONTROL | {"filters": 3, "model": "plain", "convolutions": 3},
 ]
 MORE = [CONTROL | {"model": model, "filters": 5, "depth": 1} for model in BUILDERS]
 MORE += [{"model": model, "filters": 6, "activation": "inverse"} for model in BUILDERS]
@@ -258,6 +261,7 @@ def test_only_equal_networks_have_equal_keys():
     assert len(keys) == 1
     changes = [{"filters": 9}, {"activation": "relu"}, {"normalization": "batch"}, {"depth": 3}]
     changes += [{"precision": "mixed_bfloat16"}, {"model": "vgg"}]
+    changes += [{"model": "plain"}, {"model": "plain", "convolutions": 2}]
     others = {network_key(base.model_copy(update=change), SHAPE, 10) for change in changes}
     others |= {network_key(base, (9, 8, 1), 10), network_key(base, SHAPE, 9)}
-    assert len(others | keys) == 9
+    assert len(others | keys) == 11

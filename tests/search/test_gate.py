@@ -178,6 +178,12 @@ def test_the_small_part_has_the_fewest_filters_of_everything_that_may_cost_more(
     assert {(each["filters"], each["learning_rate"]) for each in small} == {(2, 1e-3)}
 
 
+def test_the_small_part_keeps_every_number_of_convolutions() -> None:
+    tables = {"model": "plain", "convolutions": {"choices": [4, 1]}, "filters": {"low": 2, "high": 9}}
+    small = small_part(parse_space(tables)).grid()
+    assert [(each["convolutions"], each["filters"]) for each in small] == [(1, 2), (4, 2)]
+
+
 @pytest.mark.parametrize("filters", list(itertools.permutations([2, 8, 32])))
 def test_the_order_of_choices_does_not_matter(digits, filters) -> None:
     tables = {"filters": {"choices": list(filters)}, "depth": {"choices": [2, 1]}, "model": "mlp"}
@@ -292,7 +298,7 @@ def test_a_rare_network_is_found_among_ten_thousand(digits):
 
 
 MONOTONE = [
-    *(("filters", model) for model in ("cnn", "vgg", "resnet", "separable", "mlp")),
+    *(("filters", model) for model in ("cnn", "vgg", "plain", "resnet", "separable", "mlp")),
     ("channels", "cnn"),
     *((rule, "mlp") for rule in ("macs", "macs_at_least", "params")),
 ]

@@ -86,6 +86,10 @@ def choose(*values):
             "epochs.per_stage: received True. Allowed: only for activation or filters",
         ),
         (
+            {"reference": choose("relu") | {"per_stage": True}},
+            "reference.per_stage: received True. Allowed: only for activation or filters",
+        ),
+        (
             {"filters": {"choices": [4], "when": {"dept": 2}}, "depth": 2},
             "filters.when: received 'dept'; did you mean 'depth'?",
         ),
@@ -253,6 +257,10 @@ def test_a_space_may_search_the_options_of_the_training():
             {"model": {"choices": ["resnet", "vgg"]}, "stochastic_depth": {"low": 0.0, "high": 0.5}},
             "stochastic_depth: received 0.5. Allowed: only with",
         ),
+        (
+            {"model": {"choices": ["plain", "vgg"]}, "convolutions": {"low": 1, "high": 4}},
+            "convolutions: received 4. Allowed: 1, or more with",
+        ),
     ],
 )
 def test_options_that_do_not_fit_together_are_found_before_a_search(tables, message):
@@ -260,6 +268,13 @@ def test_options_that_do_not_fit_together_are_found_before_a_search(tables, mess
         parse_space(tables, "my.toml")
     assert str(error.value).startswith("my.toml: ")
     assert message in str(error.value)
+
+
+def test_convolutions_are_searched_where_the_network_has_them():
+    table = {"choices": [4, 2], "when": {"model": "plain"}}
+    space = parse_space({"model": {"choices": ["cnn", "plain"]}, "convolutions": table})
+    found = [(config.model, config.convolutions) for config in map(space.config, space.grid())]
+    assert sorted(found) == [("cnn", 1), ("plain", 2), ("plain", 4)]
 
 
 def test_a_number_with_a_letter_is_a_number_of_the_space() -> None:

@@ -5,9 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from invact.config import Config
 from invact.tracking.provenance import (
+    NO_CODE,
     UNSET,
     VARIABLES,
+    code_of,
     commit,
     continued,
     differences,
@@ -16,6 +19,11 @@ from invact.tracking.provenance import (
     provenance_tags,
     versions,
 )
+
+
+def test_the_arms_of_shipped_stages_are_no_code_of_the_user():
+    config = Config(activation=("inverse", "relu"), reference=("relu", "abs"))
+    assert code_of(config) == NO_CODE
 
 
 def test_the_commit_is_that_of_the_working_tree(tmp_path):

@@ -91,7 +91,7 @@ def every_kind() -> Iterator[dict[str, object]]:
         itertools.product(["adam", "sgd", "adamw"], ["cosine", "constant"], [0, 0.1])
     )
     for model, normalization, precision in itertools.product(
-        ["cnn", "vgg", "resnet", "separable", "mlp"],
+        ["cnn", "vgg", "plain", "resnet", "separable", "mlp"],
         ["none", "batch", "layer"],
         ["float32", "mixed_bfloat16"],
     ):

@@ -217,7 +217,7 @@ def _paths(
     for name, equal, assay in track(courses, "courses"):
         runs = tuning | simulate(rules, equal, assay, margin, spread) | (curve if assay else {})
         confirmed = [key for key in runs if key.startswith(f"{CONFIRMATION}/{TREATMENT}")]
-        for arm in file.also:
+        for arm in file.further:
             # A further arm needs about as many runs as the treatment.
             runs |= {key.replace(TREATMENT, arm): runs[key] for key in confirmed}
         trainings = {

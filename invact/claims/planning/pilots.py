@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Pilot", "earlier_pilots"]
 
 TAG = "invact.pilot"
-NETWORK = {"model", "filters", "depth", "normalization", "dropout", "options"}
+NETWORK = {"model", "filters", "depth", "convolutions", "normalization", "dropout", "options"}
 """The keys of `config` that describe the network. The others describe its training."""
 
 

@@ -81,18 +81,19 @@ def ratio_reasons(one: RatioResult, file: ClaimFile) -> tuple[str, ...]:
         file: values of the claim's file.
     """
     rung = one.rung
+    control, treatment = file.names
     outcome = rung.non_inferiority
     reasons = [_failures(one, file)]
     if outcome.estimate is not None and outcome.interval is not None:
         reasons = [*_accuracy(one, file, outcome), *reasons]
-    beats = (file.treatment, outcome)
-    reasons += _beats(rung.placebo, f"{file.control} at the same filters", *beats)
+    beats = (treatment, outcome)
+    reasons += _beats(rung.placebo, f"{control} at the same filters", *beats)
     if rung.macs_verdict is not None:
-        matched = f"{file.control} at {1 + one.matched_excess:.3g} times its MACs"
+        matched = f"{control} at {1 + one.matched_excess:.3g} times its MACs"
         reasons += _beats(rung.matched, matched, *beats)
         if one.matched_excess > FLAGGED:
             reasons.append(
-                f"Caution: the smallest {file.control} network with at least its MACs has "
+                f"Caution: the smallest {control} network with at least its MACs has "
                 f"{one.matched_excess:.1%} more."
             )
     elif outcome.shown:
@@ -110,16 +111,17 @@ def ratio_reasons(one: RatioResult, file: ClaimFile) -> tuple[str, ...]:
 def _accuracy(one: RatioResult, file: ClaimFile, outcome: Outcome) -> list[str]:
     assert outcome.estimate is not None
     assert outcome.interval is not None
+    control, treatment = file.names
     margin = points_text(100 * outcome.margin)
     where = (
         f"At {one.rung.ratio:g} of the filters ({one.macs_ratio:.3g} of the MACs and {one.params_ratio:.3g} "
         f"of the parameters),"
     )
     if outcome.decision is Decision.NON_INFERIOR:
-        shown = f"{file.treatment} loses less than {margin} of test accuracy against {file.control}"
+        shown = f"{treatment} loses less than {margin} of test accuracy against {control}"
         reasons = [f"{where} {shown} (p = {outcome.p_value:.2g})."]
     elif outcome.decision is Decision.INFERIOR:
-        shown = f"{file.treatment} loses more than {margin} of test accuracy against {file.control}"
+        shown = f"{treatment} loses more than {margin} of test accuracy against {control}"
         reasons = [f"{where} {shown} (p = {outcome.p_inferior:.2g})."]
     else:
         why = {
@@ -127,7 +129,7 @@ def _accuracy(one: RatioResult, file: ClaimFile, outcome: Outcome) -> list[str]:
             Decision.CONTINUE: "was ended before its last look",
         }.get(outcome.decision, "used all planned runs")
         reasons = [
-            f"{where} the loss of {file.treatment} against {file.control} is shown neither to be less "
+            f"{where} the loss of {treatment} against {control} is shown neither to be less "
             f"than {margin} of test accuracy nor to be more; the test {why}."
         ]
     interval = f"repeated confidence interval {interval_text(outcome.interval)}"
@@ -135,14 +137,12 @@ def _accuracy(one: RatioResult, file: ClaimFile, outcome: Outcome) -> list[str]:
         interval += f"; for the population of images {interval_text(one.population)}"
     looks = listed(str(look.n) for look in outcome.taken)
     reasons.append(
-        f"The difference {file.treatment} - {file.control} is {points(outcome.estimate)} points "
+        f"The difference {treatment} - {control} is {points(outcome.estimate)} points "
         f"({interval}), from {outcome.n} runs of each arm that trained, on different seeds, with looks at "
         f"{looks} runs."
     )
     if outcome.shown and outcome.interval[0] > 0:
-        reasons.append(
-            f"{file.treatment} is more accurate than {file.control}: the whole interval is above 0."
-        )
+        reasons.append(f"{treatment} is more accurate than {control}: the whole interval is above 0.")
     elif outcome.shown and outcome.interval[1] < outcome.margin:
         reasons.append(f"The two are equivalent: the whole interval lies within {margin} of zero.")
     return reasons
@@ -150,7 +150,8 @@ def _accuracy(one: RatioResult, file: ClaimFile, outcome: Outcome) -> list[str]:
 
 def _failures(one: RatioResult, file: ClaimFile) -> str:
     parts = []
-    for role, arm in (("treatment", file.treatment), ("control", file.control)):
+    control, treatment = file.names
+    for role, arm in (("treatment", treatment), ("control", control)):
         failed, runs = one.rung.failures[role]
         parts.append(
             f"{failed} of {runs} runs of {arm} failed (95 % upper bound of the probability "
@@ -208,13 +209,14 @@ def set_reasons(result: SetResult, file: ClaimFile) -> tuple[str, ...]:
         file: values of the claim's file.
     """
     plan, course = result.plan, result.course
+    control, _ = file.names
     reasons = []
     if course.failed:
         networks = listed(cell_key(*network) for network in course.failed)
         reasons.append(f"More runs failed than a claim allows: {networks}. This ends what needs these runs.")
     if plan.assay is not None:
         gain = (
-            f"{file.control} gains {points(plan.assay.gain)} points "
+            f"{control} gains {points(plan.assay.gain)} points "
             f"(lower 95 % bound {points(plan.assay.bound)}) over itself at {min(file.ratios):g} of the "
             "filters"
         )
@@ -256,7 +258,7 @@ def set_reasons(result: SetResult, file: ClaimFile) -> tuple[str, ...]:
     if course.negative:
         test, passed = course.negative.test, course.negative.passed
         text = (
-            f"The negative control, {file.control} in the pilot against {file.control} in the confirmation, "
+            f"The negative control, {control} in the pilot against {control} in the confirmation, "
             f"{'passed' if passed else 'FAILED'}: the difference is {points(test.difference)} points "
             f"(p = {course.negative.p_value:.2g})."
         )
@@ -264,7 +266,7 @@ def set_reasons(result: SetResult, file: ClaimFile) -> tuple[str, ...]:
             text += " Something changed between the two steps, so no verdict is SUPPORTED."
         reasons.append(text)
     if result.curve:
-        reasons.append(_curve(result.curve, file))
+        reasons.append(_curve(result.curve))
     elif file.curve and plan.margin is not None and not course.failed:
         reasons.append(
             "There is no ratio at equal accuracy: too many runs of the curve failed, or the MACs of its "
@@ -296,9 +298,11 @@ def _provenance(result: SetResult) -> list[str]:
     return reasons
 
 
-def _curve(curve: CurveResult, file: ClaimFile) -> str:
+def _curve(curve: CurveResult) -> str:
+    control, treatment = curve.arms
+
     def needed(what: str) -> str:
-        return f"the share of the {what} that {file.treatment} needs for the accuracy of {file.control} is"
+        return f"the share of the {what} that {treatment} needs for the accuracy of {control} is"
 
     def local(ratio: LocalRatio, what: str) -> str:
         low, high = ("open" if end is None else f"{end:.3f}" for end in (ratio.low, ratio.high))

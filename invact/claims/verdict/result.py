@@ -69,7 +69,7 @@ class CurveResult:
         macs: ratio of MACs.
         additions: `filters_line`, `macs_line` (parallel lines), `filters_shared` and `macs_shared` (shared
             curve): the same ratios by other models, if the file gives a curve of the control.
-        arms: names of control and treatment.
+        arms: control and treatment as short texts.
         control: filters and MACs of the control, and its test accuracies in the pilot.
         runs: (filters, MACs, accuracy, whether the run belongs to the treatment) of each run of the curve.
         failed: number of failed runs of the curve, which are left out.

@@ -40,16 +40,17 @@ def headlines(result: SetResult, file: ClaimFile) -> tuple[str, str]:
 def _blocked(result: SetResult, file: ClaimFile) -> str:
     """The reason why no test counts, if there is one."""
     course = result.course
+    control, _ = file.names
     if result.plan.assay is not None and result.plan.margin is None:
         return (
-            f"In the pilot, {file.control} gains {points(result.plan.assay.gain)} points (lower 95 % bound "
+            f"In the pilot, {control} gains {points(result.plan.assay.gain)} points (lower 95 % bound "
             f"{points(result.plan.assay.bound)}) over itself at {min(file.ratios):g} of the filters, so the "
             "equal accuracy of a smaller network would be no evidence."
         )
     if course.taken_back and course.negative:
         return (
-            f"Nothing counts as shown, because {file.control} in the confirmation differs from "
-            f"{file.control} in the pilot by {points(course.negative.test.difference)} points "
+            f"Nothing counts as shown, because {control} in the confirmation differs from "
+            f"{control} in the pilot by {points(course.negative.test.difference)} points "
             f"(p = {course.negative.p_value:.2g})."
         )
     if result.ratios:
@@ -67,14 +68,15 @@ def _filters(result: SetResult, file: ClaimFile) -> str:
 
 
 def _macs(result: SetResult, file: ClaimFile) -> str:
+    control, treatment = file.names
     saving = [one for one in result.ratios if one.rung.macs_verdict is not None]
     shown = [one for one in saving if one.rung.macs_verdict is Verdict.SUPPORTED]
     if shown:
         one = shown[-1]
         if result.verdict is not Verdict.SUPPORTED:
             return (
-                f"With {one.macs_ratio:.3g} of the MACs every test passed, but by its curve {file.treatment} "
-                f"needs more MACs than {file.control} for equal accuracy."
+                f"With {one.macs_ratio:.3g} of the MACs every test passed, but by its curve {treatment} "
+                f"needs more MACs than {control} for equal accuracy."
             )
         return _matched(one, file)
     # The first ratio that fails ends the claim on MACs; a ratio that saves none can end the ladder before.
@@ -82,7 +84,7 @@ def _macs(result: SetResult, file: ClaimFile) -> str:
     rung = one.rung
     if rung.non_inferiority.shown and rung.macs_verdict is None:
         return (
-            f"No ratio that was tested saves MACs: with {rung.ratio:g} of the filters, {file.treatment} has "
+            f"No ratio that was tested saves MACs: with {rung.ratio:g} of the filters, {treatment} has "
             f"{one.macs_ratio:.3g} of the MACs."
         )
     if rung.verdict is Verdict.SUPPORTED:
@@ -93,6 +95,7 @@ def _macs(result: SetResult, file: ClaimFile) -> str:
 def _equal(one: RatioResult, file: ClaimFile, share: str) -> str:
     """The sentence on the accuracy of the treatment against the control, and then against the placebo."""
     rung, outcome = one.rung, one.rung.non_inferiority
+    control, treatment = file.names
     margin = f"the margin of {points_text(100 * outcome.margin)}"
     if rung.failed:
         return f"With {share}, too many runs of {listed(rung.failed)} failed."
@@ -100,19 +103,19 @@ def _equal(one: RatioResult, file: ClaimFile, share: str) -> str:
         return f"With {share}, there were too few runs for a comparison."
     if outcome.decision is Decision.INFERIOR:
         return (
-            f"With {share}, {file.treatment} loses more than {margin} against {file.control}: the difference "
+            f"With {share}, {treatment} loses more than {margin} against {control}: the difference "
             f"is {_difference(outcome)}."
         )
     if not outcome.shown:
         return (
-            f"With {share}, {file.treatment} is shown neither to stay within {margin} of {file.control} nor "
+            f"With {share}, {treatment} is shown neither to stay within {margin} of {control} nor "
             f"to lose more: the difference is {_difference(outcome)}."
         )
-    near = f"With {share}, {file.treatment} is as accurate as {file.control} within {margin}"
+    near = f"With {share}, {treatment} is as accurate as {control} within {margin}"
     if rung.verdict is Verdict.SUPPORTED:
         return f"{near}: the difference is {_difference(outcome)}."
     if rung.placebo is None or not rung.placebo.shown:
-        return f"{near}, but {_against(rung.placebo, f'{file.control} with as few filters')}."
+        return f"{near}, but {_against(rung.placebo, f'{control} with as few filters')}."
     if not rung.enough_runs:
         return f"{near}, but it has fewer runs than its number of failures asks for."
     return f"{near}, but no ratio below 1 was tested."
@@ -121,10 +124,11 @@ def _equal(one: RatioResult, file: ClaimFile, share: str) -> str:
 def _matched(one: RatioResult, file: ClaimFile) -> str:
     """The sentence on the treatment, which is not inferior, against the arm with as many MACs."""
     rung: Rung = one.rung
+    control, treatment = file.names
     joint = "and" if rung.matched and rung.matched.shown else "but"
-    against = _against(rung.matched, f"a {file.control} network with at least its MACs")
+    against = _against(rung.matched, f"a {control} network with at least its MACs")
     return (
-        f"With {one.macs_ratio:.3g} of the MACs, {file.treatment} is as accurate as {file.control} within "
+        f"With {one.macs_ratio:.3g} of the MACs, {treatment} is as accurate as {control} within "
         f"the margin of {points_text(100 * rung.non_inferiority.margin)}, {joint} {against}."
     )
 
@@ -153,13 +157,14 @@ def brief_reasons(result: SetResult, file: ClaimFile) -> tuple[str, ...]:
         file: values of the claim's file.
     """
     plan, course = result.plan, result.course
+    control, treatment = file.names
     reasons = []
     if result.preregistration and result.preregistration.deviations:
         reasons.append("The claim DEVIATES from its registered design; the report gives the reason.")
     if plan.margin is not None and plan.assay is not None:
         fixed = "planned from the pilot, where" if file.margin is None else "fixed in the file. In the pilot,"
         reasons.append(
-            f"The margin of {points_text(100 * plan.margin)} was {fixed} {file.control} gains "
+            f"The margin of {points_text(100 * plan.margin)} was {fixed} {control} gains "
             f"{points(plan.assay.gain)} points over itself at {min(file.ratios):g} of the filters."
         )
     if plan.keeps is not None and plan.keeps < 0.5 - 1e-9:
@@ -174,7 +179,7 @@ def brief_reasons(result: SetResult, file: ClaimFile) -> tuple[str, ...]:
         reasons += _differences(one, file, where)
     if result.curve and result.curve.filters.estimate is not None and result.curve.macs.estimate is not None:
         reasons.append(
-            f"By its curve, {file.treatment} needs {result.curve.filters.estimate:.3f} of the filters and "
+            f"By its curve, {treatment} needs {result.curve.filters.estimate:.3f} of the filters and "
             f"{result.curve.macs.estimate:.3f} of the MACs for equal accuracy."
         )
     if course.selected and not file.ladder and len(file.ratios) > 1:
@@ -183,16 +188,17 @@ def brief_reasons(result: SetResult, file: ClaimFile) -> tuple[str, ...]:
     for one, where in named:
         failed = [
             f"{one.rung.failures[role][0]} of {one.rung.failures[role][1]} of {arm}"
-            for role, arm in (("treatment", file.treatment), ("control", file.control))
+            for role, arm in (("treatment", treatment), ("control", control))
         ]
         reasons.append(f"Failed runs{where}: {listed(failed)}.")
     return tuple(reasons)
 
 
 def _differences(one: RatioResult, file: ClaimFile, where: str) -> list[str]:
+    control, _ = file.names
     others = [
-        (one.rung.placebo, f"{file.control} at the same filters"),
-        (one.rung.matched, f"{file.control} at {1 + one.matched_excess:.3g} times its MACs"),
+        (one.rung.placebo, f"{control} at the same filters"),
+        (one.rung.matched, f"{control} at {1 + one.matched_excess:.3g} times its MACs"),
         *((outcome, f"{arm} at the same filters") for arm, outcome in one.also.items()),
     ]
     reasons = [
@@ -202,8 +208,7 @@ def _differences(one: RatioResult, file: ClaimFile, where: str) -> list[str]:
     ]
     if one.rung.macs_verdict is not None and one.matched_excess > FLAGGED:
         reasons.append(
-            f"Caution{where}: the smallest {file.control} network with its MACs has "
-            f"{one.matched_excess:.1%} more."
+            f"Caution{where}: the smallest {control} network with its MACs has {one.matched_excess:.1%} more."
         )
     return reasons
 

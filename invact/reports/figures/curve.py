@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from invact.reports.figures.style import FAINT, INK, arm_style, quantity, style
+from invact.reports.figures.style import FAINT, INK, looks_of, quantity, style
 from invact.statistics.ratios.local import LocalRatio
 
 if TYPE_CHECKING:
@@ -62,15 +62,16 @@ def _panel(
         100 * np.asarray(accuracies, float),
         np.asarray(treatment, bool),
     )
+    looks = looks_of(arms)
     for arm, mask in zip(arms, (~treated, treated), strict=True):
-        color, marker = arm_style(arm)
+        color, marker, _ = looks[arm]
         axes.scatter(x[mask], y[mask], s=22, c=color, marker=marker, alpha=0.45, linewidths=0)
         steps = np.unique(x[mask])
         means = [y[mask & (x == step)].mean() for step in steps]
         axes.scatter(
             steps, means, s=46, c=color, marker=marker, edgecolors="white", linewidths=0.8, label=arm
         )
-    (control, _), (ours, _) = map(arm_style, arms)
+    control, ours = (looks[arm][0] for arm in arms)
     low, high = 100 * np.array(ratio.band).T
     axes.plot(ratio.widths, 100 * np.array(ratio.fit), color=ours, linewidth=1.6)
     axes.fill_between(ratio.widths, low, high, color=ours, alpha=0.15, linewidth=0)

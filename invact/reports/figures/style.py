@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from invact.arms import ARMS
+from invact.arms import ARMS, arm_text
 from invact.fronts.pareto import Apart, ParetoFront, Point
 from invact.measures import MEASURES, amount, quantity
 
@@ -20,10 +20,10 @@ __all__ = [
     "LIMIT",
     "amount",
     "arm_of",
-    "arm_style",
     "arm_styles",
     "axis_text",
     "budget_text",
+    "looks_of",
     "on_log_axis",
     "picture",
     "quantity",
@@ -46,6 +46,7 @@ _LOOKS = (
     ("#44AA99", ">", "triangle-right"),
     ("#332288", "p", "pentagon"),
     ("#999933", "h", "hexagon"),
+    ("#CC6677", "*", "star"),
 )
 
 
@@ -116,28 +117,32 @@ def arm_of(values: Mapping[str, Any]) -> str:
         ('relu', 'inverse/relu')
     """
     found = [value for name, value in values.items() if name.startswith("activation") and value is not None]
-    return "/".join(
-        str(arm) for value in found for arm in (value if isinstance(value, list | tuple) else [value])
+    return arm_text(
+        [str(arm) for value in found for arm in (value if isinstance(value, list | tuple) else [value])]
     )
 
 
-def arm_style(arm: str) -> tuple[str, str]:
-    """Colour and marker of an arm, the same in every figure.
+def looks_of(arms: Iterable[str]) -> dict[str, tuple[str, str, str]]:
+    """Colour, marker and Plotly symbol of each arm in a figure.
+
+    A registered arm has the same ones in every figure. The text of several arms, one for each stage, has ones
+    that no registered arm in the figure has.
 
     Example:
-        >>> arm_style("relu") == arm_style("inverse")
-        False
+        >>> looks = looks_of(["relu", "inverse/relu"])
+        >>> looks["relu"] == looks_of(["elu", "relu"])["relu"] != looks["inverse/relu"]
+        True
     """
-    color, marker, _ = _LOOKS[[*ARMS].index(arm) % len(_LOOKS)]
-    return color, marker
+    present = set(arms)
+    known = {arm: _LOOKS[place % len(_LOOKS)] for place, arm in enumerate(ARMS) if arm in present}
+    free = [look for look in _LOOKS if look not in known.values()] or _LOOKS
+    others = sorted(present - set(known))
+    return known | {arm: free[place % len(free)] for place, arm in enumerate(others)}
 
 
 def arm_styles(front: ParetoFront) -> dict[str, tuple[str, str, str]]:
-    """Colour, marker and Plotly symbol of each arm in a figure; an arm has the same ones in every figure."""
-    present = {arm_of(point.values) for point in (*front.points, *front.dominated)}
-    known = [arm for arm in ARMS if arm in present]
-    order = [*ARMS, *sorted(present - set(ARMS))]
-    return {arm: _LOOKS[order.index(arm) % len(_LOOKS)] for arm in [*known, *sorted(present - set(known))]}
+    """Colour, marker and Plotly symbol of each arm of a front."""
+    return looks_of(arm_of(point.values) for point in (*front.points, *front.dominated))
 
 
 def picture(figure: Figure, kind: str) -> bytes:

@@ -16,8 +16,9 @@ from invact.statistics.sequential.procedure import Procedure
 def test_the_plan_counts_every_course_and_trains_nothing(write_claim, monkeypatch, digits) -> None:
     path = write_claim(
         "[tuning]\ntrials = 2\nlearning_rate = [4e-3, 2e-2]\n[curve]\ntreatment = [1, 2, 3, 6, 8]\nseeds = 2",
+        {"depth": "2"},
         ratios="[0.5, 0.25]",
-        also='["linear_negated"]',
+        also='[["linear_negated", "relu"]]',
     )
     monkeypatch.setattr(Engine, "__enter__", lambda engine: pytest.fail("an engine was started"))
     (found,) = plan_claim(path).values()

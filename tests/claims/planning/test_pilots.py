@@ -27,14 +27,22 @@ def test_other_recipes_and_splits_do_not_hide_a_pilot(pilots) -> None:
     assert pilots("third", data=other_split, split_seed=3, ratios=[0.25])[0] == ["first", "second"]
     # A claim that is continued has the pilots that were there before it.
     assert pilots("second")[0] == ["first"]
+    # A list of equal arms is the same arm.
+    assert pilots("fourth", treatment=["inverse"])[0] == ["first", "second", "third"]
 
 
 @pytest.mark.parametrize(
-    "changes", [{"config__filters": 16}, {"config__normalization": "batch"}, {"treatment": "gelu"}]
+    "changes",
+    [
+        {"config__filters": 16},
+        {"config__normalization": "batch"},
+        {"config__convolutions": 2},
+        {"treatment": "gelu"},
+    ],
 )
 def test_another_network_or_arm_is_another_task(pilots, changes) -> None:
-    pilots("first")
-    assert pilots("second", **changes)[0] == []
+    pilots("first", config__model="plain")
+    assert pilots("second", config__model="plain", **changes)[0] == []
 
 
 def test_a_pilot_that_was_deleted_is_listed(pilots) -> None:

@@ -9,11 +9,12 @@ from helpers import texts_of
 from made_fronts import a_front, a_front_over, noisy_front
 from matplotlib.collections import FillBetweenPolyCollection, PathCollection
 
+from invact.arms import SHIPPED
 from invact.errors import InputError
 from invact.fronts.pareto import ParetoFront, Point, pareto_front_of
 from invact.reports.figures import claim_figure, curve_figure, front_figure, interactive_front
 from invact.reports.figures.bands import gap_figure
-from invact.reports.figures.style import picture
+from invact.reports.figures.style import looks_of, picture
 from invact.reports.front import FORMATS
 from invact.search.objectives import Objective
 from invact.statistics.ratios.local import local_ratio
@@ -322,6 +323,26 @@ def test_curve_figure_shows_open_ends(level, text, lines):
     assert "open" in shown
     # The curve, the level, and the end that is not open.
     assert len(figure.axes[0].lines) == lines
+
+
+def test_every_arm_has_a_look_of_its_own():
+    looks = looks_of(SHIPPED)
+    assert len({color for color, _, _ in looks.values()}) == len(SHIPPED)
+    assert len({marker for _, marker, _ in looks.values()}) == len(SHIPPED)
+    # These colours are those of the published figures.
+    assert (looks["relu"][0], looks["inverse"][0]) == ("#0072B2", "#D55E00")
+
+
+def test_curve_figure_tells_arms_of_single_stages_apart():
+    widths, accuracies, treated, ratio = a_local_ratio()
+    arms = ("inverse/relu", "relu/inverse")
+    for pair in (("relu", arms[0]), arms):
+        (axes,) = curve_figure([("Filters", widths, accuracies, treated, ratio)], pair).axes
+        colors = {
+            tuple(one.get_facecolor()[0][:3]) for one in axes.collections if isinstance(one, PathCollection)
+        }
+        assert len(colors) == 2
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == list(pair)
 
 
 def test_claim_figure_refuses_unequal_lengths():
