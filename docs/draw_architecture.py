@@ -37,6 +37,7 @@ PURPOSES = {
     "tracking": "the record in MLflow",
     "training": "one training, one result",
     "networks": "from a configuration\nto a Keras model",
+    "analysis": "filter pairs, dead units,\ngradients, rank",
     "cost": "counts MACs, weights,\nmemory",
     "data": "data sets and\naugmentation",
     "spaces": "search spaces",
@@ -57,6 +58,7 @@ CENTRES = {
     "tracking": 1.5,
     "training": 1.5,
     "networks": 2.0,
+    "analysis": 0.25,
     "statistics": 1.0,
     "data": 0.0,
     "cost": 2.0,
@@ -197,7 +199,7 @@ def _curves(
     # Short arrows are placed first, because they have the fewest places to choose from.
     for pair in sorted(pairs, key=lambda pair: (places[pair[0]][1] - places[pair[1]][1], pair)):
         (x0, y0), (x1, y1) = (places[name] for name in pair)
-        crossed = [y0 - ROW * step for step in range(1, round((y0 - y1) / ROW))]
+        crossed = [round(y0 - ROW * step, 6) for step in range(1, round((y0 - y1) / ROW))]
         ways[pair] = _way(x0, x1, crossed, places, lanes)
     curves = {}
     for pair in pairs:

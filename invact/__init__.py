@@ -66,7 +66,7 @@ _HOMES = {
 # Keras loads TensorFlow, and most modules of invact load Keras.
 hide_start_messages()
 
-_PACKAGES = ("cost", "data", "deploy", "networks", "statistics", "testing")
+_PACKAGES = ("analysis", "cost", "data", "deploy", "networks", "statistics", "testing")
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [

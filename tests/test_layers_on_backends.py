@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from invact.analysis import filter_pairing, read_layers
 from invact.layers import DuplicatedActivation, InverseActivation
 
 # Keras copies its variables with numpy.array, which TensorFlow does not yet support in NumPy 2 style.
@@ -29,6 +30,9 @@ def other_backends(tmp_path_factory):
     model.add(DuplicatedActivation("elu"))
     model.save(folder / "given.keras")
     np.save(folder / "model_output.npy", model(x))
+    readings = [(row.units, row.dead, row.dead_filters, row.rank) for row in read_layers(model, x)]
+    np.save(folder / "readings.npy", readings)
+    np.save(folder / "cosines.npy", [layer.cosines for layer in filter_pairing(model)])
     processes = {
         backend: subprocess.Popen(
             [sys.executable, Path(__file__).parent / "support" / "layers_on_backend.py", folder],
@@ -95,5 +99,7 @@ def test_other_backends_compute_the_same(backend, other_backends):
     assert results["dtype"] == "bfloat16"
     assert results["falls"]
     assert results["loads"]
+    for name in ("readings", "cosines"):
+        np.testing.assert_allclose(results[name], np.load(folder / f"{name}.npy"), rtol=1e-4)
     # The other process loaded the model with no import other than `invact.layers`.
     np.testing.assert_allclose(results["loaded"], np.load(folder / "model_output.npy"), rtol=1e-5, atol=1e-6)

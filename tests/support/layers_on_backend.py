@@ -57,6 +57,12 @@ def main(folder: Path) -> None:
     backend = keras.backend.backend()
     given_model = keras.saving.load_model(folder / "given.keras")
     results = {"loaded": keras.ops.convert_to_numpy(given_model(given["x"]))}
+    # Here, because the model must load without it.
+    from invact.analysis import filter_pairing, read_layers
+
+    readings = read_layers(given_model, given["x"])
+    results["readings"] = np.array([(row.units, row.dead, row.dead_filters, row.rank) for row in readings])
+    results["cosines"] = np.array([layer.cosines for layer in filter_pairing(given_model)])
     for name in ("relu", "leaky_relu", "elu", "linear"):
         for key, value in differentiate(InverseActivation(name, axis=-1), given["x"], given["g"]).items():
             results[f"{name}_{key}"] = np.asarray(value)
