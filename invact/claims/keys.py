@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from invact.config import ArmName, Seed
 from invact.data.scale import PixelRange
+from invact.reports.summary.reference import Reference
 from invact.statistics.sequential.boundaries import ALPHA
 from invact.validation import Frozen, points
 
@@ -128,6 +129,7 @@ class ClaimFile(Frozen):
         curve: the widths from which the equivalence ratios are estimated; without it there are no ratios.
         tuning: the search for each arm's hyperparameters. Without it all arms use those of `config`.
         imports: modules that register the user's own arms and MAC rules.
+        reference: published figures of some of the networks. They are only reported.
         config: the network and its recipe, without the activation.
     """
 
@@ -154,7 +156,12 @@ class ClaimFile(Frozen):
     curve: CurveFile | None = None
     tuning: TuningFile | None = None
     imports: tuple[str, ...] = ()
+    reference: tuple[Reference, ...] = ()
     config: dict[str, Any] = Field(default_factory=dict)
+
+    def settings(self) -> dict[str, Any]:
+        """The values that are registered, JSON-like: all but the published figures, which decide nothing."""
+        return self.model_dump(mode="json", exclude={"reference"})
 
     @model_validator(mode="after")
     def _agree(self) -> ClaimFile:
