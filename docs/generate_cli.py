@@ -29,7 +29,7 @@ EXIT_CODES = {
     EnvironmentFault.exit_code: "The machine lacks something: data, a cluster, an extra, or a writable "
     "store or output.",
     Incomplete.exit_code: "Some runs failed. Finished runs are kept, and the same command tries the others "
-    "again.",
+    "again. For `report`: a record has nothing to report yet.",
     INTERRUPTED: "The command was interrupted. Finished runs are kept, and the same command continues.",
 }
 

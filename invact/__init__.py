@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from invact.fronts.pareto import ParetoFront
     from invact.layers import InverseActivation
     from invact.networks.check import check_model
+    from invact.reports.summary.reading import summarize
+    from invact.reports.summary.rows import Summary
     from invact.search.objectives import Objective
     from invact.spaces.space import SearchSpace, load_space
     from invact.sweeps.confirm import confirm_front
@@ -53,6 +55,8 @@ _HOMES = {
     "fronts.pareto": ("ParetoFront",),
     "layers": ("InverseActivation",),
     "networks.check": ("check_model",),
+    "reports.summary.reading": ("summarize",),
+    "reports.summary.rows": ("Summary",),
     "search.objectives": ("Objective",),
     "spaces.space": ("SearchSpace", "load_space"),
     "sweeps.confirm": ("confirm_front",),
@@ -89,6 +93,7 @@ __all__ = [
     "ParetoFront",
     "SearchSpace",
     "Status",
+    "Summary",
     "Sweep",
     "SweepResult",
     "TrialResult",
@@ -107,6 +112,7 @@ __all__ = [
     "register_macs",
     "run_claim",
     "run_sweep",
+    "summarize",
     "train",
 ]
 

@@ -115,7 +115,9 @@ def _path(values: object, location: tuple[int | str, ...]) -> tuple[int | str, .
 
 def _fields(cls: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     for part in path:
-        annotation = cls.model_fields[str(part)].annotation
+        if isinstance(part, int):  # a place in a list of tables
+            continue
+        annotation = cls.model_fields[part].annotation
         # A table that may be left out is a union with None.
         members = (annotation, *get_args(annotation))
         tables = [each for each in members if isinstance(each, type) and issubclass(each, BaseModel)]

@@ -19,6 +19,7 @@ from invact.cli.catalogue import costs_of
 from invact.cli.main import app
 from invact.config import Config
 from invact.deploy.timer import Timing
+from invact.reports.summary.reference import Reference
 from invact.search.objectives import Objective
 from invact.search.pruning import Pruner
 from invact.spaces.space import parse_space
@@ -161,11 +162,12 @@ def test_links_lead_somewhere(page: str) -> None:
             assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings}
 
 
-@pytest.mark.parametrize("model", [SweepFile, ClaimFile, Config, Objective, Pruner, Timing])
+@pytest.mark.parametrize("model", [SweepFile, ClaimFile, Config, Objective, Pruner, Timing, Reference])
 def test_every_key_is_documented_with_its_default(model) -> None:
     page = PAGES["docs/sweeps.md"]
     heading = {SweepFile: "## Sweeps", ClaimFile: "## Claims", Config: "## Configuration"}
     heading |= {Objective: "### Objective", Pruner: "### Pruner", Timing: "### Timing"}
+    heading |= {Reference: "### Published figures"}
     section = page[page.index(heading[model]) :]
     rows = table("key", section)
     assert {key for row in rows for key in re.findall(r"`(\w+)`", row[0])} == set(model.model_fields)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from invact.claims.cells import NETWORKS, Cell, Hyperparameters, cells_of, check_distinct, curve_of
 from invact.claims.keys import ClaimFile
-from invact.config import Config, StageArms, digest
+from invact.config import Config, Scalar, StageArms, digest
 from invact.data.augmentation import check_augmentations
 from invact.data.dataset import Source
 from invact.errors import InputError, within
 from invact.files import beside, find, read_toml
 from invact.recipes import read_recipe
+from invact.reports.summary.reference import check_among
 from invact.statistics.sequential.course import CONFIRMATION, PILOT, SCREEN
 from invact.validation import check_name, import_all, override, validate
 
@@ -143,6 +144,11 @@ def load_claim(reference: str | Path, overrides: Mapping[str, Any] | None = None
                 check_augmentations(network.augmentations, name)
         file = _for_stages(file, network.depth)
         check_distinct(file)
+        cells = cells_of(file, file.ratios, {}).values()
+        networks: list[dict[str, Scalar]] = [
+            {"arm": cell.role, "ratio": cell.ratio, "data": name} for cell in cells for name in file.data
+        ]
+        check_among(file.reference, networks)
         return Claim(
             name=check_name(path.stem),
             path=path,

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from invact.arms import arm_text
 from invact.config import Seed, StageArms
 from invact.data.scale import PixelRange
+from invact.reports.summary.reference import Reference
 from invact.statistics.sequential.boundaries import ALPHA
 from invact.validation import Frozen, points
 
@@ -132,6 +133,7 @@ class ClaimFile(Frozen):
         imports: modules that register the user's own arms and MAC rules.
         recipe: the name of a shipped recipe, or a path relative to the file. `config` has its values when the
             claim is read, so neither a dump nor the registration contains this key.
+        reference: published figures of some of the networks. They are only reported.
         config: the network and its recipe, without the activation.
     """
 
@@ -159,7 +161,12 @@ class ClaimFile(Frozen):
     tuning: TuningFile | None = None
     imports: tuple[str, ...] = ()
     recipe: str | None = Field(default=None, exclude=True)
+    reference: tuple[Reference, ...] = ()
     config: dict[str, Any] = Field(default_factory=dict)
+
+    def settings(self) -> dict[str, Any]:
+        """The values that are registered, JSON-like: all but the published figures, which decide nothing."""
+        return self.model_dump(mode="json", exclude={"reference"})
 
     @property
     def names(self) -> tuple[str, str]:

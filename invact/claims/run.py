@@ -24,15 +24,13 @@ from invact.process.spawning import check_script
 from invact.process.streams import tell
 from invact.statistics.comparison.graph import graphical, ladders_graph
 from invact.statistics.sequential.ladder import Verdict
+from invact.tracking.reader import SETTINGS
 
 if TYPE_CHECKING:
     from invact.tracking.record import Record
     from invact.tracking.store import Store
 
 __all__ = ["run_claim"]
-
-
-SETTINGS = "settings.json"
 
 
 def run_claim(
@@ -85,7 +83,7 @@ def run_claim(
         if scheduler is None:
             # The workers load TensorFlow at the same time as this process.
             start_template(resources)
-        settings = claim.file.model_dump(mode="json")
+        settings = claim.file.settings()
         procedure_of(claim.file).prepare()
         # Every error of the file is found here, before a store is created.
         with stage("loading TensorFlow and the data, and counting the networks", show=show):

@@ -16,6 +16,7 @@ from invact.cli.export import export
 from invact.cli.front import front
 from invact.cli.latency import latency
 from invact.cli.list import list_
+from invact.cli.report import report
 from invact.cli.sweep import sweep
 from invact.cli.ui import ui
 from invact.errors import InvactError
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (sweep, claim, front, export, cost, latency):
+for command in (sweep, claim, front, report, export, cost, latency):
     app.command()(command)
 app.command("list")(list_)
 app.command()(ui)

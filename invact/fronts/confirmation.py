@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Confirmation", "ConfirmedPoint", "Mean", "confirm_points"]
+__all__ = ["Confirmation", "ConfirmedPoint", "Mean", "confirm_points", "mean_over"]
 
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over fresh seeds with its t interval, as fractions. One seed has no interval."""
+    """A mean over seeds, or another estimate, with its interval, as fractions. One seed has no interval."""
 
     value: float
     low: float | None
@@ -180,7 +180,7 @@ def confirm_points(
         root, _ = noise_of(images or Images(), ids, np.nanmean(fresh, axis=1), "test")
         shares = front_probability(fresh, cost, root).tolist()
         drops = [point.accuracy - validation[point.config].loc[common] for point in front.points]
-        optimism = _mean(np.mean(drops, axis=0))
+        optimism = mean_over(np.mean(drops, axis=0))
         if margin is not None:
             found = leads(fresh, cost, margin, CONFIDENCE)
             places = found.places
@@ -194,9 +194,9 @@ def confirm_points(
             ConfirmedPoint(
                 point=point,
                 seeds=len(by_config[point.config]),
-                validation=_mean(validation[point.config]),
-                test=_mean(test[point.config]),
-                optimism=_mean(point.accuracy - validation[point.config]),
+                validation=mean_over(validation[point.config]),
+                test=mean_over(test[point.config]),
+                optimism=mean_over(point.accuracy - validation[point.config]),
                 non_dominated=bool(stays) if len(by_config[point.config]) else None,
                 p_non_dominated=share,
                 place=place,
@@ -220,7 +220,13 @@ def _credible(drawn: NDArray[np.float64]) -> Mean | None:
     return Mean(float(drawn.mean()), float(low), float(high))
 
 
-def _mean(values: Iterable[float]) -> Mean | None:
+def mean_over(values: Iterable[float]) -> Mean | None:
+    """Mean of the runs of a configuration with its t interval over the seeds; None without a run.
+
+    Example:
+        >>> mean_over([0.90, 0.92]).value, mean_over([0.90]), mean_over([])
+        (0.91, Mean(value=0.9, low=None, high=None), None)
+    """
     of = np.asarray(list(values), dtype=float)
     if not of.size:
         return None

@@ -17,6 +17,7 @@ from invact.deploy.timer import Timing
 from invact.errors import InputError, one_of, within
 from invact.files import beside, find, read_toml
 from invact.recipes import read_recipe
+from invact.reports.summary.reference import Reference, check_in_space
 from invact.search.drivers import DRIVERS, LEARNING, check_sampler
 from invact.search.objectives import Objective
 from invact.search.pruning import Pruner, check_pruner, shorthand
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Sweep", "SweepFile", "load_sweep"]
 
-_ELSEWHERE = {"space", "data", "config", "trials", "pixel_range", "sampler"}
-"""Keys that have no effect by themselves: the space, the data or the sampler contain what they decide."""
+_ELSEWHERE = {"space", "data", "config", "trials", "pixel_range", "sampler", "reference"}
+"""Keys that are no part of the identity: the space, the data or the sampler contain what they decide, and
+`trials` and `reference` decide no result."""
 
 
 class SweepFile(Frozen):
@@ -56,6 +58,7 @@ class SweepFile(Frozen):
         config: values of `Config` that are the same for all trials.
         enqueue: configurations to try first.
         warm_start: names of earlier sweeps on the same data, whose trials the sampler is told first.
+        reference: published figures of some of the configurations. They are only reported.
     """
 
     space: str
@@ -76,6 +79,7 @@ class SweepFile(Frozen):
     config: dict[str, Any] = Field(default_factory=dict)
     enqueue: tuple[dict[str, Scalar], ...] = ()
     warm_start: tuple[str, ...] = ()
+    reference: tuple[Reference, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,7 @@ def load_sweep(reference: str | Path, overrides: Mapping[str, Any] | None = None
                         check_augmentations(Config(augmentation=str(value)).augmentations, file.data)
         for number, queued in enumerate(file.enqueue):
             space.check(queued, f"enqueue.{number}")
+        check_in_space(file.reference, space)
         sampler = file.sampler or DRIVERS[file.driver][0]
         epochs = space.longest
         if file.pruner is not None:

@@ -16,6 +16,7 @@ from invact.fronts.points import Winner
 from invact.fronts.uncertainty import MARGIN
 from invact.measures import MEASURES
 from invact.search.objectives import Objective
+from invact.tracking.reader import SETTINGS
 from invact.tracking.stored import config_of, damaged
 from invact.validation import check_name, check_points
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from invact.tracking.record import Record
 
 __all__ = [
+    "SETTINGS",
+    "SOURCE",
     "data_of",
     "find_sweep",
     "front_of",
@@ -38,8 +41,8 @@ __all__ = [
     "pareto_front",
 ]
 
-SETTINGS, SOURCE = "settings.json", "source.json"
-"""Files of the record: the values of the sweep's file after the overrides, and where the data are."""
+SOURCE = "source.json"
+"""The file of the record that says where the data are."""
 
 
 def pareto_front(

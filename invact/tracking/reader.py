@@ -34,12 +34,15 @@ if TYPE_CHECKING:
     from invact.tracking.backend.mlflow import MlflowRuns
     from invact.tracking.decisions import Decision
 
-__all__ = ["CORRECT", "MODEL", "RecordReader"]
+__all__ = ["CORRECT", "MODEL", "SETTINGS", "RecordReader"]
 
 CORRECT = {"test": "correct.npy", "validation": "correct_validation.npy"}
 """The files that say for each image of a split whether the run classified it correctly."""
 
 MODEL = "model.keras"
+
+SETTINGS = "settings.json"
+"""The file of a parent run with the values of the file of the sweep or claim, after the overrides."""
 
 
 class RecordReader:
@@ -185,6 +188,10 @@ class RecordReader:
     def images(self) -> dict[str, int]:
         """Number of images in each split, as noted with the parent run; empty if it is not known."""
         return {split: count for split, count in self._runs.profile(self.run_id).items() if split in CORRECT}
+
+    def classes(self) -> int | None:
+        """Number of classes of the data, as noted with the parent run; None if it is not known."""
+        return self._runs.profile(self.run_id).get("classes")
 
     def model(self, run_id: str) -> bytes:
         """Read the `.keras` archive of a run.

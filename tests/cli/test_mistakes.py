@@ -61,6 +61,12 @@ MISTAKES = {
     "a recorded sweep to export": ["export", "no_such", "--store", "STORE"],
     "the format of a front": ["front", "mine", "--store", "STORE", "--format", "no_such"],
     "the seeds of a confirmation": ["front", "mine", "--store", "STORE", "--confirm", "1"],
+    "a record to report": ["report", "mine", "no_such", "--store", "STORE"],
+    "the format of a report": ["report", "mine", "--store", "STORE", "--format", "no_such"],
+    "a published figure": [
+        *("sweep", "digits", "--set"),
+        'reference=[{ where = { activation = "relu" }, source = "a paper", test_accuracy = 0.94 }]',
+    ],
     "the format of an export": ["export", "mine", "--store", "STORE", "--format", "no_such"],
 }
 

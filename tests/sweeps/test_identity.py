@@ -106,6 +106,7 @@ SAME = {
     "objective.exponent": None,
     "timing.batch": 2,  # nothing is timed
     "data": "mnist",  # the digest of the data counts, not their name
+    "reference": [{"where": {"activation": "relu"}, "source": "a paper", "test_accuracy": 94.3}],
 }
 
 
@@ -126,6 +127,16 @@ def test_what_decides_results_changes_the_identity_and_nothing_else_does(paths: 
     assert keys == set(SweepFile.model_fields) - {"split_seed", "validation_fraction", "pixel_range"}
     sweep = load_sweep(paths["least"])
     assert sweep.identity(SimpleNamespace(digest="other")) != plain
+
+
+def test_published_figures_change_neither_the_identity_nor_the_earlier_one(paths: dict[str, object]) -> None:
+    for name in DIGESTS:
+        sweep = load_sweep(paths.get(name, name))
+        values = sweep.file.model_dump(exclude_unset=True)
+        reference = {"where": {"epochs": sweep.epochs}, "source": "a paper", "test_loss": 0.2}
+        with_figures = replace(sweep, file=SweepFile(**values, reference=(reference,)))
+        assert with_figures.identity(DATA) == DIGESTS[name][1]
+        assert with_figures.earlier_identities(DATA) == (DIGESTS[name][0],)
 
 
 def test_the_defaults_mean_what_they_meant() -> None:
@@ -150,6 +161,7 @@ def test_the_defaults_mean_what_they_meant() -> None:
         "imports": [],
         "config": {},
         "enqueue": [],
+        "reference": [],
     }
 
 

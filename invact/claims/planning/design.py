@@ -70,7 +70,7 @@ def design_of(claim: Claim, data: Dataset, costs: Mapping[str, Cost]) -> dict[st
     return {
         "claim": claim.name,
         "data": {"name": data.name, "digest": data.digest, "test_images": data.test_count},
-        "settings": file.model_dump(mode="json"),
+        "settings": file.settings(),
         "hypothesis": "H0: mean(test accuracy of treatment) - mean(of control) <= -margin, for the runs that "
         "train; the arms have disjoint seeds; Welch's t test",
         "rules": {

@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["claim_figure"]
+__all__ = ["VERDICTS", "beside", "claim_figure"]
 
-_VERDICTS = {
+VERDICTS = {
     Verdict.SUPPORTED: ("#009E73", "D"),
     Verdict.REFUTED: ("#D55E00", "X"),
     Verdict.INCONCLUSIVE: ("#6B6B6B", "o"),
     Verdict.NO_ASSAY_SENSITIVITY: ("#6B6B6B", "s"),
 }
+"""Colour and marker of each verdict."""
 
 
 def claim_figure(
@@ -104,7 +105,7 @@ def _claim_figure(rows: Sequence[_Row], margin: float, title: str) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
-        color, marker = _VERDICTS[Verdict(row.verdict)]
+        color, marker = VERDICTS[Verdict(row.verdict)]
         # The dots lie below the interval, so that neither hides the other.
         dots = row.dots
         axes.scatter(
@@ -129,8 +130,8 @@ def _claim_figure(rows: Sequence[_Row], margin: float, title: str) -> Figure:
                 zorder=4,
             )
             if row.level is not None:
-                _beside(axes, place, -14, f"{100 * (1 - 2 * row.level):.3g}% interval", "#555555")
-        _beside(axes, place, 0, str(row.verdict), color, fontsize=10, fontweight="bold")
+                beside(axes, place, -14, f"{100 * (1 - 2 * row.level):.3g}% interval", "#555555")
+        beside(axes, place, 0, str(row.verdict), color, fontsize=10, fontweight="bold")
     axes.margins(x=0.06)
     low, high = axes.get_xlim()
     low, high = min(low, -130 * margin), max(high, 50 * margin)
@@ -166,7 +167,7 @@ def _claim_figure(rows: Sequence[_Row], margin: float, title: str) -> Figure:
     return figure
 
 
-def _beside(axes: Axes, place: int, dy: int, text: str, color: str, **how: Any) -> None:
+def beside(axes: Axes, place: int, dy: int, text: str, color: str, **how: Any) -> None:
     """Write a text to the right of a row."""
     axes.annotate(
         text,

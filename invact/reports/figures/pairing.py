@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from invact.arms import get_arm
 from invact.errors import InputError
-from invact.reports.figures.style import INK, arm_style, style
+from invact.reports.figures.style import INK, looks_of, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,8 +55,9 @@ def _pairing_figure(results: Mapping[str, Sequence[Sequence[LayerPairing]]], tit
     )
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    looks = looks_of(results)
     for number, (arm, runs) in enumerate(results.items()):
-        color, marker = arm_style(arm)
+        color, marker, _ = looks[arm]
         shift = gap * (number - (len(results) - 1) / 2)
         label = f"{arm}, n = {len(runs)}"
         for place, name in enumerate(names):

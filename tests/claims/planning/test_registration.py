@@ -52,6 +52,19 @@ def test_a_key_of_a_later_version_changes_a_registered_claim_only_if_it_is_used(
     assert made.deviations[0].changes == {f"settings.{key}": change for key, change in expected.items()}
 
 
+def test_published_figures_change_no_registered_claim(record) -> None:
+    values = {"data": ["digits"], "ratios": [0.5]}
+    figures = {"where": {"arm": "control"}, "source": "a paper", "test_accuracy": 94.3}
+    plain, told = (ClaimFile(**values, **more) for more in ({}, {"reference": (figures,)}))
+    assert plain.settings() == told.settings()
+    assert "reference" not in told.settings()
+    assert sha256({"settings": plain.settings()}) == sha256({"settings": told.settings()})
+    # A record of a version that registered the key, or did not know it, has no change either.
+    for settings in (plain.settings(), plain.settings() | {"reference": []}):
+        register(record, {"settings": settings}, "a reason")
+        assert read(record).changes(told.settings()) == {}
+
+
 def test_a_deviation_does_not_replace_the_registered_design(record) -> None:
     first = register(record, {"settings": {"alpha": 0.05}})
     second = register(record, {"settings": {"alpha": 0.1}}, "a typing error")
