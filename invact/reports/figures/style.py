@@ -46,7 +46,7 @@ _LOOKS = (
     ("#44AA99", ">", "triangle-right"),
     ("#332288", "p", "pentagon"),
     ("#999933", "h", "hexagon"),
-    ("#CC6677", "*", "star"),
+    ("#CC6677", "8", "octagon"),
 )
 
 
