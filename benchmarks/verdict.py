@@ -244,12 +244,17 @@ def measure(claim: Claim, rounds: int, runs: int, processes: Sequence[int]) -> d
     """Run all ways in turn, `rounds` times."""
     names = {count: f"plain script, {count} process{'es' * (count > 1)}" for count in processes}
     found: dict[str, list[Times]] = {"invact claim": [], **{name: [] for name in names.values()}}
-    for _ in range(rounds):
+
+    def add(number: int, name: str, times: Times) -> None:
+        print(f"round {number}, {name}: {times.seconds:.0f} s", file=sys.stderr, flush=True)
+        found[name].append(times)
+
+    for number in range(1, rounds + 1):
         with tempfile.TemporaryDirectory() as place:
-            found["invact claim"].append(run_claim(claim, Path(place)))
+            add(number, "invact claim", run_claim(claim, Path(place)))
         for count, name in names.items():
             with tempfile.TemporaryDirectory() as place:
-                found[name].append(run_plain(claim, Path(place), runs, count))
+                add(number, name, run_plain(claim, Path(place), runs, count))
     return found
 
 
