@@ -114,8 +114,7 @@ class StoredRuns:
 
         The query joins conditions on tags, the status and the digest of the data by `and`, as
         `invact.tracking.table.tagged` makes them. A run without a tag does not match a condition on it.
-        Without `params`, the params are not read, because a record of thousands of runs has as many of them as
-        tags and metrics together.
+        Without `params`, the params are not read, which saves time if there are thousands of runs.
         """
         where, values = _where(experiments, query, deleted)
         rows = self._rows(
