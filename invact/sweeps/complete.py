@@ -51,16 +51,14 @@ def find_complete(sweep: Sweep, store: str | Path | None, tracking_uri: str | No
         return None
     try:
         opened = open_store(store, read_only=True)
-        found = [one for one in opened.records(sweep.name, counted=False) if one.kind == "sweep"]
-        if not found or found[0].status != "FINISHED":
-            return None
-        record = RecordReader(opened.runs, found[0].experiment, found[0].run_id)
-        counts = counts_of(record.run_id, f"tag {COUNTED!r}", record.tags.get(COUNTED))
-        same = _has(record, files_of(sweep)) and not counts.get(Status.FAILED)
-        return record if same and sum(counts.values()) >= _runs(sweep) else None
+        for one in opened.records(sweep.name, counted=False):
+            if one.kind == "sweep" and one.status == "FINISHED":
+                record = RecordReader(opened.runs, one.experiment, one.run_id)
+                if _has(record, files_of(sweep)) and _none_left(record, sweep):
+                    return record
     except InvactError:
-        # The session that follows reports a fault, or repairs it.
-        return None
+        pass  # The session that follows reports the fault, or repairs it.
+    return None
 
 
 def complete_front(
@@ -86,6 +84,11 @@ def complete_front(
     # The JSON has everything that the other formats show, and the versions that wrote it.
     same = written and record.read("front/front.json") == FORMATS["json"](front)
     return (front, table) if same else None
+
+
+def _none_left(record: RecordReader, sweep: Sweep) -> bool:
+    counts = counts_of(record.run_id, f"tag {COUNTED!r}", record.tags.get(COUNTED))
+    return not counts.get(Status.FAILED) and sum(counts.values()) >= _runs(sweep)
 
 
 def _runs(sweep: Sweep) -> int:
