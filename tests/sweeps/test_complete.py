@@ -12,6 +12,7 @@ from invact.reports.front import file_names, write_front
 from invact.sweeps.complete import find_complete
 from invact.sweeps.file import load_sweep
 from invact.sweeps.recorded import find_sweep, pareto_front
+from invact.sweeps.run import SweepResult, run_sweep
 from invact.tracking.store import open_store
 
 PARETO = "objective = { kind = 'pareto' }"
@@ -104,23 +105,29 @@ def test_more_trials_and_another_budget_are_trained(run, path, trained) -> None:
     assert (len(other.table), len(find_sweep("tiny", None, None, None).table())) == (2, 2)
 
 
-def test_a_session_that_was_killed_after_its_last_run_writes_the_front(run, path, folder) -> None:
-    run(path, trials=1)
-    shutil.copytree("mlruns", "one")
+def test_a_session_that_was_killed_after_its_last_run_writes_the_front(stand_in, path, folder) -> None:
+    def swept(trials: int, store: Path) -> SweepResult:
+        return run_sweep(load_sweep(path, {"trials": trials}), store=store, show=False)
+
+    swept(1, folder / "one")
+    shutil.copytree(folder / "one", folder / "two")
     with killed_at(None) as done:
-        run(path, trials=2)
-    whole = state()
-    for write in range(done.total() - 7, done.total()):
-        shutil.rmtree("mlruns")
-        shutil.copytree("one", "mlruns")
+        whole = swept(2, folder / "two")
+    # The last writes are those of the front, the winner, the counts, the status and the lease.
+    for write in range(done.total() - 8, done.total(), 2):
+        store = folder / f"killed-{write}"
+        shutil.copytree(folder / "one", store)
         with killed_at(write), pytest.raises(Killed):
-            run(path, trials=2)
-        # The status is the last write but the lease, so only the lease may be open in a complete record.
-        front = run(path, trials=2).front
-        status, written, tags = state()
-        assert (status, tags["winner"]) == ("FINISHED", whole[2]["winner"]), write
-        assert len(json.loads(written)["dominated"] + json.loads(written)["front"]) == 2, write
-        assert front == pareto_front("tiny"), write
+            swept(2, store)
+        with killed_at(None):
+            again = swept(2, store)
+        record = find_sweep("tiny", None, store, None)
+        stored = json.loads(record.read("front/front.json"))
+        points = stored["front"] + stored["dominated"]
+        assert len(points) == len(again.table) == 2, write
+        assert record.tags["winner"] == str(whole.front.winner), write
+        assert again.front == pareto_front("tiny", store=store), write
+        assert [one.status for one in open_store(store, read_only=True).records()] == ["FINISHED"], write
 
 
 def test_the_names_of_the_files_are_those_that_are_written(run, write, folder) -> None:
