@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from invact.data.dataset import Dataset
     from invact.execution.display.progress import Progress
+    from invact.tracking.reader import RecordReader
     from invact.tracking.record import Record
 
 __all__ = [
@@ -95,7 +96,7 @@ def find_sweep(name: str, driver: str | None, store: str | Path | None, tracking
 
 
 def front_of(
-    record: Record, table: pd.DataFrame, name: str, margin: float = MARGIN, attainment: bool = False
+    record: RecordReader, table: pd.DataFrame, name: str, margin: float = MARGIN, attainment: bool = False
 ) -> ParetoFront:
     """Build the front of a sweep's record from its table of runs; see `pareto_front`."""
     values = record.json(SETTINGS, objective=dict)["objective"]
@@ -140,7 +141,7 @@ def keep_winner(record: Record, winner: Winner) -> None:
     )
 
 
-def images_of(record: Record) -> Images:
+def images_of(record: RecordReader) -> Images:
     """What a record knows about the images that its runs were measured on; a file is read when it is used."""
     counts = record.images()
 

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invact.deploy.timer import Timer
 from invact.errors import within
-from invact.files import read_text
+from invact.execution.usage import TIME, record_usage
 from invact.fronts.pareto import ParetoFront
 from invact.measures import MEASURES, in_full
 from invact.process.quiet import check_backend
 from invact.process.spawning import check_script
+from invact.search.pruning import Pruning, saved
+from invact.sweeps.complete import complete_front, files_of, find_complete, source_file
 from invact.sweeps.file import Sweep, load_sweep
-from invact.sweeps.recorded import SETTINGS, SOURCE, front_of, keep_winner
+from invact.sweeps.recorded import front_of, keep_winner
 from invact.sweeps.reuse import Reuse
 from invact.sweeps.warm import WARM, find_earlier
 from invact.text import leading
+from invact.tracking.store import open_store
 from invact.training.results import Status
 
 if TYPE_CHECKING:
@@ -82,6 +84,8 @@ def run_sweep(
 ) -> SweepResult:
     """Run a sweep, or continue it. Finished runs are not trained again.
 
+    If the record is complete, it is only read; then neither TensorFlow nor MLflow is imported.
+
     A run that another sweep or confirmation of the store has finished is taken over, if a training would come
     to the same numbers: the configuration, the seed, the data, the versions and variables that decide last
     digits, and the code of the user are the same.
@@ -106,29 +110,41 @@ def run_sweep(
     if scheduler is None:
         check_script()
 
-    from invact.execution.coordinator import Coordinator
     from invact.execution.display.progress import make_progress
     from invact.execution.display.stages import stage, track
+
+    if not isinstance(sweep, Sweep):
+        sweep = load_sweep(sweep)
+    file = sweep.file
+    runs = file.trials * len(file.seeds)
+    data = None
+    if (ended := find_complete(sweep, store, tracking_uri)) is not None:
+        with stage("loading the data", show=show):
+            data = sweep.source.load()
+        if (complete := complete_front(ended, sweep, data)) is not None:
+            front, table = complete
+            data.report()
+            with make_progress(runs, len(table), show=show) as progress:
+                if file.pruner is not None:
+                    progress.message(f"{sweep.name}: {saved(table, sweep.epochs)}")
+            return SweepResult(sweep.name, ended.run_id, front, table, ended.tags.get(TIME, ""))
+
+    from invact.execution.coordinator import Coordinator
     from invact.execution.race import Race
-    from invact.execution.usage import record_usage
     from invact.execution.workers.engine import in_advance, on_demand
     from invact.execution.workers.template import start_template
     from invact.process.quiet import load_tensorflow
     from invact.reports.front import write_front
     from invact.search.gate import Gate
-    from invact.search.pruning import Pruning, saved
     from invact.search.search import Search
-    from invact.tracking.store import open_store
 
-    if not isinstance(sweep, Sweep):
-        sweep = load_sweep(sweep)
-    file = sweep.file
     with contextlib.ExitStack() as resources:
         if scheduler is None and not file.objective.timed:
             # Workers load TensorFlow at the same time as this process, unless networks are timed meanwhile.
             start_template(resources)
-        with stage("loading the data", show=show):
-            data = sweep.source.load()
+        if data is None:
+            with stage("loading the data", show=show):
+                data = sweep.source.load()
         earlier = find_earlier(sweep, data, store, tracking_uri)
         with stage("loading TensorFlow", show=show):
             load_tensorflow()
@@ -162,9 +178,8 @@ def run_sweep(
                 "sweep",
                 sweep.identity(data),
                 files={
-                    sweep.path.name: read_text(sweep.path),
-                    SETTINGS: file.model_dump_json(indent=1),
-                    SOURCE: json.dumps(asdict(sweep.source) | {"digest": data.digest}, indent=1),
+                    **files_of(sweep),
+                    **source_file(sweep, data),
                     **({WARM: told.text} if told is not None and told.text else {}),
                 },
                 params=file.model_dump(mode="json"),
@@ -206,7 +221,6 @@ def run_sweep(
                 file.seed, lambda each: track(each, "checking the budgets", show=show)
             )
             record.summarize({"space/feasible": feasibility.share}, tags={FEASIBLE: str(feasibility)})
-        runs = file.trials * len(file.seeds)
         with make_progress(runs, len(table), mark=search.mark, show=show) as progress:
             if feasibility is not None:
                 progress.message(f"{sweep.name}: {feasibility}")

@@ -145,6 +145,10 @@ class RecordReader:
         """
         return self._runs.read(self.run_id, name)
 
+    def has(self, name: str) -> bool:
+        """Return whether a file is stored with the parent run, `name` or `folder/name`."""
+        return self._runs.has(self.run_id, name)
+
     def json(self, name: str, /, **kinds: type) -> dict[str, Any]:
         """Read a file of the parent run that is a JSON object.
 
@@ -214,4 +218,5 @@ class RecordReader:
         return address_of(server or server_of(self._runs.uri), self.experiment, self.run_id)
 
     def _search(self) -> list[Any]:
-        return self._runs.search([self.experiment], tagged(ROOT, self.run_id))
+        # No value that is read back is a param.
+        return self._runs.search([self.experiment], tagged(ROOT, self.run_id), params=False)

@@ -231,8 +231,13 @@ class MlflowRuns:
         return get_artifact_repository(place_of(address, self.moved), tracking_uri=self.uri)
 
     @_explained
-    def search(self, experiments: Sequence[str], query: str, *, deleted: bool = False) -> list[Any]:
-        """Return all runs that match a query, newest first; with `deleted`, those that were deleted, too."""
+    def search(
+        self, experiments: Sequence[str], query: str, *, deleted: bool = False, params: bool = True
+    ) -> list[Any]:
+        """Return all runs that match a query, newest first; with `deleted`, those that were deleted, too.
+
+        MLflow returns the params of runs also without `params`; see `StoredRuns.search`.
+        """
         view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
         runs: list[Any] = []
         token = None

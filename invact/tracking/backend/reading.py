@@ -107,17 +107,20 @@ class StoredRuns:
         rows = self._rows(f"SELECT experiment_id, name FROM experiments {stages} ORDER BY experiment_id DESC")
         return {str(key): str(name) for key, name in rows}
 
-    def search(self, experiments: Sequence[str], query: str, *, deleted: bool = False) -> list[Any]:
+    def search(
+        self, experiments: Sequence[str], query: str, *, deleted: bool = False, params: bool = True
+    ) -> list[Any]:
         """Return all runs that match a query, newest first; with `deleted`, those that were deleted, too.
 
         The query joins conditions on tags, the status and the digest of the data by `and`, as
         `invact.tracking.table.tagged` makes them. A run without a tag does not match a condition on it.
+        Without `params`, the params are not read, which saves time if there are thousands of runs.
         """
         where, values = _where(experiments, query, deleted)
         rows = self._rows(
             f"SELECT {_COLUMNS} FROM runs WHERE {where} ORDER BY start_time DESC, run_uuid", values
         )
-        return self._complete(rows)
+        return self._complete(rows, ("tags", "params") if params else ("tags",))
 
     def marked(
         self, experiments: Sequence[str], query: str, keys: Sequence[str]
@@ -213,13 +216,15 @@ class StoredRuns:
         place = urlsplit(place_of(str(found[0][0]), self.moved) if found else "")
         return Path(unquote(place.path)) if place.scheme in ("", "file") and place.path else None
 
-    def _complete(self, rows: Sequence[tuple[Any, ...]]) -> list[_Run]:
+    def _complete(
+        self, rows: Sequence[tuple[Any, ...]], texts: Sequence[str] = ("tags", "params")
+    ) -> list[_Run]:
         runs = {str(row[0]): _Run(_Info(str(row[0]), str(row[1]), *row[2:]), _Data()) for row in rows}
         # Most names and many values, such as those of versions, are equal in thousands of runs.
         same: dict[str, str] = {}
         for some in _in_parts(list(runs)):
             chosen = f"run_uuid IN ({', '.join('?' * len(some))})"
-            for table in ("tags", "params"):
+            for table in texts:
                 for run_id, key, value in self._rows(
                     f"SELECT run_uuid, key, value FROM {table} WHERE {chosen}", some
                 ):

@@ -41,6 +41,17 @@ def same(ours, theirs) -> None:
         }
 
 
+def test_params_are_left_out_on_request(filled: Store, folder: Path) -> None:
+    runs = StoredRuns(folder / "mlflow.db", lambda: filled.runs)
+    query = "tags.`invact.seed` != ''"
+    whole, part = (runs.search(list(runs.experiments()), query, params=params) for params in (True, False))
+    assert whole
+    assert all(run.data.params for run in whole)
+    assert [(run.info, run.data.tags, run.data.metrics, {}) for run in whole] == [
+        (run.info, run.data.tags, run.data.metrics, run.data.params) for run in part
+    ]
+
+
 def test_runs_are_those_of_mlflow(filled: Store, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = StoredRuns(folder / "mlflow.db", lambda: filled.runs)
     assert runs.readable()
