@@ -5,10 +5,15 @@
 from __future__ import annotations
 
 import sys
+import types
 from pathlib import Path
 
 # The layers need none of these, which Keras loads if they are installed; loading them takes half of the time.
 sys.modules |= dict.fromkeys(("tensorflow", "sklearn", "pandas", "matplotlib"))
+# Keras takes one decorator from this module, which is for compiled models alone and half of PyTorch.
+sys.modules["torch._dynamo"] = types.SimpleNamespace(
+    disable=lambda function=None, *args, **options: function or (lambda function: function)
+)
 
 import keras
 import numpy as np
@@ -26,7 +31,8 @@ def differentiate(layer, x, upstream):
 
         output, pull = jax.jit(lambda x: jax.vjp(layer, x))(x)
         (gradient,) = jax.jit(pull)(upstream)
-        second = jax.grad(lambda x: (jax.vjp(lambda x: layer(x) ** 3, x)[1](upstream)[0]).sum())(x)
+        # Without jit, each operation is compiled alone, which takes longer than all the rest.
+        second = jax.jit(jax.grad(lambda x: jax.vjp(lambda x: layer(x) ** 3, x)[1](upstream)[0].sum()))(x)
         kept = sum(leaf.size for leaf in jax.tree.leaves(pull))
     else:
         import torch
