@@ -5,15 +5,10 @@
 from __future__ import annotations
 
 import sys
-import types
 from pathlib import Path
 
 # The layers need none of these, which Keras loads if they are installed; loading them takes half of the time.
 sys.modules |= dict.fromkeys(("tensorflow", "sklearn", "pandas", "matplotlib"))
-# Keras takes one decorator from this module, which is for compiled models alone and half of PyTorch.
-sys.modules["torch._dynamo"] = types.SimpleNamespace(
-    disable=lambda function=None, *args, **options: function or (lambda function: function)
-)
 
 import keras
 import numpy as np
