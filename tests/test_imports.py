@@ -7,13 +7,12 @@ import warm
 
 ROOT = Path(__file__).parents[1]
 
-# The libraries come first, since what they do to the environment is their own affair.
+# The libraries that modules import come first, since what they do to the environment is their own affair.
 SCRIPT = """
 import importlib, importlib.util, json, os, sys
 from pathlib import Path
 
-import distributed, keras, keras_tuner, matplotlib, mlflow, onnxruntime, optuna
-import plotly, tensorflow, tf2onnx, torch
+import distributed, keras, keras_tuner, matplotlib, mlflow, onnx, optuna, tensorflow
 
 root = Path(sys.argv[1])
 # The process has loaded some modules before.

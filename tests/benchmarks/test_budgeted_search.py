@@ -148,6 +148,7 @@ def test_the_gate_alone_does_not_change_the_proposals(table, search, sampler):
 
 def test_the_report_has_all_rows_and_the_picture_is_written(table, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(report, "TRIALS", {"nsga2": 12, "tpe": 12})
+    monkeypatch.setattr(trainings, "read_table", lambda: table)
     wanted = [
         trainings.Search(side, percentile, sampler, seed, 15 if side == "gate" else report.TRIALS[sampler])
         for seed in range(2)

@@ -1,6 +1,8 @@
 """The peers run at tiny size, and their networks and figures are the ones that the table compares."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,27 +29,53 @@ def test_the_peers_train_the_network_of_invact(activation):
     assert peers.costs_of([6], load("digits"))[activation, 6] < count_macs(ours).macs
 
 
+# One process runs all of its arguments as command lines, because loading the libraries takes seconds.
+SCRIPTS = """
+import json, runpy, sys
+for sys.argv in map(json.loads, sys.argv[1:]):
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def few_images(digits):
+    """Digits with as many images in each split as one batch has."""
+    parts = {
+        f"{kind}_{split}": getattr(digits, f"{kind}_{split}")[: peer_scripts.BATCH]
+        for kind in "xy"
+        for split in ("train", "validation", "test")
+    }
+    return replace(digits, **parts)
+
+
 @pytest.mark.parametrize(
-    "script", ["optuna", "keras_tuner", pytest.param("optuna_processes", marks=pytest.mark.slow)]
+    "scripts", [("optuna", "keras_tuner"), pytest.param(("optuna_processes",), marks=pytest.mark.slow)]
 )
-def test_each_script_trains_the_whole_list(script, tmp_path):
-    peers.export(load("digits"), tmp_path)
-    task = peer_scripts.Task(tmp_path, (2,), epochs=1, seed=0)
-    done = warm.run([peer_scripts.__file__, script, *task.arguments()], cwd=tmp_path)
+def test_each_script_trains_the_whole_list(scripts, few_images, empty_store, tmp_path):
+    tasks = {}
+    for script in scripts:
+        (tmp_path / script).mkdir()
+        peers.export(few_images, tmp_path / script)
+        shutil.copy(empty_store, tmp_path / script)
+        tasks[script] = peer_scripts.Task(tmp_path / script, (2,), epochs=1, seed=0)
+    commands = [[peer_scripts.__file__, script, *task.arguments()] for script, task in tasks.items()]
+    done = warm.run(["-c", SCRIPTS, *map(json.dumps, commands)], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    assert {(one["activation"], one["filters"]) for one in lines} == {("relu", 2), ("inverse", 2)}
-    assert all(0 <= one["test_accuracy"] <= 1 for one in lines)
+    for task in tasks.values():
+        lines = [json.loads(line) for line in (task.folder / "results.jsonl").read_text().splitlines()]
+        assert {(one["activation"], one["filters"]) for one in lines} == {("relu", 2), ("inverse", 2)}
+        assert all(0 <= one["test_accuracy"] <= 1 for one in lines)
 
 
-def test_a_sweep_of_invact_trains_the_whole_list(tmp_path, quick_stores):
-    data = load("digits")
+def test_a_sweep_of_invact_has_the_whole_list(tmp_path, digits, invact, stand_in):
+    # The slow test below trains the list with real workers.
     task = peer_scripts.Task(tmp_path, (2,), epochs=1, seed=3)
-    command = peers.command_of("invact", task, "", "digits")
-    done = warm.run([*command[1:], "--workers", "1"], cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    _, _, name, *arguments = peers.command_of("invact", task, "", "digits")
+    assert name == "invact"
+    done = invact(*arguments, "--workers", "1")
+    assert done.code == 0, done.err
     results = peers.results_of("invact", task, 0.0, {})
-    assert {one.macs for one in results} == set(peers.costs_of((2,), data).values())
+    assert {one.macs for one in results} == set(peers.costs_of((2,), digits).values())
     assert all(one.epochs == 1 and one.seconds > 0 for one in results)
 
 

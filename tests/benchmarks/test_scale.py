@@ -4,7 +4,7 @@ from benchmarks.scale import COMMANDS, fill, proposal_seconds, run, show_filled
 from invact.sweeps.recorded import find_sweep, pareto_front
 
 
-def test_a_made_up_sweep_is_recorded_with_one_write_for_each_event(tmp_path, capsys) -> None:
+def test_a_made_up_sweep_is_recorded_with_one_write_for_each_event(tmp_path, capsys, quick_stores) -> None:
     filled = fill(tmp_path, 5, epochs=2)
     # For each run: its begin, its data set, two epochs, the files, the values at the end, and the status.
     assert filled.calls == {"begin": 5, "log_data": 5, "log": 5 * 3, "keep": 5, "end": 5}

@@ -361,7 +361,7 @@ def test_an_inventory_has_every_shipped_file_and_creates_no_store(folder: Path) 
     assert titles == ["sweeps", "claims", "search spaces", "recipes", "arms", "data"]
 
 
-def test_an_inventory_shows_the_state_of_each_sweep(folder: Path) -> None:
+def test_an_inventory_shows_the_state_of_each_sweep(folder: Path, quick_stores: None) -> None:
     store = open_store(folder / "s")
     for name in ("digits", "my_own"):
         store.record(name, "sweep", "1", driver="optuna").close("KILLED")

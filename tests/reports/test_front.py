@@ -170,7 +170,7 @@ def test_every_report_says_where_the_noise_of_the_images_is_missing(known):
         assert ("noise of the validation images" in shown) is (known is not Known.HITS)
 
 
-@pytest.mark.parametrize("front", [a_front(), a_front(1), EMPTY], ids=["front", "one seed", "empty"])
+@pytest.mark.parametrize("front", [a_front(), EMPTY], ids=["front", "empty"])
 def test_the_same_front_gives_the_same_bytes(front, tmp_path):
     """Whether a format is written alone or with the others, which share the figure."""
     together = write_front(front, tmp_path / "new" / "all")

@@ -26,7 +26,8 @@ def differentiate(layer, x, upstream):
 
         output, pull = jax.jit(lambda x: jax.vjp(layer, x))(x)
         (gradient,) = jax.jit(pull)(upstream)
-        second = jax.grad(lambda x: (jax.vjp(lambda x: layer(x) ** 3, x)[1](upstream)[0]).sum())(x)
+        # Without jit, each operation is compiled alone, which takes longer than all the rest.
+        second = jax.jit(jax.grad(lambda x: jax.vjp(lambda x: layer(x) ** 3, x)[1](upstream)[0].sum()))(x)
         kept = sum(leaf.size for leaf in jax.tree.leaves(pull))
     else:
         import torch

@@ -59,12 +59,12 @@ def test_a_damaged_decision_is_an_error_of_one_line(content: str, words: str) ->
     assert str(fault.value) == f"run run 3: tag 'invact.rung.9': {words}"
 
 
-def test_a_killed_run_keeps_its_decisions_and_its_trial_is_begun_until_a_run_ends(tmp_path) -> None:
+def test_a_killed_run_keeps_its_decisions_and_its_trial_is_begun_until_a_run_ends(folder) -> None:
     config = Config(filters=7)
-    with open_store(tmp_path).record("a", "sweep", "1") as record:
+    with open_store(folder).record("a", "sweep", "1") as record:
         killed = record.start(3, config, 0, 1, "relu 7", {"filters": 7})
         record.decide(killed, FOUR[0])
-    with open_store(tmp_path).record("a", "sweep", "1") as record:
+    with open_store(folder).record("a", "sweep", "1") as record:
         decisions, table = record.race()
         assert decisions == FOUR[:1]
         (row,) = table.to_dict("records")

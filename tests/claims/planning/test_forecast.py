@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from invact.claims.file import load_claim
+from invact.claims.planning import forecast
 from invact.claims.planning.forecast import PLAIN, Forecast, Path, plan_claim, power_at_best, simulate
 from invact.claims.planning.plan import Plan
 from invact.claims.verdict.report import plan_tables
@@ -70,8 +71,10 @@ def test_the_table_of_the_plan_warns() -> None:
     assert "too small" not in table.caption.plain
 
 
-def test_a_simulated_course_without_noise_has_known_counts() -> None:
-    rules = Rules((0.75, 0.5), {0.75: 1.1, 0.5: 0.6}, None, 0.003, Procedure())
+def test_a_simulated_course_without_noise_has_known_counts(monkeypatch) -> None:
+    # Every course is the same, and the levels of the default looks take seconds.
+    monkeypatch.setattr(forecast, "REPLICATIONS", 8)
+    rules = Rules((0.75, 0.5), {0.75: 1.1, 0.5: 0.6}, None, 0.003, Procedure((6, 9)))
     runs = simulate(rules, 0.5, True, 0.003, 1e-6)
     assert runs == {
         "pilot/control": 8,

@@ -10,6 +10,9 @@ from invact.statistics.sequential.failures import Runs
 from invact.statistics.sequential.power import sample_size
 from invact.statistics.sequential.procedure import Procedure
 
+# With short looks, because the levels of the default ones take seconds.
+TEST = Procedure((6, 9))
+
 
 def course_of(rules: Rules, gain: float, sd: float = 0.001):
     """The course after pilot and screen, with a treatment that is as accurate as the control."""
@@ -32,7 +35,7 @@ def rules(**changes) -> Rules:
 
 
 def test_the_margin_is_half_the_bound_of_the_gain_or_the_cap() -> None:
-    given = rules(procedure=Procedure())
+    given = rules(procedure=TEST)
     course = course_of(given, 0.004)
     variance = 0.001**2 * 8 / 7
     bound = 0.004 - stats.t.ppf(0.95, 14) * np.sqrt(2 * variance / 8)
@@ -42,15 +45,15 @@ def test_the_margin_is_half_the_bound_of_the_gain_or_the_cap() -> None:
     # The mean of the variances of the control in the pilot and the treatment in the screen.
     assert plan.spread == pytest.approx(np.sqrt((variance + 0.001**2 * 4 / 3) / 2))
     assert plan.needed == sample_size(plan.spread, plan.margin)
-    assert plan.procedure == Procedure()
+    assert plan.procedure == TEST
     assert plan_of(course_of(given, 0.1), given, 0.8).margin == pytest.approx(0.003)
-    fixed = rules(procedure=Procedure(), margin=0.002)
+    fixed = rules(procedure=TEST, margin=0.002)
     assert plan_of(course_of(fixed, 0.1), fixed, 0.8).margin == pytest.approx(0.002)
 
 
 @pytest.mark.parametrize("gain", [0.0, -0.01])
 def test_without_assay_sensitivity_there_is_no_plan(gain) -> None:
-    given = rules(procedure=Procedure())
+    given = rules(procedure=TEST)
     plan = plan_of(course_of(given, gain), given, 0.8)
     assert plan.assay is not None
     assert (plan.margin, plan.procedure, plan.power, plan.needed) == (None, None, None, None)
@@ -83,7 +86,7 @@ def test_the_rules_come_from_the_file(write_claim, digits) -> None:
 
 
 def test_what_is_fixed_is_stored_by_network() -> None:
-    found = fixed_by(course_of(rules(procedure=Procedure()), 0.1), {"control": {"filters": 8}})
+    found = fixed_by(course_of(rules(procedure=TEST), 0.1), {"control": {"filters": 8}})
     assert found["margin"] == pytest.approx(0.003)
     assert found["selected"] == [0.5]
     assert found["fences"]["treatment 0.5"] == pytest.approx(0.9 - 4 * 0.003)
