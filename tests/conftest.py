@@ -115,11 +115,48 @@ def no_template(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch, quick_stores: None, no_template: None) -> type[StandIn]:
+def pictures() -> None:
+    """The test draws its pictures; see `quick_pictures`."""
+
+
+@pytest.fixture
+def quick_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are blank, because drawing them takes half of the time of a sweep that draws its results.
+
+    The tests of `reports` draw them, and so do tests with the fixture `pictures`.
+    """
+    if "pictures" in request.fixturenames:
+        return
+    from matplotlib.figure import Figure
+
+    from invact.reports import figures, front
+    from invact.reports.figures import confirmation
+
+    def blank(*arguments: object, **options: object) -> Figure:
+        return Figure(figsize=(1, 1))
+
+    drawn = {
+        front: ("front_figure", "gap_figure"),
+        confirmation: ("confirmation_figure",),
+        figures: ("claim_figure", "qq_figure", "curve_figure"),
+    }
+    for module, names in drawn.items():
+        for name in names:
+            monkeypatch.setattr(module, name, blank)
+    page = SimpleNamespace(to_html=lambda **options: "<html></html>")
+    monkeypatch.setattr(front, "interactive_front", lambda shown: page)
+
+
+@pytest.fixture
+def stand_in(
+    monkeypatch: pytest.MonkeyPatch, quick_stores: None, quick_pictures: None, no_template: None
+) -> type[StandIn]:
     """Sweeps, confirmations and claims draw their results instead of training; `truth` may be replaced."""
     from stand_in import StandIn
 
     monkeypatch.setattr("invact.execution.workers.engine.Engine", StandIn)
+    # Nothing uses the processor, so the share of its peak says nothing.
+    monkeypatch.setattr("invact.execution.usage.sgemm_peak", lambda: 100.0)
     monkeypatch.setattr(StandIn, "truth", StandIn.truth)
     monkeypatch.setattr(StandIn, "slots", StandIn.slots)
     return StandIn
@@ -153,9 +190,18 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return database
 
 
+@pytest.fixture(scope="session")
+def latest_schema() -> str:
+    """The revision of the tables, for which MLflow loads all its migrations each time a store is opened."""
+    from invact.tracking.backend.mlflow import latest_schema
+
+    return latest_schema()
+
+
 @pytest.fixture
-def quick_stores(empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_stores(empty_store: Path, latest_schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """New stores are copies of the empty one. The tests of `tracking` make a real one."""
+    monkeypatch.setattr("mlflow.store.db.utils._get_latest_schema_revision", lambda: latest_schema)
     monkeypatch.setattr(
         "invact.tracking.backend.database.create", functools.partial(shutil.copy, empty_store)
     )

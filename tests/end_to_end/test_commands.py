@@ -12,6 +12,7 @@ import warm
 from refusals import claim_text, refused
 
 from invact import __version__
+from invact.claims.planning import forecast
 
 # Keras 3.15 converts a TensorFlow variable in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -35,7 +36,9 @@ OWN = re.compile(
 """The lines of progress, and of the files that were written."""
 
 
-def test_json_is_one_document_on_standard_output(invact, folder, write, stand_in, quick_stopwatch) -> None:
+def test_json_is_one_document_on_standard_output(
+    invact, folder, write, stand_in, quick_stopwatch, monkeypatch
+) -> None:
     command = invact
 
     def invact(*arguments):
@@ -60,6 +63,9 @@ def test_json_is_one_document_on_standard_output(invact, folder, write, stand_in
     planned = json.loads(invact("claim", "c.toml", "--plan", "--json").out)
     courses = {path["name"]: list(path["trainings"]) for path in planned["data_sets"]["digits"]["paths"]}
     assert courses["equal down to 0.5 of the filters"] == ["pilot", "screen", "confirmation"]
+    # A plan trains one network to measure the speed, and one measurement is enough.
+    speed = forecast.Speed(1e6, 0.1, "measured before")
+    monkeypatch.setattr(forecast, "speed_of", lambda cell, data: speed)
     # The looks in the file belong to the method in the file, and another method ignores them.
     assert invact("claim", "c.toml", "--plan", "--method", "fixed", "--set", "runs=4").code == 0
     claimed = invact("claim", "c.toml", "--json")

@@ -17,7 +17,7 @@ def run(stand_in) -> Callable[..., SweepResult]:
 
 
 @pytest.fixture
-def run_trained(quick_stores, cluster) -> Callable[..., SweepResult]:
+def run_trained(quick_stores, quick_pictures, cluster) -> Callable[..., SweepResult]:
     """Run a sweep whose workers train."""
     return lambda path, **changes: run_in(path, changes, scheduler=cluster)
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_only_missing_runs_are_trained(run, write, trained, forbid_engines):
     assert {Path(path).name for path in folder} >= {"confirm.csv", "confirm.json", "confirm.png"}
 
 
-def test_the_command_shows_fronts_with_uncertainty_and_confirms(invact, run, write, folder):
+def test_the_command_shows_fronts_with_uncertainty_and_confirms(invact, run, write, folder, pictures):
     run(write(more=f"seeds = [0, 1, 2]\n{BOTH_ARMS}"), trials=2)
     arguments = ["front", "tiny", "-o", "out", "--format", "csv,json,png", "--attainment", "--margin", "90"]
     answer = invact(*arguments, "--confirm", 2, "--json")
@@ -106,7 +107,7 @@ def test_the_command_shows_fronts_with_uncertainty_and_confirms(invact, run, wri
     assert "confirmation FINISHED" in invact("list").out
 
 
-def test_a_sweep_of_one_seed_has_no_uncertainty_and_can_be_confirmed(
+def test_a_sweep_of_one_seed_has_no_uncertainty_and_can_be_confirmed_on_workers(
     invact, run_trained, write, folder, cluster
 ):
     run_trained(write(), trials=1)
@@ -260,39 +261,40 @@ def test_auto_gives_seeds_where_they_decide_and_continues(invact, run, write, tr
     assert {one.seeds for one in again.points} == {most}
 
 
-@pytest.mark.parametrize("phase", ["first seeds", "further seeds"])
-def test_an_interrupted_auto_continues_as_it_would_have(write, stand_in, trained, tmp_path, phase):
+def test_an_interrupted_auto_continues_as_it_would_have(write, stand_in, trained, tmp_path):
     # Nothing is decided, because all networks are alike.
     stand_in.truth = lambda config, seed: (
         0.9 + 0.01 * np.random.default_rng([seed, int(config.digest(), 16)]).standard_normal()
     )
-    path = write(more=BOTH_ARMS)
-    for store in ("one", "two"):
-        run_sweep(load_sweep(path, {"trials": 4}), store=tmp_path / store, show=False)
+    phases = ("first seeds", "further seeds")
+    whole_store = tmp_path / "whole"
+    run_sweep(load_sweep(write(more=BOTH_ARMS), {"trials": 4}), store=whole_store, show=False)
+    for phase in phases:
+        shutil.copytree(whole_store, tmp_path / phase)
     del trained[:]
-    whole = confirm_front("tiny", "auto", budget=16, margin=0.3, store=tmp_path / "one", show=False)
+    whole = confirm_front("tiny", "auto", budget=16, margin=0.3, store=whole_store, show=False)
     straight = list(trained)
     first = START * len(whole.points)
     assert len(straight) > first + 1, "some seeds are chosen by the accuracies of others"
-    last = 2 if phase == "first seeds" else first + 2
-    del trained[:]
-    with pytest.MonkeyPatch.context() as patch:
-        wait = Coordinator._wait
+    wait = Coordinator._wait
+    for phase, last in zip(phases, (2, first + 2), strict=True):
+        del trained[:]
 
-        def interrupted(coordinator):
+        def interrupted(coordinator, last=last):
             if len(trained) >= last:
                 raise KeyboardInterrupt
             return wait(coordinator)
 
-        patch.setattr(Coordinator, "_wait", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            confirm_front("tiny", "auto", budget=16, margin=0.3, store=tmp_path / "two", show=False)
-    assert len(trained) < len(straight)
-    resumed = confirm_front("tiny", "auto", budget=16, margin=0.3, store=tmp_path / "two", show=False)
-    assert [one.seeds for one in resumed.points] == [one.seeds for one in whole.points]
-    assert [one.place for one in resumed.points] == [one.place for one in whole.points]
-    # The run that the interruption lost is trained again.
-    assert sorted(set(trained)) == sorted(straight)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Coordinator, "_wait", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                confirm_front("tiny", "auto", budget=16, margin=0.3, store=tmp_path / phase, show=False)
+        assert len(trained) < len(straight), phase
+        resumed = confirm_front("tiny", "auto", budget=16, margin=0.3, store=tmp_path / phase, show=False)
+        assert [one.seeds for one in resumed.points] == [one.seeds for one in whole.points], phase
+        assert [one.place for one in resumed.points] == [one.place for one in whole.points], phase
+        # The run that the interruption lost is trained again.
+        assert sorted(set(trained)) == sorted(straight), phase
 
 
 def test_auto_stops_at_a_point_whose_runs_fail(invact, run, write, stand_in):

@@ -143,17 +143,17 @@ def test_every_format_has_the_outputs_of_the_network(swept, digits, tmp_path, po
 
 def test_int8_reports_its_loss(swept, digits, tmp_path) -> None:
     options = {"formats": ("litert", "onnx"), "folder": tmp_path, "store": swept[0], "show": False}
-    plain = export_point("tiny", 2, **options)
     exports = export_point("tiny", 2, precision="int8", **options)
     assert [one.path.name for one in exports] == ["tiny-point2-int8.tflite", "tiny-point2-int8.onnx"]
     expected = network(swept, 2)(digits.x_test.astype(np.float32)).numpy()
-    for one, wide in zip(exports, plain, strict=True):
+    for one in exports:
         logits = said(one.path, digits.x_test)
         assert one.accuracy == np.mean(logits.argmax(axis=1) == digits.y_test)
         assert one.agreement == np.mean(logits.argmax(axis=1) == expected.argmax(axis=1)) > 0.9
         assert one.max_difference == pytest.approx(np.abs(logits - expected).max(), rel=1e-4)
-        assert one.max_difference > 100 * wide.max_difference
-        assert one.original_accuracy == wide.accuracy
+        # A float32 file differs by at most 1e-4, see the test above.
+        assert one.max_difference > 100 * 1e-4
+        assert one.original_accuracy == np.mean(expected.argmax(axis=1) == digits.y_test)
         theirs = 255 - digits.x_test[..., 0, np.newaxis] * (255 / 16)
         names = understood(one.path, theirs, ("images", "height", "width", "channels"), 255, 0)
         assert np.mean(names == digits.y_test.astype(str)) == one.accuracy == facts(one.path)["test_accuracy"]
@@ -252,12 +252,16 @@ def test_int8_is_calibrated_with_training_images_only(swept, tmp_path, digits, m
 
 def test_an_existing_file_is_replaced_or_stays_complete(swept, tmp_path, monkeypatch) -> None:
     options = {"formats": ("litert", "saved_model"), "folder": tmp_path, "store": swept[0], "show": False}
+    file, saved = tmp_path / "tiny-point1.tflite", tmp_path / "tiny-point1_saved_model"
+    saved.mkdir()
+    for stale in (file, tmp_path / f"{file.name}.json", saved / "stale", tmp_path / f"{saved.name}.json"):
+        stale.write_text("stale")
     first = export_point("tiny", 1, **options)
-    (first[1].path / "stale").touch()
-    kept = first[0].path.read_bytes()
-    again = export_point("tiny", 1, **options)
-    assert [one.path for one in again] == [one.path for one in first]
-    assert not (first[1].path / "stale").exists()
+    assert [one.path for one in first] == [file, saved]
+    assert not (saved / "stale").exists()
+    assert [facts(one.path)["format"] for one in first] == ["litert", "saved_model"]
+    kept = file.read_bytes()
+    assert kept != b"stale"
     other = network(swept, 2)
     convert = formats_module.convert
     monkeypatch.setattr(formats_module, "convert", lambda model, *rest, **more: convert(other, *rest, **more))
@@ -405,9 +409,10 @@ def test_layers_of_a_users_module_are_found_in_a_fresh_process(folder, quick_sto
     (folder / "space.toml").write_text(USERS_SPACE)
     (folder / "mine.toml").write_text('space = "./space.toml"\ndata = "digits"\ntrials = 1\n')
     run_sweep(load_sweep("./mine.toml", {"config.epochs": 1}), scheduler=cluster, show=False)
-    done = warm.run(["-m", "invact", "export", "mine", "--format", ",".join(FORMATS), "--json"])
+    done = warm.run(["-m", "invact", "export", "mine", "--format", "keras,litert", "--json"])
     assert done.returncode == 0, done.stderr
-    assert [one["agreement"] for one in json.loads(done.stdout)["exports"]] == [1, 1, 1, 1]
+    assert [one["agreement"] for one in json.loads(done.stdout)["exports"]] == [1, 1]
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
-        f"mine-point1{each.suffix}" for each in FORMATS.values()
+        "mine-point1.keras",
+        "mine-point1.tflite",
     ]

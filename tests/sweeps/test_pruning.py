@@ -37,7 +37,9 @@ def arrivals(record, epoch: int) -> list[Arrival]:
     return [Arrival(one.trial, epoch, one.accuracy, one.cost) for one in decisions if one.epoch == epoch]
 
 
-def test_a_pruned_trial_is_listed_and_never_on_the_front(run, pruned, trained, forbid_engines) -> None:
+def test_decisions_are_those_of_the_rule_and_a_pruned_trial_is_listed_and_never_on_the_front(
+    run, pruned, trained, forbid_engines
+) -> None:
     result = run(pruned(), trials=8)
     table = result.table
     stopped = table[table["status"] == Status.PRUNED]
@@ -53,12 +55,6 @@ def test_a_pruned_trial_is_listed_and_never_on_the_front(run, pruned, trained, f
     assert not {one.trial for one in (*front.points, *front.dominated)} & set(stopped["trial"])
     assert front.winner.point.trial not in set(stopped["trial"])
     assert front == pareto_front("tiny")
-    forbid_engines()
-    assert run(pruned(), trials=8).table.equals(table)
-
-
-def test_the_decisions_are_those_of_the_rule(run, pruned) -> None:
-    result = run(pruned(), trials=8)
     record = find_sweep("tiny", None, None, None)
     rule = Pruner(slack=0.0).rule(9, images=225)
     assert rule.rungs == (1, 3)
@@ -71,8 +67,11 @@ def test_the_decisions_are_those_of_the_rule(run, pruned) -> None:
         assert one.accuracy == known.loc[one.trial, "validation_accuracy"], "a curve of the stand-in is flat"
         earlier = [Arrival(o.trial, o.epoch, o.accuracy, o.cost) for o in decisions[:number]]
         assert one.goes_on == rule.goes_on(earlier, Arrival(one.trial, one.epoch, one.accuracy, one.cost))
-    stopped = {one.trial for one in decisions if not one.goes_on}
-    assert stopped == set(known.index[known["status"] == Status.PRUNED])
+    assert {one.trial for one in decisions if not one.goes_on} == set(
+        known.index[known["status"] == Status.PRUNED]
+    )
+    forbid_engines()
+    assert run(pruned(), trials=8).table.equals(table)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -36,22 +37,6 @@ def test_a_sweep_continues_where_it_stopped_and_repeats_nothing(run, write, trai
     fewer = run(path, trials=2)
     pd.testing.assert_frame_equal(fewer.table, more)
     assert again.front == pareto_front("tiny")
-
-
-def test_the_table_has_the_results_of_training(run_trained, write, digits) -> None:
-    table = run_trained(write(), trials=1).table
-    path = write()
-    (row,) = table.to_dict("records")
-    config = load_sweep(path).space.config(
-        {"activation": row["param.activation"], "filters": row["param.filters"], "depth": 1, "epochs": 1}
-        | {"batch_size": 64}
-    )
-    result = train(config, 0, digits)
-    assert row["config"] == config.digest()
-    assert row["validation_accuracy"] == result.validation.accuracy
-    assert row["test_accuracy"] == result.test.accuracy
-    assert row["train_loss"] == result.train.loss
-    assert (row["macs"], row["params"]) == (result.cost.macs, result.cost.params)
 
 
 def test_another_budget_is_another_sweep(run, write) -> None:
@@ -219,12 +204,24 @@ def test_a_space_without_a_network_within_the_budget_is_refused(run, write, fold
     ("driver", "sampler"),
     [("optuna", "nsga2"), pytest.param("keras_tuner", "random", marks=pytest.mark.slow)],
 )
-def test_models_of_the_whole_front_are_kept_and_load(
-    run_trained, write, tmp_path, digits, driver: str, sampler: str
+def test_the_table_has_the_results_of_training_and_models_of_the_whole_front_load(
+    run_trained, write, tmp_path, digits, pictures, driver: str, sampler: str
 ) -> None:
-    result = run_trained(write(), trials=5, driver=driver, sampler=sampler, objective__kind="pareto")
+    path = write()
+    result = run_trained(path, trials=3, driver=driver, sampler=sampler, objective__kind="pareto")
     record = open_store().latest("tiny")
-    assert len(result.table) == 5
+    assert len(result.table) == 3
+    row = result.table.to_dict("records")[0]
+    config = load_sweep(path).space.config(
+        {"activation": row["param.activation"], "filters": row["param.filters"], "depth": 1, "epochs": 1}
+        | {"batch_size": 64}
+    )
+    here = train(config, 0, digits)
+    assert row["config"] == config.digest()
+    assert row["validation_accuracy"] == here.validation.accuracy
+    assert row["test_accuracy"] == here.test.accuracy
+    assert row["train_loss"] == here.train.loss
+    assert (row["macs"], row["params"]) == (here.cost.macs, here.cost.params)
     assert result.front.points
     for point in result.front.points:
         (row,) = result.table[result.table["trial"] == point.trial].to_dict("records")
@@ -260,59 +257,51 @@ def test_hyperband_trains_for_the_epochs_it_chooses(run, write) -> None:
     assert max(epochs) <= 3
 
 
-def test_failed_runs_are_tried_again(run_trained, write, tmp_path, trained) -> None:
-    flag = tmp_path / "flag"
-    flag.touch()
-    space = f'[parameters]\nmodel = "users:fails"\nfilters = {{ low = 2, high = 4 }}\nflag = "{flag}"\n'
-    path = write(space=space)
-    result = run_trained(path, trials=2)
-    assert result.count(Status.FAILED) == 2
-    assert set(result.table["error"]) == {"model 'users:fails': ValueError: the user's fault in two lines"}
-    assert result.front.points == ()
-    flag.unlink()
-    del trained[:]
-    result = run_trained(path, trials=2)
-    assert len(trained) == 2
-    assert result.count(Status.FAILED) == 0
-    assert len(result.table) == 2
-
-
-def test_the_command_exits_with_4_if_a_run_failed(invact, write, stand_in) -> None:
+def test_failed_runs_are_tried_again_and_the_command_exits_with_4(invact, write, stand_in, trained) -> None:
     truth = stand_in.truth
 
     def fault(config, seed):
         raise ValueError("a fault")
 
     stand_in.truth = fault
-    path = write()
-    answer = invact("sweep", path, "--trials", 1, "--json")
+    command = ["sweep", write(), "--trials", 2, "--json"]
+    answer = invact(*command)
     assert answer.code == Incomplete.exit_code == 4
-    assert json.loads(answer.out)["failed"] == 1
-    assert answer.err.splitlines()[-1] == "invact: tiny: 1 runs failed; the same command tries them again"
+    assert json.loads(answer.out)["failed"] == 2
+    assert answer.err.splitlines()[-1] == "invact: tiny: 2 runs failed; the same command tries them again"
+    assert open_store().latest("tiny").table()["error"].tolist() == ["ValueError: a fault"] * 2
+    assert pareto_front("tiny").points == ()
+    failed = sorted(trained)
+    del trained[:]
     stand_in.truth = truth
-    assert invact("sweep", path, "--trials", 1, "--json").code == 0
+    answer = invact(*command)
+    assert answer.code == 0
+    assert json.loads(answer.out)["failed"] == 0
+    assert sorted(trained) == failed
+    table = open_store().latest("tiny").table()
+    assert table["status"].tolist() == [Status.FINISHED] * 2
 
 
-def test_a_diverged_trial_is_a_result_and_not_on_the_front(run_trained, write, trained) -> None:
-    more = "enqueue = [{activation = 'elu', filters = 5}]"
-    space = '[parameters]\nactivation = { choices = ["elu", "linear"] }\nfilters = { low = 4, high = 5 }\n'
-    path = write(more=more, space=space, config="learning_rate = 100.0\noptimizer = 'sgd'")
-    path.write_text(path.read_text().replace("depth = 1", "depth = 3"))
-    result = run_trained(path, trials=1)
+def test_a_diverged_trial_is_a_result_and_not_on_the_front(
+    run, write, trained, stand_in, monkeypatch
+) -> None:
+    drawn = stand_in.result_of
+    monkeypatch.setattr(
+        stand_in,
+        "result_of",
+        lambda engine, job: replace(drawn(engine, job), status=Status.DIVERGED, error="the loss was nan"),
+    )
+    result = run(write(), trials=1)
     assert result.table["status"].tolist() == ["DIVERGED"]
     assert result.table["test_accuracy"].notna().all()
     assert result.front.points == ()
-    assert run_trained(path, trials=1).run_id == result.run_id
+    assert run(write(), trials=1).run_id == result.run_id
     assert len(trained) == 1
 
 
-def test_a_users_arm_through_imports(run_trained, write) -> None:
-    space = '[parameters]\nactivation = "users_softplus"\nfilters = 2\n'
-    table = run_trained(write(more='imports = ["users"]', space=space), trials=1).table
-    assert table["status"].tolist() == ["FINISHED"]
-
-
-def test_paths_in_a_file_are_relative_to_it(run_trained, folder, digits, monkeypatch) -> None:
+def test_paths_in_a_file_are_relative_to_it_and_workers_know_a_users_arm(
+    run_trained, folder, digits, monkeypatch
+) -> None:
     here = folder / "here"
     (here / "images").mkdir(parents=True)
     np.savez(
@@ -323,9 +312,10 @@ def test_paths_in_a_file_are_relative_to_it(run_trained, folder, digits, monkeyp
         y_test=digits.y_test,
     )
     (here / "spaces").mkdir()
-    (here / "spaces" / "one.toml").write_text("[parameters]\nfilters = 2\n")
+    (here / "spaces" / "one.toml").write_text('[parameters]\nactivation = "users_softplus"\nfilters = 2\n')
     (here / "my.toml").write_text(
-        'space = "spaces/one.toml"\ndata = "images/my.npz"\ntrials = 1\n[config]\nepochs = 1\ndepth = 1\n'
+        'space = "spaces/one.toml"\ndata = "images/my.npz"\ntrials = 1\nimports = ["users"]\n'
+        "[config]\nepochs = 1\ndepth = 1\n"
     )
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()

@@ -69,7 +69,7 @@ def test_a_better_configuration_takes_the_tag(run, write, stand_in):
     assert {runs[run_id].data.tags["invact.winner"] for run_id in before - after} <= {"false"}
 
 
-def test_nothing_qualifies(invact, run, write):
+def test_nothing_qualifies(invact, run, write, pictures):
     path = write(more="objective = { kind = 'cost', min_accuracy = 0.999 }")
     result = run(path, trials=2)
     assert result.front.winner.point is None
@@ -86,7 +86,7 @@ def test_nothing_qualifies(invact, run, write):
     assert values["winner"]["reason"].startswith("no finished configuration")
 
 
-def test_the_command_names_the_winner_and_files_carry_the_sweep(invact, write, stand_in, folder):
+def test_the_command_names_the_winner_and_files_carry_the_sweep(invact, write, stand_in, folder, pictures):
     for name in ("one", "two"):
         swept = invact("sweep", write(name, KINDS["pareto"]), "--trials", 3)
         assert swept.code == 0, swept.err
