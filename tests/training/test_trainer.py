@@ -131,12 +131,11 @@ def test_a_users_network_is_shared(data: Dataset) -> None:
     check_shared(changed(TINY, model="users:build", activation="users_softplus"), data)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [*(f"stateful:{name}" for name in ("noise", "graph_noise", "constant", "width", "closure"))]
-    # It runs code of Python in a graph.
-    + ["users:recorder"],
-)
+STATEFUL = ("noise", "graph_noise", "constant", "width", "closure")
+
+
+# The recorder runs code of Python in a graph.
+@pytest.mark.parametrize("model", [*(f"stateful:{name}" for name in STATEFUL), "users:recorder"])
 def test_a_network_with_other_state_is_compiled_for_each_seed(data: Dataset, model: str) -> None:
     config, trainer = changed(TINY, model=model, epochs=1), Counted()
     first = trainer.train(config, 3, data)
