@@ -58,18 +58,17 @@ class Counted(Trainer):
 
 
 @pytest.fixture(scope="module")
-def alone(data: Dataset) -> Callable[[Config, int], TrialResult]:
-    """Train with a network of its own; several tests compare with one training."""
-    return functools.cache(lambda config, seed: train(config, seed, data))
+def alone(data: Dataset) -> Callable[[int], TrialResult]:
+    """Train `TINY` with a network of its own; several tests compare with one training."""
+    return functools.cache(lambda seed: train(TINY, seed, data))
 
 
 def check(trainer: Trainer, data: Dataset, alone: dict[int, TrialResult], seeds: tuple[int, ...]) -> None:
     """Train seeds one after another, and compare each with a training of its own."""
     expected = {seed: numbers(result) for seed, result in alone.items()}
     assert len({pickle.dumps(each) for each in expected.values()}) == len(expected)
-    (config,) = {result.config for result in alone.values()}
     for seed in seeds:
-        assert numbers(trainer.train(config, seed, data)) == expected[seed], seed
+        assert numbers(trainer.train(alone[seed].config, seed, data)) == expected[seed], seed
 
 
 def check_shared(config: Config, data: Dataset) -> None:
@@ -153,7 +152,7 @@ def test_a_diverged_seed_leaves_nothing_to_the_next_one(data: Dataset) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_error_in_the_middle_leaves_nothing_to_the_next_seed(
-    data: Dataset, alone: Callable[[Config, int], TrialResult], error: type[BaseException]
+    data: Dataset, alone: Callable[[int], TrialResult], error: type[BaseException]
 ) -> None:
     def fail(epoch: object) -> None:
         raise error
@@ -162,7 +161,7 @@ def test_an_error_in_the_middle_leaves_nothing_to_the_next_seed(
     trainer.train(TINY, 0, data)
     with pytest.raises(error):
         trainer.train(TINY, 1, data, on_epoch=fail)
-    check(trainer, data, {seed: alone(TINY, seed) for seed in (1, 2)}, (1, 2))
+    check(trainer, data, {seed: alone(seed) for seed in (1, 2)}, (1, 2))
     assert len(trainer.compiled) == 2, "the first network is not used again after the error"
 
 
@@ -218,8 +217,8 @@ def test_a_kept_network_is_saved_as_a_new_one_would_be(data: Dataset) -> None:
     assert written(results[0]) == written(results[1])
 
 
-def test_times_are_told_and_equal_no_numbers(alone: Callable[[Config, int], TrialResult]) -> None:
-    result = alone(TINY, 1)
+def test_times_are_told_and_equal_no_numbers(alone: Callable[[int], TrialResult]) -> None:
+    result = alone(1)
     times = result.times
     assert times is not None
     assert times.train == result.seconds
