@@ -142,7 +142,7 @@ def measure_latency(
 
     Example:
         >>> import keras
-        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3)])
+        >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
         >>> found = measure_latency(model, runtime="litert", rounds=3, memory=False)
         >>> [(row.runtime, row.ratio, row.p50_ms <= row.p90_ms) for row in found.rows]
         [('litert', 1.0, True)]

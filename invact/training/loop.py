@@ -80,7 +80,7 @@ def train(
     Example:
         >>> from invact.config import Config
         >>> from invact.data.dataset import load
-        >>> config = Config(filters=8, epochs=1, batch_size=32, learning_rate=1e-2)
+        >>> config = Config(model="mlp", filters=32, depth=1, epochs=1, batch_size=32, learning_rate=1e-2)
         >>> result = train(config, 0, load("digits"))
         >>> result.status, len(result.epochs), result.test.accuracy > 0.5
         (<Status.FINISHED: 'FINISHED'>, 1, True)
@@ -102,7 +102,8 @@ class Trainer:
     Example:
         >>> from invact.config import Config
         >>> from invact.data.dataset import load
-        >>> config, data, trainer = Config(filters=2, depth=1, epochs=1), load("digits"), Trainer()
+        >>> config = Config(model="mlp", filters=2, depth=1, epochs=1)
+        >>> data, trainer = load("digits"), Trainer()
         >>> results = [trainer.train(config, seed, data) for seed in (0, 1)]
         >>> results[1].test == train(config, 1, data).test
         True

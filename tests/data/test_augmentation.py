@@ -162,8 +162,7 @@ def test_one_augmentation_does_not_change_the_draws_of_another():
     np.testing.assert_array_equal(both, shifted * cut)
 
 
-@pytest.mark.parametrize("batch", [64, None])
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(("dtype", "batch"), [(np.uint8, 64), (np.float32, None)])
 def test_graph_and_eager_mode_give_the_same_bits(dtype, batch):
     images = noise((64, 28, 28, 3), dtype)
 

@@ -1,5 +1,6 @@
 """The contract of the runtimes: all of them return the outputs of the Keras model."""
 
+import hashlib
 import importlib.util
 import re
 import subprocess
@@ -22,6 +23,19 @@ from invact.testing.runtimes import NETWORKS, RuntimeContract, network, trained
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
+CONVERTED: dict[str, bytes] = {}
+
+
+def converted(model, runtime, precision="float32", *, batch=None, calibration=None) -> bytes:
+    """Convert, once for each network, runtime and setting: several tests only run the same artifact."""
+    scale = b"" if calibration is None or precision != "int8" else calibration.tobytes()
+    parts = [model.to_json().encode(), *(np.asarray(each).tobytes() for each in model.get_weights()), scale]
+    key = f"{runtime} {precision} {batch} {hashlib.sha256(b'/'.join(parts)).hexdigest()}"
+    if key not in CONVERTED:
+        CONVERTED[key] = convert(model, runtime, precision, batch=batch, calibration=calibration)
+    return CONVERTED[key]
+
+
 class Shipped(RuntimeContract):
     """The contract for one runtime of invact, through the functions that choose a runtime by its name."""
 
@@ -34,7 +48,7 @@ class Shipped(RuntimeContract):
         return RUNTIMES[self.name]
 
     def convert(self, model, precision="float32", *, batch=None, calibration=None) -> bytes:
-        return convert(model, self.name, precision, batch=batch, calibration=calibration)
+        return converted(model, self.name, precision, batch=batch, calibration=calibration)
 
     def load(self, artifact, threads=1):
         return load(artifact, self.name, threads=threads)
@@ -98,9 +112,9 @@ def test_int8_has_integer_weights(digits) -> None:
     import onnx
     from ai_edge_litert.interpreter import Interpreter
 
-    model = network(**NETWORKS[0])
+    model = network(**NETWORKS[1])
     tflite, graph = (
-        convert(model, runtime, "int8", calibration=digits.x_train[:20]) for runtime in ("litert", "onnx")
+        converted(model, runtime, "int8", calibration=digits.x_train[:20]) for runtime in ("litert", "onnx")
     )
     interpreter = Interpreter(model_content=tflite)
     kinds = {each["dtype"] for each in interpreter.get_tensor_details() if len(each["shape"]) == 4}
@@ -112,7 +126,7 @@ def test_int8_has_integer_weights(digits) -> None:
 
 def test_litert_runs_on_tensorflows_copy_where_its_package_is_missing(digits, monkeypatch) -> None:
     model = network(**NETWORKS[0])
-    artifact = convert(model, "litert")
+    artifact = converted(model, "litert")
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     assert litert._interpreter_class().__module__.startswith("tensorflow.")
     expected = model(digits.x_test[:2].astype(np.float32)).numpy()

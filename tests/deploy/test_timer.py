@@ -7,7 +7,7 @@ import pytest
 from invact.config import Config
 from invact.data.dataset import Dataset
 from invact.deploy.stopwatch import Stopwatch
-from invact.deploy.timer import Timer, Timing
+from invact.deploy.timer import CALIBRATION, Timer, Timing
 from invact.errors import EnvironmentFault, InputError
 from invact.validation import validate
 
@@ -15,7 +15,7 @@ from invact.validation import validate
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 LITERT = Timing(runtime="litert")
-SMALL, LARGE = Config(filters=2, depth=1), Config(filters=256, depth=2)
+SMALL, LARGE = Config(filters=2, depth=1), Config(filters=128, depth=2)
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def races(monkeypatch) -> list[int]:
-    """The number of networks in each call of `race`."""
+    """The number of networks in each call of `race`, which has fewer rounds."""
+    monkeypatch.setattr("invact.deploy.timer.ROUNDS", 5)
     seen, race = [], Stopwatch.race
     monkeypatch.setattr(
         Stopwatch,
@@ -60,6 +61,7 @@ def test_a_latency_is_the_references_times_the_ratio(digits: Dataset, monkeypatc
         return [np.full((rounds, 4), 3.0 * slow), np.full((rounds, 2), 6.0 * slow)]
 
     monkeypatch.setattr(Stopwatch, "race", race)
+    monkeypatch.setattr("invact.deploy.timer.convert", lambda *arguments, **options: b"")
     with Timer(LITERT, digits) as timer:
         assert timer.latency_ms(SMALL) == 6.0
         assert timer.latency_ms(LARGE) == 6.0
@@ -67,11 +69,27 @@ def test_a_latency_is_the_references_times_the_ratio(digits: Dataset, monkeypatc
         assert timer.latency_ms(Config()) == 3.0
 
 
-def test_another_setting_is_measured_again(digits: Dataset, races, quick_stopwatch) -> None:
-    for timing in (LITERT, Timing(runtime="litert", batch=4), Timing(runtime="litert:int8")):
+def test_another_setting_is_measured_again(digits: Dataset, monkeypatch) -> None:
+    converted, raced = [], []
+
+    def convert(model, kind, precision, batch, calibration):
+        converted.append((kind, precision, batch, None if calibration is None else len(calibration)))
+        return b""
+
+    def race(self, contenders, images, rounds):
+        raced.append((len(contenders), images.shape))
+        return [np.ones((rounds, 1)) for _ in contenders]
+
+    monkeypatch.setattr("invact.deploy.timer.convert", convert)
+    monkeypatch.setattr(Stopwatch, "race", race)
+    for timing in (LITERT, Timing(runtime="litert", batch=4), Timing(runtime="litert:int8"), LITERT):
         with Timer(timing, digits) as timer:
-            assert timer.latency_ms(SMALL) > 0
-    assert len(races) == 3
+            assert timer.latency_ms(SMALL) == 1
+    settings = [("litert", "float32", 1, None), ("litert", "float32", 4, None)]
+    settings.append(("litert", "int8", 1, CALIBRATION))
+    # The reference and the network.
+    assert converted == [setting for setting in settings for _ in range(2)]
+    assert raced == [(2, (1, 8, 8, 1)), (2, (4, 8, 8, 1)), (2, (1, 8, 8, 1))]
 
 
 def test_a_variable_that_changes_how_tensorflow_computes_is_another_setting(

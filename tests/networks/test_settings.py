@@ -138,7 +138,7 @@ def test_a_training_gives_the_same_bits(settings: dict[str, object], restored: N
 
 
 def test_archives_and_conversions_are_the_same(restored: None) -> None:
-    network = build_model(Config(activation="inverse", filters=2), (8, 8, 1), 10)
+    network = build_model(Config(activation="inverse", filters=2, depth=1), (8, 8, 1), 10)
     archive, images = pack(network), np.full((2, 8, 8, 1), 9, np.uint8)
     expected = load(convert(network, "litert"), "litert")(images)
     keras.config.set_image_data_format("channels_first")

@@ -13,6 +13,7 @@ from invact.execution.display.progress import make_progress
 from invact.execution.display.stages import track
 from invact.process.quiet import load_tensorflow
 from invact.process.streams import is_terminal, steady_output, tell
+from invact.sweeps.file import load_sweep
 from invact.sweeps.run import run_sweep
 from invact.training.results import Status
 
@@ -90,12 +91,12 @@ class Full(io.StringIO):
 def test_a_sweep_runs_to_its_end_without_standard_error(
     write, stand_in, monkeypatch: pytest.MonkeyPatch, stream: io.StringIO | None
 ) -> None:
-    path = write()
+    sweep = load_sweep(write(), {"trials": 1})
     load_tensorflow()  # It would keep the stream for its log.
     with monkeypatch.context() as patch:
         patch.setattr("sys.stderr", stream)
-        result = run_sweep(path, store="store")
-    assert result.count(Status.FINISHED) == 3
+        result = run_sweep(sweep, store="store")
+    assert result.count(Status.FINISHED) == 1
 
 
 @pytest.mark.parametrize("stream", [None, Full(), io.StringIO()])

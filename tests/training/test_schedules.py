@@ -31,6 +31,8 @@ def of_pytorch(name: str, total: int, **arguments: object) -> np.ndarray:
     return np.array(found)
 
 
+# All tests that need PyTorch run in one process.
+@pytest.mark.xdist_group("torch")
 @pytest.mark.parametrize(("epochs", "steps", "warmup"), [(5, 8, 0), (2, 3, 0), (5, 8, 1.5), (4, 10, 3.7)])
 def test_one_cycle_is_that_of_pytorch(epochs: int, steps: int, warmup: float) -> None:
     total = epochs * steps
@@ -45,6 +47,7 @@ def test_one_cycle_is_that_of_pytorch(epochs: int, steps: int, warmup: float) ->
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-8)
 
 
+@pytest.mark.xdist_group("torch")
 @pytest.mark.parametrize(("epochs", "steps"), [(4, 10), (4, 1), (5, 3), (2, 1)])
 def test_step_is_that_of_pytorch(epochs: int, steps: int) -> None:
     total = epochs * steps

@@ -1,12 +1,13 @@
 """The seeds of one configuration share a network, and every number is that of a network of its own."""
 
+import functools
 import gc
 import itertools
 import json
 import pickle
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 
@@ -21,7 +22,6 @@ from tensorflow.python.framework import ops
 from invact.config import Config
 from invact.data.dataset import Dataset
 from invact.layers import InverseActivation
-from invact.training import loop
 from invact.training.gradients import released_gradients
 from invact.training.loop import Trainer, train
 from invact.training.results import Status, Times, TrialResult
@@ -44,26 +44,39 @@ def data(digits: Dataset) -> Dataset:
     return replace(digits, **floats, y_train=digits.y_train[:256])
 
 
-@pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The digests of the configurations that were compiled."""
-    digests: list[str] = []
+class Counted(Trainer):
+    """A trainer that lists the configurations that it compiles."""
 
-    class Counted(loop.Compiled):
-        def __init__(self, config, *rest):
-            digests.append(config.digest())
-            super().__init__(config, *rest)
+    def __init__(self, networks: int = 8) -> None:
+        super().__init__(networks)
+        self.compiled: list[Config] = []
 
-    monkeypatch.setattr(loop, "Compiled", Counted)
-    return digests
+    def _train(self, network, config, *rest):
+        if network is None:
+            self.compiled.append(config)
+        return super()._train(network, config, *rest)
 
 
-def check(trainer: Trainer, config: Config, data: Dataset, seeds: tuple[int, ...]) -> None:
+@pytest.fixture(scope="module")
+def alone(data: Dataset) -> Callable[[int], TrialResult]:
+    """Train `TINY` with a network of its own; several tests compare with one training."""
+    return functools.cache(lambda seed: train(TINY, seed, data))
+
+
+def check(trainer: Trainer, data: Dataset, alone: dict[int, TrialResult], seeds: tuple[int, ...]) -> None:
     """Train seeds one after another, and compare each with a training of its own."""
-    alone = {seed: numbers(train(config, seed, data)) for seed in sorted({*seeds})}
-    assert len({pickle.dumps(each) for each in alone.values()}) == len(alone)
+    expected = {seed: numbers(result) for seed, result in alone.items()}
+    assert len({pickle.dumps(each) for each in expected.values()}) == len(expected)
     for seed in seeds:
-        assert numbers(trainer.train(config, seed, data)) == alone[seed], seed
+        assert numbers(trainer.train(alone[seed].config, seed, data)) == expected[seed], seed
+
+
+def check_shared(config: Config, data: Dataset) -> None:
+    """The first training of a trainer compiles the network, so it is a training of its own."""
+    trainer = Counted()
+    first = trainer.train(config, 3, data)
+    check(trainer, data, {3: first, 1: train(config, 1, data)}, (1, 3))
+    assert trainer.compiled == [config]
 
 
 @pytest.mark.parametrize(
@@ -76,11 +89,9 @@ def check(trainer: Trainer, config: Config, data: Dataset, seeds: tuple[int, ...
     ids=["cnn", "mlp"],
 )
 def test_seeds_that_share_a_network_have_the_numbers_of_networks_of_their_own(
-    data: Dataset, compiled: list[str], values: dict[str, object]
+    data: Dataset, values: dict[str, object]
 ) -> None:
-    config = changed(TINY, **values)
-    check(Trainer(), config, data, (3, 1, 3))
-    assert compiled == [config.digest()] * 3, "two alone, and one for all seeds"
+    check_shared(changed(TINY, **values), data)
 
 
 def every_kind() -> Iterator[dict[str, object]]:
@@ -111,97 +122,85 @@ def every_kind() -> Iterator[dict[str, object]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("values", list(every_kind()), ids=lambda values: "-".join(map(str, values.values())))
-def test_every_kind_of_network_can_be_shared(
-    data: Dataset, compiled: list[str], values: dict[str, object]
-) -> None:
-    config = changed(TINY, **values)
-    check(Trainer(), config, data, (3, 1, 3))
-    assert len(compiled) == 3
+def test_every_kind_of_network_can_be_shared(data: Dataset, values: dict[str, object]) -> None:
+    check_shared(changed(TINY, **values), data)
 
 
-def test_a_users_network_is_shared(data: Dataset, compiled: list[str]) -> None:
-    config = changed(TINY, model="users:build", activation="users_softplus")
-    check(Trainer(), config, data, (3, 1))
-    assert len(compiled) == 3
+def test_a_users_network_is_shared(data: Dataset) -> None:
+    check_shared(changed(TINY, model="users:build", activation="users_softplus"), data)
 
 
-@pytest.mark.parametrize("builder", ["noise", "graph_noise", "constant", "width", "closure"])
-def test_a_network_with_other_state_is_compiled_for_each_seed(
-    data: Dataset, compiled: list[str], builder: str
-) -> None:
-    config = changed(TINY, model=f"stateful:{builder}", epochs=1)
-    check(Trainer(), config, data, (3, 1))
-    assert len(compiled) == 4
+STATEFUL = ("noise", "graph_noise", "constant", "width", "closure")
 
 
-def test_code_of_python_in_a_graph_is_run_for_each_seed(data: Dataset, compiled: list[str]) -> None:
-    config = changed(TINY, model="users:recorder", epochs=1)
-    check(Trainer(), config, data, (3, 1))
-    assert len(compiled) == 4
+# The recorder runs code of Python in a graph.
+@pytest.mark.parametrize("model", [*(f"stateful:{name}" for name in STATEFUL), "users:recorder"])
+def test_a_network_with_other_state_is_compiled_for_each_seed(data: Dataset, model: str) -> None:
+    config, trainer = changed(TINY, model=model, epochs=1), Counted()
+    first = trainer.train(config, 3, data)
+    check(trainer, data, {3: first, 1: train(config, 1, data)}, (1,))
+    assert trainer.compiled == [config, config]
 
 
-def test_a_diverged_seed_leaves_nothing_to_the_next_one(data: Dataset, compiled: list[str]) -> None:
-    config = changed(TINY, normalization="batch", dropout=0.1)
-    trainer = Trainer()
+def test_a_diverged_seed_leaves_nothing_to_the_next_one(data: Dataset) -> None:
+    config, trainer = changed(TINY, normalization="batch", dropout=0.1), Counted()
     spoiled = replace(data, x_train=np.full_like(data.x_train, np.nan))
     assert trainer.train(config, 0, spoiled).status is Status.DIVERGED
-    check(trainer, config, data, (1,))
-    assert len(compiled) == 2
+    check(trainer, data, {1: train(config, 1, data)}, (1,))
+    assert trainer.compiled == [config]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_error_in_the_middle_leaves_nothing_to_the_next_seed(
-    data: Dataset, compiled: list[str], error: type[BaseException]
+    data: Dataset, alone: Callable[[int], TrialResult], error: type[BaseException]
 ) -> None:
     def fail(epoch: object) -> None:
         raise error
 
-    trainer = Trainer()
+    trainer = Counted()
     trainer.train(TINY, 0, data)
     with pytest.raises(error):
         trainer.train(TINY, 1, data, on_epoch=fail)
-    check(trainer, TINY, data, (1, 2))
-    assert len(compiled) == 4, "the first network is not used again after the error"
+    check(trainer, data, {seed: alone(seed) for seed in (1, 2)}, (1, 2))
+    assert len(trainer.compiled) == 2, "the first network is not used again after the error"
 
 
-def test_other_images_of_the_same_shape_share_a_network_and_other_shapes_do_not(
-    data: Dataset, compiled: list[str]
-) -> None:
-    trainer = Trainer()
+def test_other_images_of_the_same_shape_share_a_network_and_other_shapes_do_not(data: Dataset) -> None:
+    trainer = Counted()
     trainer.train(TINY, 0, data)
-    check(trainer, TINY, replace(data, x_train=data.x_train[::-1].copy()), (0,))
-    assert len(compiled) == 2
-    check(trainer, TINY, replace(data, x_train=data.x_train[:200], y_train=data.y_train[:200]), (0,))
-    check(trainer, TINY, replace(data, pixel_range=(0.0, 20.0)), (0,))
-    assert len(compiled) == 6
+    other = replace(data, x_train=data.x_train[::-1].copy())
+    check(trainer, other, {0: train(TINY, 0, other)}, (0,))
+    assert len(trainer.compiled) == 1
+    trainer.train(TINY, 0, replace(data, x_train=data.x_train[:200], y_train=data.y_train[:200]))
+    assert len(trainer.compiled) == 2
+    trainer.train(TINY, 0, replace(data, pixel_range=(0.0, 20.0)))
+    assert len(trainer.compiled) == 3
 
 
-def test_the_networks_that_were_used_last_are_kept(data: Dataset, compiled: list[str]) -> None:
-    first, second, third = (changed(TINY, epochs=1, filters=filters) for filters in (1, 2, 3))
-    trainer = Trainer(2)
-    for config in (first, second, first, third, first, second):
-        trainer.train(config, len(compiled), data)
-    assert compiled == [each.digest() for each in (first, second, third, first, second)]
-    trainer.train(second, 0, data)
-    assert len(compiled) == 5
-    trainer.clear()
-    trainer.train(second, 0, data)
-    assert len(compiled) == 6
-
-
-def test_dropped_networks_are_freed(data: Dataset) -> None:
+def test_the_networks_that_were_used_last_are_kept_and_the_others_are_freed(data: Dataset) -> None:
     def graphs() -> int:
         gc.collect()
         # The type is compared because isinstance triggers warnings of objects of some libraries.
         return sum(type(each).__name__ == "WhileBodyFuncGraph" for each in gc.get_objects())
 
-    before = graphs()
-    trainer = Trainer(1)
-    for filters in (1, 2, 3):
-        trainer.train(changed(TINY, epochs=1, filters=filters, activation="inverse"), 0, data)
-    assert graphs() == before + 1
+    # The networks of other tests are left out of every look through all objects.
+    gc.freeze()
+    first, second, third = (
+        changed(TINY, epochs=1, filters=filters, activation="inverse") for filters in (1, 2, 3)
+    )
+    trainer = Counted(2)
+    for config in (first, second, first):
+        trainer.train(config, 0, data)
+    assert trainer.compiled == [first, second]
+    assert graphs() == 2
+    for config in (third, first, third):
+        trainer.train(config, 0, data)
+    assert trainer.compiled == [first, second, third, first]
+    assert graphs() == 2
     trainer.clear()
-    assert graphs() == before
+    assert graphs() == 0
+    trainer.train(first, 0, data)
+    assert len(trainer.compiled) == 5
 
 
 def test_a_kept_network_is_saved_as_a_new_one_would_be(data: Dataset) -> None:
@@ -218,8 +217,8 @@ def test_a_kept_network_is_saved_as_a_new_one_would_be(data: Dataset) -> None:
     assert written(results[0]) == written(results[1])
 
 
-def test_times_are_told_and_equal_no_numbers(data: Dataset) -> None:
-    result = train(TINY, 0, data)
+def test_times_are_told_and_equal_no_numbers(alone: Callable[[int], TrialResult]) -> None:
+    result = alone(1)
     times = result.times
     assert times is not None
     assert times.train == result.seconds
