@@ -46,6 +46,8 @@ def killed_at(write: int | None) -> Iterator[Counter[str]]:
             patch.setattr(MlflowRuns, name, fatal(name, getattr(MlflowRuns, name)))
         # The process that holds the lease is taken for dead.
         patch.setattr("invact.tracking.lease._alive", lambda holder: False)
+        # A dead process renews no lease; on a busy machine, the thread would try to.
+        patch.setattr("invact.tracking.lease.SECONDS", 3600.0)
         yield done
 
 
