@@ -46,7 +46,7 @@ def test_params_are_left_out_on_request(filled: Store, folder: Path) -> None:
     query = "tags.`invact.seed` != ''"
     whole, part = (runs.search(list(runs.experiments()), query, params=params) for params in (True, False))
     assert whole
-    assert all(run.data.params for run in whole)
+    assert any(run.data.params for run in whole)
     assert [(run.info, run.data.tags, run.data.metrics, {}) for run in whole] == [
         (run.info, run.data.tags, run.data.metrics, run.data.params) for run in part
     ]
