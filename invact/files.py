@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import tomllib
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ __all__ = [
     "cache_folder",
     "data_folder",
     "find",
+    "formats_of",
     "install",
     "read_text",
     "read_toml",
@@ -85,6 +87,23 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not TOML: {error}") from None
+
+
+def formats_of(names: Iterable[str], allowed: Collection[str], key: str = "format") -> list[str]:
+    """Return the names of the formats to write, each once.
+
+    Raises:
+        InputError: a format is unknown; the message suggests the most similar one.
+
+    Example:
+        >>> formats_of(["csv", "png", "csv"], ["csv", "png", "svg"])
+        ['csv', 'png']
+    """
+    chosen = list(dict.fromkeys(names))
+    for name in chosen:
+        if name not in allowed:
+            raise one_of(key, name, allowed)
+    return chosen
 
 
 _FOLDERS = {"recipe": "sweeps/recipes"}

@@ -20,7 +20,8 @@ from invact.cli.options import (
     echo,
     show,
 )
-from invact.errors import Incomplete, InputError, one_of
+from invact.errors import Incomplete, InputError
+from invact.files import formats_of
 from invact.process.quiet import stdout_to_stderr
 
 __all__ = ["front"]
@@ -107,10 +108,7 @@ def front(
             raise InputError(
                 f"{option}: received {value!r}. Allowed: only with --confirm, because nothing else trains"
             )
-    kinds = [each.strip() for each in formats.split(",")]
-    for kind in kinds:
-        if kind not in FORMATS:
-            raise one_of("--format", kind, FORMATS)
+    kinds = formats_of((each.strip() for each in formats.split(",")), FORMATS, "--format")
     found = pareto_front(
         name, driver=driver, margin=margin, attainment=attainment, store=store, tracking_uri=tracking_uri
     )

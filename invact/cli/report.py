@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from invact.cli.options import Json, Output, Store, TrackingUri, echo, show
-from invact.errors import Incomplete, one_of
+from invact.errors import Incomplete
+from invact.files import formats_of
 
 __all__ = ["report"]
 
@@ -38,10 +39,7 @@ def report(
     from invact.reports.summary.files import FORMATS, summary_table, summary_values, write_summary
     from invact.reports.summary.reading import summarize
 
-    kinds = [each.strip() for each in formats.split(",")]
-    for kind in kinds:
-        if kind not in FORMATS:
-            raise one_of("--format", kind, FORMATS)
+    kinds = formats_of((each.strip() for each in formats.split(",")), FORMATS, "--format")
     found = summarize(names, store=store, tracking_uri=tracking_uri)
     files = write_summary(found, output, kinds, f"{names[0]}-report" if len(names) == 1 else "report")
     show(as_json, summary_values(found) | {"files": [str(file) for file in files]}, summary_table(found))

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Confirmation", "ConfirmedPoint", "Mean", "confirm_points", "mean_over"]
+__all__ = ["CONFIDENCE", "Confirmation", "ConfirmedPoint", "Mean", "confirm_points", "mean_over"]
 
 CONFIDENCE = 0.95
+"""Confidence level of the intervals of means over seeds."""
 
 
 @dataclass(frozen=True)

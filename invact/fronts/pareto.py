@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from invact.fronts.images import Images
 
-__all__ = ["Apart", "ParetoFront", "Point", "hypervolume", "non_dominated", "pareto_front_of"]
+__all__ = ["Apart", "ParetoFront", "Point", "hypervolume", "non_dominated", "pareto_front_of", "value_of"]
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def _configuration(rows: list[dict[Any, Any]], measure: str) -> Point | Apart:
         "seeds": len(rows),
         "run_id": str(first["run_id"]),
         "values": {
-            str(column).removeprefix("param."): _plain(value)
+            str(column).removeprefix("param."): value_of(value)
             for column, value in first.items()
             if str(column).startswith("param.")
         },
@@ -269,7 +269,7 @@ def _configuration(rows: list[dict[Any, Any]], measure: str) -> Point | Apart:
     cost: dict[str, Any] = {}
     for name in (*_COSTS, *_SOMETIMES):
         if name in first:
-            known = next((row[name] for row in rows if _plain(row[name]) is not None), None)
+            known = next((row[name] for row in rows if value_of(row[name]) is not None), None)
             cost[name] = None if known is None else (int if _DTYPES[name] == "Int64" else float)(known)
     for status in (Status.OVER_BUDGET, Status.DIVERGED, Status.FAILED, Status.PRUNED):
         if status in statuses:
@@ -288,11 +288,11 @@ def _configuration(rows: list[dict[Any, Any]], measure: str) -> Point | Apart:
 
 
 def _number(value: Any) -> float:
-    known = _plain(value)
+    known = value_of(value)
     return np.nan if known is None else float(known)
 
 
-def _plain(value: Any) -> Any:
+def value_of(value: Any) -> Any:
     """Convert a pandas cell to a plain Python value; a missing value becomes None."""
     if isinstance(value, list | tuple):
         return value

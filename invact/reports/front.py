@@ -11,8 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from invact.errors import one_of
-from invact.files import write_atomically
+from invact.files import formats_of, write_atomically
 from invact.fronts.pareto import ParetoFront, Point
 from invact.measures import MEASURES
 from invact.reports.figures import claim_figure, front_figure, interactive_front
@@ -63,10 +62,7 @@ def write_front(
         >>> [path.name for path in write_front(empty, Path(tempfile.mkdtemp()), ["csv", "json"])]
         ['front.csv', 'front.json']
     """
-    chosen = list(dict.fromkeys(FORMATS if formats is None else formats))
-    for name in chosen:
-        if name not in FORMATS:
-            raise one_of("format", name, FORMATS)
+    chosen = formats_of(FORMATS if formats is None else formats, FORMATS)
     # Placing the labels takes as long as drawing, so both pictures are of one figure.
     figure, gaps = functools.cache(lambda: front_figure(front)), functools.cache(lambda: gap_figure(front))
     paths = []
@@ -74,7 +70,7 @@ def write_front(
         path = Path(folder) / f"{stem}.{name}"
         write_atomically(path, picture(figure(), name) if name in PICTURES else FORMATS[name](front))
         paths.append(path)
-        if name in PICTURES and front.uncertainty is not None and front.uncertainty.gaps:
+        if name in PICTURES and _has_gaps(front):
             paths.append(path.with_stem(f"{stem}_gap"))
             write_atomically(paths[-1], picture(gaps(), name))
     return paths
@@ -149,6 +145,10 @@ FORMATS: Mapping[str, Callable[[ParetoFront], bytes]] = MappingProxyType(
 PICTURES = ("png", "svg")
 
 
+def _has_gaps(front: ParetoFront) -> bool:
+    return front.uncertainty is not None and bool(front.uncertainty.gaps)
+
+
 def file_names(front: ParetoFront, stem: str = "front") -> list[str]:
     """Return the names of the files that `write_front` writes in all formats.
 
@@ -156,7 +156,7 @@ def file_names(front: ParetoFront, stem: str = "front") -> list[str]:
         >>> file_names(ParetoFront("none", (), (), (), (0.0, 0.0), 0.0))
         ['front.csv', 'front.json', 'front.png', 'front.svg', 'front.html']
     """
-    gaps = PICTURES if front.uncertainty is not None and front.uncertainty.gaps else ()
+    gaps = PICTURES if _has_gaps(front) else ()
     return [*(f"{stem}.{name}" for name in FORMATS), *(f"{stem}_gap.{name}" for name in gaps)]
 
 

@@ -73,7 +73,7 @@ def complete_front(
     if record.tags.get(IDENTITY) not in identities or not _has(record, source_file(sweep, data)):
         return None
     table = record.table()
-    if len(table) < _runs(sweep) or (table["status"] == Status.FAILED).any():
+    if len(table) < sweep.runs or (table["status"] == Status.FAILED).any():
         return None
     front = front_of(record, table, sweep.name)
     if not all(record.has_model(point.run_id) for point in front.points):
@@ -88,11 +88,7 @@ def complete_front(
 
 def _none_left(record: RecordReader, sweep: Sweep) -> bool:
     counts = counts_of(record.run_id, f"tag {COUNTED!r}", record.tags.get(COUNTED))
-    return not counts.get(Status.FAILED) and sum(counts.values()) >= _runs(sweep)
-
-
-def _runs(sweep: Sweep) -> int:
-    return sweep.file.trials * len(sweep.file.seeds)
+    return not counts.get(Status.FAILED) and sum(counts.values()) >= sweep.runs
 
 
 def _has(record: RecordReader, files: dict[str, str]) -> bool:

@@ -104,6 +104,11 @@ class Sweep:
     sampler: str
     epochs: int
 
+    @property
+    def runs(self) -> int:
+        """Number of runs of the whole sweep: one for each configuration and seed."""
+        return self.file.trials * len(self.file.seeds)
+
     def identity(self, data: Dataset) -> str:
         """Hash everything that affects the results; the name and the number of trials do not.
 
@@ -179,7 +184,6 @@ def load_sweep(reference: str | Path, overrides: Mapping[str, Any] | None = None
         for number, queued in enumerate(file.enqueue):
             space.check(queued, f"enqueue.{number}")
         check_in_space(file.reference, space)
-        sampler = file.sampler or DRIVERS[file.driver][0]
         epochs = space.longest
         if file.pruner is not None:
             check_pruner(file.pruner, sampler, space, epochs)

@@ -116,7 +116,6 @@ def run_sweep(
     if not isinstance(sweep, Sweep):
         sweep = load_sweep(sweep)
     file = sweep.file
-    runs = file.trials * len(file.seeds)
     data = None
     if (ended := find_complete(sweep, store, tracking_uri)) is not None:
         with stage("loading the data", show=show):
@@ -124,7 +123,7 @@ def run_sweep(
         if (complete := complete_front(ended, sweep, data)) is not None:
             front, table = complete
             data.report()
-            with make_progress(runs, len(table), show=show) as progress:
+            with make_progress(sweep.runs, len(table), show=show) as progress:
                 if file.pruner is not None:
                     progress.message(f"{sweep.name}: {saved(table, sweep.epochs)}")
             return SweepResult(sweep.name, ended.run_id, front, table, ended.tags.get(TIME, ""))
@@ -221,7 +220,7 @@ def run_sweep(
                 file.seed, lambda each: track(each, "checking the budgets", show=show)
             )
             record.summarize({"space/feasible": feasibility.share}, tags={FEASIBLE: str(feasibility)})
-        with make_progress(runs, len(table), mark=search.mark, show=show) as progress:
+        with make_progress(sweep.runs, len(table), mark=search.mark, show=show) as progress:
             if feasibility is not None:
                 progress.message(f"{sweep.name}: {feasibility}")
             for line in () if told is None else told.lines:

@@ -13,6 +13,7 @@ from invact.reports.figures.style import (
     LIMIT,
     arm_styles,
     axis_text,
+    blank,
     quantity,
     style,
     ticks_between,
@@ -164,9 +165,6 @@ def gap_figure(front: ParetoFront) -> Figure:
 
 
 def _gap_figure(front: ParetoFront) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import NullFormatter, NullLocator
 
     assert front.uncertainty is not None
@@ -175,10 +173,7 @@ def _gap_figure(front: ParetoFront) -> Figure:
     start, last = min(budgets), max(budgets)
     # The gap at the last budget also holds for larger budgets; the last step needs some width to show this.
     end = 1.15 * last
-    figure = Figure(
-        figsize=(8, 1.5 + 2.7 * len(gaps)), dpi=160, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    )
-    FigureCanvasAgg(figure)
+    figure = blank(8, 1.5 + 2.7 * len(gaps))
     figure.suptitle(
         f"{front.name}: difference between the fronts of the arms",
         x=0.02,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from invact.reports.figures.style import FAINT, INK, amount, arm_of, arm_styles, style
+from invact.reports.figures.style import FAINT, INK, amount, arm_of, arm_styles, blank, style
 from invact.text import plain
 
 if TYPE_CHECKING:
@@ -22,17 +22,9 @@ def confirmation_figure(result: Confirmation) -> Figure:
 
 
 def _confirmation_figure(result: Confirmation) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
 
-    figure = Figure(
-        figsize=(8.6, 2.2 + 0.62 * len(result.points)),
-        dpi=160,
-        layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1),
-    )
-    FigureCanvasAgg(figure)
+    figure = blank(8.6, 2.2 + 0.62 * len(result.points))
     axes = figure.add_subplot()
     arms = arm_styles(result.front)
     for row, one in enumerate(result.points):

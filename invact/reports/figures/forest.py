@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invact.errors import InputError
-from invact.reports.figures.style import INK, LIMIT, style
+from invact.reports.figures.style import INK, LIMIT, blank, style
 from invact.statistics.sequential.ladder import Verdict
 
 if TYPE_CHECKING:
@@ -95,14 +95,7 @@ class _Row:
 
 
 def _claim_figure(rows: Sequence[_Row], margin: float, title: str) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    figure = Figure(
-        figsize=(8, 2.5 + 0.62 * len(rows)), dpi=160, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    )
-    FigureCanvasAgg(figure)
+    figure = blank(8, 2.5 + 0.62 * len(rows))
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
         color, marker = VERDICTS[Verdict(row.verdict)]

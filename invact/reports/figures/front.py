@@ -21,6 +21,7 @@ from invact.reports.figures.style import (
     arm_of,
     arm_styles,
     axis_text,
+    blank,
     budget_text,
     on_log_axis,
     quantity,
@@ -116,15 +117,11 @@ def front_figure(front: ParetoFront) -> Figure:
 
 
 def _front_figure(front: ParetoFront) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
     from matplotlib.ticker import NullFormatter, NullLocator
 
     rows = statuses(front)
-    figure = Figure(figsize=(8, 5.4), dpi=160, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
-    FigureCanvasAgg(figure)
+    figure = blank(8, 5.4)
     grid = figure.add_gridspec(1 + bool(rows), 1, height_ratios=[20, 1.3 * len(rows)][: 1 + bool(rows)])
     axes = figure.add_subplot(grid[0])
     lowest = figure.add_subplot(grid[1], sharex=axes) if rows else axes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from invact.arms import get_arm
 from invact.errors import InputError
-from invact.reports.figures.style import INK, looks_of, style
+from invact.reports.figures.style import INK, blank, looks_of, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,16 +44,9 @@ def pairing_figure(results: Mapping[str, Sequence[Sequence[LayerPairing]]], *, t
 
 
 def _pairing_figure(results: Mapping[str, Sequence[Sequence[LayerPairing]]], title: str) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
     names = list(dict.fromkeys(layer.name for runs in results.values() for run in runs for layer in run))
     gap = min(_GAP, 0.8 / len(results))
-    figure = Figure(
-        figsize=(2.5 + 1.1 * len(names), 4.4), dpi=160, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    )
-    FigureCanvasAgg(figure)
+    figure = blank(2.5 + 1.1 * len(names), 4.4)
     axes = figure.add_subplot()
     looks = looks_of(results)
     for number, (arm, runs) in enumerate(results.items()):

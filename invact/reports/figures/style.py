@@ -22,6 +22,7 @@ __all__ = [
     "arm_of",
     "arm_styles",
     "axis_text",
+    "blank",
     "budget_text",
     "looks_of",
     "on_log_axis",
@@ -143,6 +144,22 @@ def looks_of(arms: Iterable[str]) -> dict[str, tuple[str, str, str]]:
 def arm_styles(front: ParetoFront) -> dict[str, tuple[str, str, str]]:
     """Colour, marker and Plotly symbol of each arm of a front."""
     return looks_of(arm_of(point.values) for point in (*front.points, *front.dominated))
+
+
+def blank(width: float, height: float) -> Figure:
+    """Make an empty figure of a size in inches. It belongs to no window, and its layout leaves no text out.
+
+    Example:
+        >>> [float(side) for side in blank(8, 5).get_size_inches()]
+        [8.0, 5.0]
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    figure = Figure(figsize=(width, height), dpi=160, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def picture(figure: Figure, kind: str) -> bytes:

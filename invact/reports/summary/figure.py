@@ -7,7 +7,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from invact.reports.figures.forest import VERDICTS, beside
-from invact.reports.figures.style import FAINT, INK, LIMIT, looks_of, style
+from invact.reports.figures.style import FAINT, INK, LIMIT, blank, looks_of, style
 from invact.reports.labels import shorten, split_shared
 from invact.reports.summary.rows import CONFIDENCE, Difference, Recorded, Row, Summary
 from invact.statistics.sequential.ladder import Verdict
@@ -48,7 +48,7 @@ def _accuracy_figure(records: Sequence[Recorded]) -> Figure:
     from matplotlib.lines import Line2D
 
     counts = [min(len(one.rows), MOST) for one in records] or [1]
-    figure = _figure(8.6, 1.2 + sum(0.36 * count + 0.95 for count in counts))
+    figure = blank(8.6, 1.2 + sum(0.36 * count + 0.95 for count in counts))
     panels = figure.subplots(len(counts), 1, squeeze=False, height_ratios=[count + 1 for count in counts])
     for (axes,), record in zip(panels, records, strict=False):
         _panel(axes, record)
@@ -164,7 +164,7 @@ def _difference_figure(found: Sequence[tuple[Recorded, Row, Difference]]) -> Fig
     from matplotlib.lines import Line2D
 
     has_ratios = any(record.ratios for record, _, _ in found)
-    figure = _figure(11.5 if has_ratios else 8.6, 1.6 + 0.5 * len(found))
+    figure = blank(11.5 if has_ratios else 8.6, 1.6 + 0.5 * len(found))
     panels = figure.subplots(
         *(1, 1 + has_ratios),
         squeeze=False,
@@ -227,16 +227,6 @@ def _difference_figure(found: Sequence[tuple[Recorded, Row, Difference]]) -> Fig
 def _name(record: Recorded, row: Row, one: Difference) -> str:
     arms = one.of.replace(" - ", f" {MINUS} ")
     return plain(f"{record.title}\n{arms}" if row.values.get("arm") == "treatment" else arms, lines=True)
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    figure = Figure(figsize=(width, height), dpi=160, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _line(axes: Axes, mean: Mean, place: float, color: str, scale: float, **how: Any) -> None:

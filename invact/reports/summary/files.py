@@ -9,8 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from invact.errors import one_of
-from invact.files import write_atomically
+from invact.files import formats_of, write_atomically
 from invact.measures import quantity
 from invact.reports.summary.reference import Reference
 from invact.reports.summary.rows import CONFIDENCE, Recorded, Row, Summary
@@ -200,10 +199,7 @@ def write_summary(
         >>> [path.name for path in write_summary(Summary(()), Path(tempfile.mkdtemp()), ["csv", "json"])]
         ['report.csv', 'report.json']
     """
-    chosen = list(dict.fromkeys(FORMATS if formats is None else formats))
-    for name in chosen:
-        if name not in FORMATS:
-            raise one_of("format", name, FORMATS)
+    chosen = formats_of(FORMATS if formats is None else formats, FORMATS)
     paths = []
     for name in chosen:
         for path, content in _contents(summary, folder / f"{stem}.{name}", name).items():

@@ -97,6 +97,10 @@ class Reference(Frozen):
         return all(name in values and values[name] == value for name, value in self.where.items())
 
 
+def _defaults() -> dict[str, Any]:
+    return {name: Config.model_fields[name].default for name in FIELDS}
+
+
 def flat_values(config: Mapping[str, Any]) -> dict[str, Any]:
     """Write a configuration as the flat values that `where` names; keys that it lacks have their defaults.
 
@@ -112,7 +116,7 @@ def flat_values(config: Mapping[str, Any]) -> dict[str, Any]:
         >>> flat_values({})["augmentation"]
         'none'
     """
-    values = {name: Config.model_fields[name].default for name in FIELDS} | dict(config)
+    values = _defaults() | dict(config)
     options: Mapping[str, Any] = values.pop("options", {})
     flat: dict[str, Any] = {}
     for name, value in values.items():
@@ -145,7 +149,7 @@ def check_in_space(references: Sequence[Reference], space: SearchSpace, source: 
         ...
         invact.errors.InputError: reference.0.where.activation: received 'inverze'; did you mean ...
     """
-    defaults = {name: Config.model_fields[name].default for name in FIELDS}
+    defaults = _defaults()
     for number, reference in enumerate(references):
         where = f"{source}.{number}.where"
         wanted: dict[str, set[Scalar]] = {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from invact.fronts.confirmation import Mean
+from invact.fronts.confirmation import CONFIDENCE, Mean
 from invact.text import html_of, leading
 
 if TYPE_CHECKING:
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from invact.reports.summary.reference import Reference
 
 __all__ = ["CONFIDENCE", "Difference", "Recorded", "Row", "Summary"]
-
-CONFIDENCE = 0.95
-"""Confidence level of the intervals of the means over seeds."""
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from invact.arms import arm_text
 from invact.errors import EnvironmentFault, InputError, InvactError, one_line
 from invact.fronts.confirmation import mean_over
+from invact.fronts.pareto import value_of
 from invact.reports.summary.reference import Reference, flat_values
 from invact.reports.summary.rows import Difference, Row
 from invact.statistics.sequential.course import CONFIRMATION
@@ -19,7 +19,7 @@ from invact.tracking.stored import damaged, object_of
 from invact.training.results import Status
 from invact.validation import validate
 
-__all__ = ["Run", "finite", "references_of", "row_of", "undamaged", "value_of"]
+__all__ = ["Run", "finite", "references_of", "row_of", "undamaged"]
 
 Run = Mapping[Any, Any]
 """One row of the table of runs."""
@@ -90,7 +90,7 @@ def row_of(
         named = {name: value for name, value in flat_values(config).items() if name not in inactive}
     return Row(
         label=str(first["label"]).removeprefix(f"{CONFIRMATION}: ") or f"trial {first['trial']}",
-        activation=arms if isinstance(arms, str) else "/".join(map(str, arms)),
+        activation=arm_text(arms if isinstance(arms, str) else [*map(str, arms)]),
         trial=int(first["trial"]),
         config=str(first["config"]),
         **costs,
@@ -102,13 +102,6 @@ def row_of(
         difference=difference,
         references=tuple(one for one in references if one.matches(named)),
     )
-
-
-def value_of(cell: Any) -> Any:
-    """Convert a cell of the table to a plain value; a missing one becomes None."""
-    value = cell.item() if isinstance(cell, np.generic) else cell
-    # NaN and pandas.NA are the values that do not equal themselves.
-    return value if (value == value) is True else None
 
 
 def finite(cell: Any) -> float | None:

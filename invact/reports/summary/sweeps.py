@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from invact.fronts.pareto import value_of
 from invact.reports.summary.rows import Recorded
-from invact.reports.summary.runs import Run, finite, references_of, row_of, undamaged, value_of
+from invact.reports.summary.runs import Run, finite, references_of, row_of, undamaged
 from invact.training.results import Status
 
 if TYPE_CHECKING:

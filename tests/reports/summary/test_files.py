@@ -180,7 +180,7 @@ def test_the_figure_of_the_accuracies_shows_all_rows_and_the_published_ones_as_h
     hollow = [line for line in sweep.lines if line.get_markerfacecolor() == "none"]
     places = [(line.get_marker(), round(line.get_xdata()[0], 9), line.get_ydata()[0]) for line in hollow]
     assert places == [("*", 94.33, 0), ("d", 99.66, 0)]
-    # Our validation accuracy stands beside the published one.
+    # The figure also shows our own validation accuracy.
     assert [line.get_xdata()[0] for line in sweep.lines if line.get_marker() == "|"] == [pytest.approx(95.1)]
     ends = {end for line in sweep.lines if line.get_linestyle() == "-" for end in line.get_xdata()}
     assert {94.05, 94.55} <= {round(end, 9) for end in ends}
